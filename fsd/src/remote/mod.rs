@@ -1,0 +1,199 @@
+//! The cloud: one trait, an adapter for each kind of store, and decorators stacked over it.
+//!
+//! Invariant: keys are what the store has, letter by letter; names and their escape are not known here.
+//! Invariant: «not there» ([`RemoteError::NotFound`]) is only ever said by the store itself.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::types::{ETag, Key, Metadata, Time};
+
+/// An object as a listing or a head request shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object {
+    /// Its key; a directory's marker ends in `/` where a listing can tell, and always in answer to a head.
+    pub key: Key,
+    /// Length in bytes.
+    pub size: u64,
+    /// Its version.
+    pub etag: ETag,
+    /// When the store took it in.
+    pub modified: Time,
+    /// Its user metadata; a listing does not know it.
+    pub metadata: Option<Metadata>,
+}
+
+/// One level of a listing: what is directly below the prefix asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// Objects, without the marker of the prefix itself.
+    pub objects: Vec<Object>,
+    /// Prefixes, each ending in `/`.
+    pub prefixes: Vec<Key>,
+    /// Where the next page starts; none on the last one.
+    pub next: Option<PageToken>,
+}
+
+/// A place in a listing; means something only to the adapter that gave it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageToken(pub String);
+
+/// What must be true of the object in place for a write to happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// Nothing: the write happens whatever is there.
+    Always,
+    /// There is no object.
+    Absent,
+    /// The object has this version.
+    Match(ETag),
+}
+
+/// A multipart upload's name at the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UploadId(pub String);
+
+/// A finished part's name at the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartId(pub String);
+
+/// What a store can take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The largest body of one put.
+    pub put_bytes_max: u64,
+    /// The smallest part of a multipart upload, but for the last.
+    pub part_bytes_min: u64,
+    /// The most parts of one upload.
+    pub parts_max: u32,
+}
+
+/// Why a request failed, by what the caller can do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoteError {
+    /// The store says that there is no such object (or no such upload).
+    #[error("no object {key}")]
+    NotFound {
+        /// The key asked for.
+        key: Key,
+    },
+    /// The condition of the request does not hold: somebody else wrote or deleted the object.
+    #[error("object {key} is not the version expected")]
+    Precondition {
+        /// The key asked for.
+        key: Key,
+    },
+    /// The store can't be reached, or says that it can't serve now. Try again later.
+    #[error("{store} can't be reached")]
+    Unreachable {
+        /// Which store.
+        store: String,
+        /// What happened.
+        #[source]
+        source: BoxError,
+    },
+    /// The credentials are missing, wrong, or lack the right. A person must act.
+    #[error("{store} refused the credentials")]
+    Denied {
+        /// Which store.
+        store: String,
+        /// What the store said.
+        #[source]
+        source: BoxError,
+    },
+    /// The bucket, container or directory is not there. A person must act.
+    #[error("{store} does not exist")]
+    NoContainer {
+        /// Which store.
+        store: String,
+    },
+    /// The store can't do this; the caller knows another way.
+    #[error("{store} can't {what}")]
+    Unsupported {
+        /// Which store.
+        store: String,
+        /// The operation.
+        what: &'static str,
+    },
+    /// The store refuses this very request; the same request will fail again.
+    #[error("{store} refused the request for {key}")]
+    Rejected {
+        /// Which store.
+        store: String,
+        /// The key asked for.
+        key: Key,
+        /// What the store said.
+        #[source]
+        source: BoxError,
+    },
+}
+
+/// Any error, as a source.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The result of a request.
+pub type Result<T, E = RemoteError> = std::result::Result<T, E>;
+
+/// A store, below the prefix of one share. `Display` names it as its URL; it never shows a secret.
+///
+/// # Cancel safety
+/// A request whose future is dropped may or may not have happened.
+#[async_trait]
+pub trait Remote: Send + Sync + fmt::Debug + fmt::Display {
+    /// What the store can take.
+    fn limits(&self) -> Limits;
+
+    /// Whether the container is there and the credentials are good. An empty prefix is fine.
+    async fn check(&self) -> Result<()>;
+
+    /// An object with its metadata. The key of a directory asks for its marker.
+    async fn head(&self, key: &Key) -> Result<Object>;
+
+    /// Bytes `range` of an object, shorter if it ends before. `expect`: fail with `Precondition` if
+    /// the object's version is another one (stores that ignore the condition are checked by the adapter).
+    async fn get(&self, key: &Key, range: Range<u64>, expect: Option<&ETag>) -> Result<Bytes>;
+
+    /// One page of what is directly below `prefix` (empty, or ending in `/`). An odd key of
+    /// another tool never makes the rest invisible: it is listed as it is.
+    async fn list(&self, prefix: &Key, page: Option<&PageToken>) -> Result<Page>;
+
+    /// Writes a whole object (or a directory's marker, with an empty body).
+    async fn put(&self, key: &Key, body: Bytes, metadata: &Metadata, condition: &Condition)
+    -> Result<ETag>;
+
+    /// Copies an object with its metadata inside the store.
+    async fn copy(&self, from: &Key, to: &Key) -> Result<ETag>;
+
+    /// Replaces an object's metadata, leaving its content. `Unsupported` where the store can't.
+    async fn set_metadata(&self, key: &Key, metadata: &Metadata, expect: &ETag) -> Result<ETag>;
+
+    /// Deletes an object. An object that is not there counts as deleted.
+    async fn delete(&self, key: &Key, condition: &Condition) -> Result<()>;
+
+    /// Begins a multipart upload. Nothing is visible before it is completed.
+    async fn multipart_create(&self, key: &Key, metadata: &Metadata) -> Result<UploadId>;
+
+    /// Uploads part `number` (from 0). Parts may come in any order, and again.
+    async fn multipart_put(&self, key: &Key, id: &UploadId, number: u32, body: Bytes)
+    -> Result<PartId>;
+
+    /// Makes the object out of all `parts`, in order.
+    async fn multipart_complete(
+        &self,
+        key: &Key,
+        id: &UploadId,
+        parts: &[PartId],
+        metadata: &Metadata,
+        condition: &Condition,
+    ) -> Result<ETag>;
+
+    /// Gives up an upload and its parts. One that is not there counts as given up.
+    async fn multipart_abort(&self, key: &Key, id: &UploadId) -> Result<()>;
+}
+
+/// A store shared by the parts that use it.
+pub type RemoteRef = Arc<dyn Remote>;
