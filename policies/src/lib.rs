@@ -1,1 +1,10 @@
-//! Policies.
+//! What the gateway decides by rule: how fast, when, how much.
+//!
+//! Invariant: pure. Time is an argument, there is no clock, no I/O and no randomness here.
+
+pub mod bucket;
+pub mod schedule;
+pub mod units;
+
+pub use bucket::{Rate, Take, TokenBucket};
+pub use schedule::{Schedule, ScheduleError, ScheduleSection, WindowSection};
