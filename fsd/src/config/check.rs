@@ -1,0 +1,333 @@
+//! From what is written to what is meant. Everything that is wrong is found in one go.
+
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use globset::Glob;
+use jiff::tz::TimeZoneDatabase;
+use policies::units::{parse_bytes, parse_duration};
+use policies::{Rate, Schedule, ScheduleSection};
+
+use super::file::{CacheSection, File, HookSection, ShareSection};
+use super::problem::{Problem, ProblemKind};
+use super::{
+    CacheConfig, Config, DISK_BYTES_LEAST, DISK_BYTES_MAX, FREE_BYTES_MIN, HOOKS_MAX, HookConfig,
+    RESULTS_FOLDER, ResultsTo, SHARES_MAX, STATE_DIR, ShareConfig, StoreConfig, UPLOAD_DELAY,
+    UPLOAD_DELAY_MAX,
+};
+
+/// The longest name of a share, which is part of file names.
+const NAME_BYTES_MAX: usize = 64;
+
+/// Problems found so far. A value that is wrong is noted here and stood in for by a default.
+#[derive(Default)]
+struct Findings(Vec<Problem>);
+
+impl Findings {
+    fn note(&mut self, key: impl Into<String>, value: impl Into<String>, kind: ProblemKind) {
+        self.0.push(Problem { key: key.into(), value: value.into(), kind });
+    }
+
+    /// The value of an optional key, read by `parse`.
+    fn read<T, E: Into<ProblemKind>>(
+        &mut self,
+        key: String,
+        text: Option<&str>,
+        default: T,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> T {
+        match text.map(parse) {
+            None => default,
+            Some(Ok(value)) => value,
+            Some(Err(error)) => {
+                self.note(key, text.unwrap_or_default(), error.into());
+                default
+            }
+        }
+    }
+
+    /// A path, without `.` and doubled or trailing slashes.
+    fn absolute(&mut self, key: String, path: &Path) -> PathBuf {
+        let text = path.display().to_string();
+        if !path.is_absolute() || path.components().any(|part| part == Component::ParentDir) {
+            self.note(key, text, ProblemKind::NotAbsolute);
+        } else if path.parent().is_none() {
+            self.note(key, text, ProblemKind::RootDir);
+        }
+        path.components().collect()
+    }
+}
+
+pub(super) fn config(file: &File, zones: &TimeZoneDatabase) -> Result<Config, Vec<Problem>> {
+    let mut findings = Findings::default();
+    let state_dir = file.state_dir.clone().unwrap_or_else(|| STATE_DIR.into());
+    let config = Config {
+        state_dir: findings.absolute("state_dir".into(), &state_dir),
+        cache: cache(&file.cache, &mut findings),
+        upload: schedule("upload", &file.upload, zones, &mut findings),
+        download: schedule("download", &file.download, zones, &mut findings),
+        shares: shares(&file.share, &mut findings),
+        hooks: hooks(&file.hook, &file.share, &mut findings),
+    };
+    check_places(&config, &mut findings);
+    if findings.0.is_empty() { Ok(config) } else { Err(findings.0) }
+}
+
+fn cache(section: &CacheSection, findings: &mut Findings) -> CacheConfig {
+    let disk_max = section.disk_max.as_deref();
+    let disk_bytes_max =
+        findings.read("cache.disk_max".into(), disk_max, DISK_BYTES_MAX, |text| match parse_bytes(
+            text,
+        )? {
+            bytes if bytes < DISK_BYTES_LEAST => Err(ProblemKind::CacheTooSmall),
+            bytes => Ok(bytes),
+        });
+    let free_min = section.free_min.as_deref();
+    let free_bytes_min =
+        findings.read("cache.free_min".into(), free_min, FREE_BYTES_MIN, parse_bytes);
+    CacheConfig { disk_bytes_max, free_bytes_min }
+}
+
+fn schedule(
+    key: &str,
+    section: &ScheduleSection,
+    zones: &TimeZoneDatabase,
+    findings: &mut Findings,
+) -> Schedule {
+    Schedule::check(section, zones).unwrap_or_else(|errors| {
+        for error in errors {
+            findings.note(format!("{key}.{}", error.key), error.value, error.problem.into());
+        }
+        Schedule::default()
+    })
+}
+
+fn shares(sections: &[ShareSection], findings: &mut Findings) -> Vec<ShareConfig> {
+    match sections.len() {
+        0 => findings.note("share", "", ProblemKind::NoShare),
+        1..=SHARES_MAX => {}
+        count => findings.note("share", count.to_string(), ProblemKind::TooManyShares),
+    }
+    sections.iter().enumerate().map(|(index, section)| share(index, section, findings)).collect()
+}
+
+fn share(index: usize, section: &ShareSection, findings: &mut Findings) -> ShareConfig {
+    let key = |name: &str| format!("share.{index}.{name}");
+    if !is_name(&section.name) {
+        findings.note(key("name"), &section.name, ProblemKind::Name);
+    }
+    let store = match (section.url.as_deref(), section.local) {
+        (None, true) => StoreConfig::Local,
+        (Some(url), false) => {
+            if let Err(kind) = check_url(url) {
+                findings.note(key("url"), without_secrets(url), kind);
+            }
+            StoreConfig::Cloud { url: url.trim_end_matches('/').to_owned() }
+        }
+        (Some(_), true) => {
+            findings.note(key("local"), "true", ProblemKind::TwoStores);
+            StoreConfig::Local
+        }
+        (None, false) => {
+            findings.note(key("url"), "", ProblemKind::NoStore);
+            StoreConfig::Local
+        }
+    };
+    let delay = |text: &str| match parse_duration(text)? {
+        delay if delay > UPLOAD_DELAY_MAX => Err(ProblemKind::DelayTooLong),
+        delay => Ok::<Duration, ProblemKind>(delay),
+    };
+    let (delay_text, up, down) = (
+        section.upload_delay.as_deref(),
+        section.upload_max.as_deref(),
+        section.download_max.as_deref(),
+    );
+    ShareConfig {
+        name: section.name.clone(),
+        mount: findings.absolute(key("mount"), &section.mount),
+        store,
+        read_only: section.read_only,
+        allow_other: section.allow_other,
+        upload_delay: findings.read(key("upload_delay"), delay_text, UPLOAD_DELAY, delay),
+        upload_rate_max: findings.read(key("upload_max"), up, Rate::Unlimited, str::parse),
+        download_rate_max: findings.read(key("download_max"), down, Rate::Unlimited, str::parse),
+    }
+}
+
+fn hooks(
+    sections: &[HookSection],
+    shares: &[ShareSection],
+    findings: &mut Findings,
+) -> Vec<HookConfig> {
+    if sections.len() > HOOKS_MAX {
+        findings.note("hook", sections.len().to_string(), ProblemKind::TooManyHooks);
+    }
+    let hooks = sections.iter().enumerate();
+    hooks.map(|(index, section)| hook(index, section, shares, findings)).collect()
+}
+
+fn hook(
+    index: usize,
+    section: &HookSection,
+    all: &[ShareSection],
+    findings: &mut Findings,
+) -> HookConfig {
+    let key = |name: &str| format!("hook.{index}.{name}");
+    let no_such_share = || {
+        let known: Vec<_> = all.iter().map(|share| format!("{:?}", share.name)).collect();
+        ProblemKind::NoSuchShare { known: known.join(", ") }
+    };
+    let shares = match &section.shares {
+        None => all.iter().map(|share| share.name.clone()).collect(),
+        Some(names) => {
+            if names.is_empty() {
+                findings.note(key("shares"), "[]", ProblemKind::NoHookShares);
+            }
+            for (at, name) in names.iter().enumerate().filter(|(_, name)| !has(all, name)) {
+                findings.note(key(&format!("shares.{at}")), name, no_such_share());
+            }
+            names.clone()
+        }
+    };
+    for (at, glob) in section.matches.iter().flatten().enumerate() {
+        if let Err(error) = Glob::new(glob) {
+            findings.note(key(&format!("match.{at}")), glob, ProblemKind::Glob(error));
+        }
+    }
+    let results = match (&section.results_folder, &section.results_share) {
+        (None, None) => ResultsTo::Folder(RESULTS_FOLDER.to_owned()),
+        (Some(folder), None) => {
+            let parts = Path::new(folder).components();
+            if folder.is_empty() || parts.clone().any(|part| !matches!(part, Component::Normal(_)))
+            {
+                findings.note(key("results_folder"), folder, ProblemKind::ResultsFolder);
+            }
+            ResultsTo::Folder(folder.trim_end_matches('/').to_owned())
+        }
+        (None, Some(name)) => {
+            match all.iter().find(|share| share.name == *name) {
+                None => findings.note(key("results_share"), name, no_such_share()),
+                Some(target) => {
+                    for kind in results_problems(target, &shares, all) {
+                        findings.note(key("results_share"), name, kind);
+                    }
+                }
+            }
+            ResultsTo::Share(name.clone())
+        }
+        (Some(_), Some(name)) => {
+            findings.note(key("results_share"), name, ProblemKind::TwoResults);
+            ResultsTo::Share(name.clone())
+        }
+    };
+    let dir = findings.absolute(key("dir"), &section.dir);
+    HookConfig {
+        dir,
+        shares,
+        matches: section.matches.clone(),
+        results,
+        params: section.params.clone(),
+    }
+}
+
+/// What speaks against results of files in the shares `seen` going to the share `target`.
+fn results_problems<'a>(
+    target: &'a ShareSection,
+    seen: &'a [String],
+    all: &'a [ShareSection],
+) -> impl Iterator<Item = ProblemKind> + 'a {
+    let read_only = target.read_only.then_some(ProblemKind::ResultsReadOnly);
+    let local = all.iter().find(|share| share.local && seen.contains(&share.name));
+    let leaves = local
+        .filter(|_| !target.local)
+        .map(|local| ProblemKind::ResultsLeave { local: local.name.clone() });
+    read_only.into_iter().chain(leaves)
+}
+
+/// No two shares at one place, and no mount, state or store inside another: each would wait for the other.
+fn check_places(config: &Config, findings: &mut Findings) {
+    for (index, share) in config.shares.iter().enumerate() {
+        let key = |name: &str| format!("share.{index}.{name}");
+        let mount = share.mount.display().to_string();
+        for (other_index, other) in config.shares.iter().enumerate() {
+            let other_key = |name: &str| format!("share.{other_index}.{name}");
+            let earlier = other_index < index;
+            if earlier && other.name == share.name {
+                findings.note(
+                    key("name"),
+                    &share.name,
+                    ProblemKind::Taken { other_key: other_key("name") },
+                );
+            }
+            if earlier && other.mount == share.mount {
+                findings.note(
+                    key("mount"),
+                    &mount,
+                    ProblemKind::Taken { other_key: other_key("mount") },
+                );
+            }
+            if other.mount != share.mount && share.mount.starts_with(&other.mount) {
+                findings.note(key("mount"), &mount, inside(other_key("mount"), &other.mount));
+            }
+            if let StoreConfig::Cloud { url } = &other.store
+                && let Some(path) = url.strip_prefix("file://")
+                && Path::new(path).starts_with(&share.mount)
+            {
+                findings.note(other_key("url"), url, inside(key("mount"), &share.mount));
+            }
+        }
+        if share.mount.starts_with(&config.state_dir) {
+            findings.note(key("mount"), &mount, inside("state_dir".to_owned(), &config.state_dir));
+        } else if config.state_dir.starts_with(&share.mount) {
+            let state_dir = config.state_dir.display().to_string();
+            findings.note("state_dir", state_dir, inside(key("mount"), &share.mount));
+        }
+    }
+}
+
+fn inside(outer_key: String, outer: &Path) -> ProblemKind {
+    ProblemKind::PathInside { outer_key, outer: outer.to_owned() }
+}
+
+fn has(shares: &[ShareSection], name: &str) -> bool {
+    shares.iter().any(|share| share.name == name)
+}
+
+fn is_name(name: &str) -> bool {
+    name.len() <= NAME_BYTES_MAX
+        && name.starts_with(|ch: char| ch.is_ascii_alphanumeric())
+        && name.chars().all(|ch| ch.is_ascii_alphanumeric() || "-_.".contains(ch))
+}
+
+fn check_url(url: &str) -> Result<(), ProblemKind> {
+    if let Some(path) = url.strip_prefix("file://") {
+        let path = Path::new(path);
+        let plain =
+            path.is_absolute() && path.components().all(|part| part != Component::ParentDir);
+        return if plain { Ok(()) } else { Err(ProblemKind::UrlFile) };
+    }
+    let schemes = ["az", "s3", "gs"].into_iter();
+    let (scheme, rest) = schemes
+        .filter_map(|scheme| Some((scheme, url.strip_prefix(scheme)?.strip_prefix("://")?)))
+        .next()
+        .ok_or(ProblemKind::UrlScheme)?;
+    let (container, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    let is_container = |ch: char| ch.is_ascii_alphanumeric() || "-_.$".contains(ch);
+    if container.is_empty() || !container.chars().all(is_container) {
+        return Err(ProblemKind::UrlContainer { scheme });
+    }
+    let prefix = prefix.trim_end_matches('/');
+    let odd = prefix.contains(['?', '#'])
+        || prefix.split('/').any(|part| matches!(part, "" | "." | ".."));
+    if odd && !prefix.is_empty() { Err(ProblemKind::UrlPrefix { scheme }) } else { Ok(()) }
+}
+
+/// A URL that is shown in an error, without what stands where others put keys.
+fn without_secrets(url: &str) -> String {
+    let (head, query) = url.split_once('?').map_or((url, ""), |(head, _)| (head, "?***"));
+    let (scheme, rest) = head.split_once("://").unwrap_or(("", head));
+    let rest =
+        rest.rsplit_once('@').map_or_else(|| rest.to_owned(), |(_, host)| format!("***@{host}"));
+    let separator = if scheme.is_empty() { "" } else { "://" };
+    format!("{scheme}{separator}{rest}{query}")
+}

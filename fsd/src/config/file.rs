@@ -1,0 +1,86 @@
+//! The configuration as it is written in TOML. Nothing is checked here but names and types.
+
+use std::path::PathBuf;
+
+use policies::ScheduleSection;
+use serde::Deserialize;
+
+/// A whole file.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// See [`super::Config::state_dir`].
+    pub state_dir: Option<PathBuf>,
+    /// See [`super::CacheConfig`].
+    #[serde(default)]
+    pub cache: CacheSection,
+    /// See [`super::Config::upload`].
+    #[serde(default)]
+    pub upload: ScheduleSection,
+    /// See [`super::Config::download`].
+    #[serde(default)]
+    pub download: ScheduleSection,
+    /// See [`super::ShareConfig`].
+    #[serde(default)]
+    pub share: Vec<ShareSection>,
+    /// See [`super::HookConfig`].
+    #[serde(default)]
+    pub hook: Vec<HookSection>,
+}
+
+/// `[cache]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CacheSection {
+    /// See [`super::CacheConfig::disk_bytes_max`].
+    pub disk_max: Option<String>,
+    /// See [`super::CacheConfig::free_bytes_min`].
+    pub free_min: Option<String>,
+}
+
+/// `[[share]]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShareSection {
+    /// See [`super::ShareConfig::name`].
+    pub name: String,
+    /// See [`super::ShareConfig::mount`].
+    pub mount: PathBuf,
+    /// Where the objects are; this or `local = true`.
+    pub url: Option<String>,
+    /// Nothing leaves this machine; this or `url`.
+    #[serde(default)]
+    pub local: bool,
+    /// See [`super::ShareConfig::read_only`].
+    #[serde(default)]
+    pub read_only: bool,
+    /// See [`super::ShareConfig::allow_other`].
+    #[serde(default)]
+    pub allow_other: bool,
+    /// See [`super::ShareConfig::upload_delay`].
+    pub upload_delay: Option<String>,
+    /// See [`super::ShareConfig::upload_rate_max`].
+    pub upload_max: Option<String>,
+    /// See [`super::ShareConfig::download_rate_max`].
+    pub download_max: Option<String>,
+}
+
+/// `[[hook]]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HookSection {
+    /// See [`super::HookConfig::dir`].
+    pub dir: PathBuf,
+    /// See [`super::HookConfig::shares`].
+    pub shares: Option<Vec<String>>,
+    /// See [`super::HookConfig::matches`].
+    #[serde(rename = "match")]
+    pub matches: Option<Vec<String>>,
+    /// A folder of the same share; this or `results_share`.
+    pub results_folder: Option<String>,
+    /// Another share; this or `results_folder`.
+    pub results_share: Option<String>,
+    /// See [`super::HookConfig::params`].
+    #[serde(default)]
+    pub params: toml::Table,
+}

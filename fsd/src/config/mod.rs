@@ -1,0 +1,167 @@
+//! The configuration, checked once into values that cannot be wrong.
+//!
+//! Invariant: a [`Config`] comes only out of [`Config::check`], whether it was written in a file or as arguments.
+//! Invariant: all defaults stand in this module.
+
+mod check;
+pub mod file;
+mod problem;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::tz::TimeZoneDatabase;
+use policies::{Rate, Schedule};
+
+pub use file::File;
+pub use problem::{ConfigError, Problem, ProblemKind};
+
+/// A file that sets everything there is to set, with comments.
+pub const EXAMPLE: &str = include_str!("example.toml");
+
+/// Where the state is unless said otherwise.
+pub const STATE_DIR: &str = "/var/lib/fsd";
+
+/// How much disk the cache takes unless said otherwise.
+pub const DISK_BYTES_MAX: u64 = 64 << 30;
+
+/// The smallest cache that is useful.
+pub const DISK_BYTES_LEAST: u64 = 64 << 20;
+
+/// How much of the disk stays free unless said otherwise.
+pub const FREE_BYTES_MIN: u64 = 1 << 30;
+
+/// How long a file is quiet before it is uploaded, unless said otherwise.
+pub const UPLOAD_DELAY: Duration = Duration::from_millis(500);
+
+/// The longest such time.
+pub const UPLOAD_DELAY_MAX: Duration = Duration::from_secs(7 * 86_400);
+
+/// Where results of hooks go unless said otherwise.
+pub const RESULTS_FOLDER: &str = "fsd-results";
+
+/// The most shares of one gateway.
+pub const SHARES_MAX: usize = 256;
+
+/// The most hooks of one gateway.
+pub const HOOKS_MAX: usize = 256;
+
+/// What one gateway does.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Config {
+    /// Where everything is kept that must outlive the daemon: cached files, metadata, the queue.
+    pub state_dir: PathBuf,
+    /// The cache.
+    pub cache: CacheConfig,
+    /// The pace of all uploads together.
+    pub upload: Schedule,
+    /// The pace of all downloads together.
+    pub download: Schedule,
+    /// What is looked at on arrival, in this order.
+    pub hooks: Vec<HookConfig>,
+    /// What is mounted; at least one.
+    pub shares: Vec<ShareConfig>,
+}
+
+/// How much disk the cache may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CacheConfig {
+    /// The most bytes that cached files take on disk. On a smaller disk `free_bytes_min` is the limit.
+    pub disk_bytes_max: u64,
+    /// How many bytes of the disk the cache leaves free for others.
+    pub free_bytes_min: u64,
+}
+
+/// A directory tree that is mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShareConfig {
+    /// Unique among the shares; letters, digits, `-`, `_` and `.`.
+    pub name: String,
+    /// Where it is mounted; absolute.
+    pub mount: PathBuf,
+    /// Where its files go.
+    pub store: StoreConfig,
+    /// Nothing can be changed through the mount.
+    pub read_only: bool,
+    /// Other users than the one who mounts it may use it, as far as modes and owners let them.
+    pub allow_other: bool,
+    /// How long a file is quiet before it is uploaded.
+    pub upload_delay: Duration,
+    /// The pace of this share's uploads, below that of the gateway.
+    pub upload_rate_max: Rate,
+    /// The pace of this share's downloads, below that of the gateway.
+    pub download_rate_max: Rate,
+}
+
+/// Where the files of a share go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreConfig {
+    /// Nowhere: they stay on this machine.
+    Local,
+    /// To a store: `az://container/prefix`, `s3://bucket/prefix`, `gs://bucket/prefix`, `file:///path`.
+    Cloud {
+        /// The URL; holds no secret.
+        url: String,
+    },
+}
+
+/// A hook that is run on arrivals.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct HookConfig {
+    /// The folder that holds its `hook.toml`; absolute.
+    pub dir: PathBuf,
+    /// Names of the shares whose arrivals it sees; never empty.
+    pub shares: Vec<String>,
+    /// Globs of the files that it sees, in place of those in its `hook.toml`.
+    pub matches: Option<Vec<String>>,
+    /// Where its results go.
+    pub results: ResultsTo,
+    /// Parameters, over those in its `hook.toml`.
+    pub params: toml::Table,
+}
+
+/// Where the results of a hook go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResultsTo {
+    /// To this folder of the share that the file arrived in.
+    Folder(String),
+    /// To the share of this name.
+    Share(String),
+}
+
+impl Config {
+    /// Reads and checks a configuration file. Only the given file is read.
+    ///
+    /// # Errors
+    /// [`ConfigError`] shows everything that is wrong with the file, each with its place and remedy.
+    pub fn read(path: &Path, zones: &TimeZoneDatabase) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Self::parse(&path.display().to_string(), &text, zones)
+    }
+
+    /// Checks the text of a configuration file called `name`.
+    ///
+    /// # Errors
+    /// [`ConfigError`], as for [`Config::read`].
+    pub fn parse(name: &str, text: &str, zones: &TimeZoneDatabase) -> Result<Self, ConfigError> {
+        let file: File =
+            toml::from_str(text).map_err(|error| ConfigError::of_toml(name, text, &error))?;
+        Self::check(&file, zones).map_err(|problems| ConfigError::of_problems(name, text, problems))
+    }
+
+    /// Checks what is written.
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    pub fn check(file: &File, zones: &TimeZoneDatabase) -> Result<Self, Vec<Problem>> {
+        check::config(file, zones)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,233 @@
+use policies::Rate;
+
+use super::*;
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse("fsd.toml", text, &TimeZoneDatabase::bundled())
+}
+
+/// The whole report, or nothing if the text is right.
+fn report(text: &str) -> String {
+    parse(text).map_or_else(|error| error.report(false), |_| String::new())
+}
+
+/// One cloud share, one local share, and more lines before them.
+fn with(before: &str, after: &str) -> String {
+    format!(
+        "{before}\n[[share]]\nname = \"cam\"\nmount = \"/mnt/cam\"\nurl = \"s3://box/a\"\n\
+         [[share]]\nname = \"lab\"\nmount = \"/mnt/lab\"\nlocal = true\n{after}\n"
+    )
+}
+
+#[test]
+fn the_example_is_right() {
+    let config = parse(EXAMPLE).unwrap_or_else(|error| panic!("{}", error.report(false)));
+    assert_eq!(config.shares.len(), 2);
+    assert_eq!(config.cache.disk_bytes_max, DISK_BYTES_MAX);
+    assert_eq!(config.hooks[0].shares, ["camera"]);
+    let monday = "2026-11-23T09:00:00+01".parse().unwrap();
+    assert_eq!(config.upload.rate_at(monday), "10Mbit/s".parse().unwrap());
+}
+
+#[test]
+fn what_is_left_out_has_its_default() {
+    let config = parse(&with("", "[[hook]]\ndir = \"/hooks/blur/\"\n")).unwrap();
+    assert_eq!(config.state_dir, Path::new(STATE_DIR));
+    assert_eq!(
+        config.cache,
+        CacheConfig { disk_bytes_max: DISK_BYTES_MAX, free_bytes_min: FREE_BYTES_MIN }
+    );
+    assert_eq!(config.upload, Schedule::default());
+    assert_eq!(
+        config.shares[0],
+        ShareConfig {
+            name: "cam".to_owned(),
+            mount: "/mnt/cam".into(),
+            store: StoreConfig::Cloud { url: "s3://box/a".to_owned() },
+            read_only: false,
+            allow_other: false,
+            upload_delay: UPLOAD_DELAY,
+            upload_rate_max: Rate::Unlimited,
+            download_rate_max: Rate::Unlimited,
+        }
+    );
+    assert_eq!(config.shares[1].store, StoreConfig::Local);
+    assert_eq!(
+        config.hooks[0],
+        HookConfig {
+            dir: "/hooks/blur".into(),
+            shares: vec!["cam".to_owned(), "lab".to_owned()],
+            matches: None,
+            results: ResultsTo::Folder(RESULTS_FOLDER.to_owned()),
+            params: toml::Table::new(),
+        }
+    );
+}
+
+#[test]
+fn a_mistake_is_shown_with_its_place_value_and_remedy() {
+    let report = report(&with("[cache]\ndisk_max = \"4KiB\"", ""));
+    assert!(
+        report.contains("cache.disk_max is \"4KiB\": the smallest useful cache is 64.0 MiB"),
+        "{report}"
+    );
+    assert!(report.contains("fsd.toml:2:12"), "{report}");
+}
+
+#[test]
+fn all_mistakes_are_shown_at_once_in_the_order_of_the_file() {
+    let text = with(
+        "state_dir = \"state\"\n[upload]\ndefault = \"fast\"\n[[upload.window]]\nrate = \"off\"",
+        "[[hook]]\ndir = \"blur\"\nmatch = [\"ok\", \"[\"]\n",
+    );
+    let Err(ConfigError::Mistakes { mistakes, .. }) = parse(&text) else { panic!("{text}") };
+    let says: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
+    let starts = [
+        "state_dir is \"state\": the path must be absolute",
+        "upload.time_zone is \"\": windows need a `time_zone`",
+        "upload.default is \"fast\": a number and a unit are needed",
+        "hook.0.dir is \"blur\": the path must be absolute",
+        "hook.0.match.1 is \"[\": no glob",
+    ];
+    assert_eq!(says.len(), starts.len(), "{says:#?}");
+    for (says, start) in says.iter().zip(starts) {
+        assert!(says.starts_with(start), "{says}");
+    }
+}
+
+#[test]
+fn mistakes_of_spelling_are_shown() {
+    for (text, says) in [
+        ("[cash]\n", "unknown field `cash`"),
+        ("state_dir = 5\n", "invalid type: integer `5`"),
+        ("state_dir = \n", "fsd.toml:1:"),
+        ("[[share]]\nname = \"a\"\n", "missing field `mount`"),
+    ] {
+        let report = report(text);
+        assert!(report.contains(says) && report.contains("fsd.toml:"), "{report}");
+    }
+}
+
+#[test]
+fn values_that_can_not_be_are_refused() {
+    let share =
+        |name: &str, rest: &str| with("", &format!("[[share]]\nname = \"{name}\"\n{rest}\n"));
+    let url = |url: &str| share("x", &format!("mount = \"/mnt/x\"\nurl = \"{url}\""));
+    let hook = |rest: &str| with("", &format!("[[hook]]\ndir = \"/hooks/a\"\n{rest}\n"));
+    let cases = [
+        ("".to_owned(), "a gateway needs a share"),
+        (
+            with("[cache]\nfree_min = \"some\"", ""),
+            "cache.free_min is \"some\": a number and a unit",
+        ),
+        (
+            with("[download]\ntime_zone = \"Mars\"", ""),
+            "download.time_zone is \"Mars\": no such time zone",
+        ),
+        (
+            share("cam", "mount = \"/x\"\nlocal = true"),
+            "share.2.name is \"cam\": share.0.name is the same",
+        ),
+        (
+            share("x", "mount = \"/mnt/lab/\"\nlocal = true"),
+            "share.2.mount is \"/mnt/lab\": share.1.mount is the same",
+        ),
+        (
+            share("x", "mount = \"/mnt/lab/x\"\nlocal = true"),
+            "must not be inside share.1.mount (/mnt/lab)",
+        ),
+        (share("x", "mount = \"/\"\nlocal = true"), "must be below the root directory"),
+        (share("x", "mount = \"/a/../b\"\nlocal = true"), "must be absolute, without `..`"),
+        (share("a/b", "mount = \"/x\"\nlocal = true"), "a name is 1 to 64 letters"),
+        (share("x", "mount = \"/x\""), "say where its files go"),
+        (share("x", "mount = \"/x\"\nlocal = true\nurl = \"s3://b\""), "not both"),
+        (
+            share("x", "mount = \"/var/lib/fsd/x\"\nlocal = true"),
+            "must not be inside state_dir (/var/lib/fsd)",
+        ),
+        (
+            share("x", "mount = \"/var/lib\"\nlocal = true"),
+            "state_dir is \"/var/lib/fsd\": the path must not be inside share.2.mount",
+        ),
+        (
+            share("x", "mount = \"/x\"\nlocal = true\nupload_delay = \"9d\""),
+            "the longest delay is 7d",
+        ),
+        (
+            share("x", "mount = \"/x\"\nlocal = true\nupload_max = \"1\""),
+            "share.2.upload_max is \"1\": the unit is missing",
+        ),
+        (url("http://box/a"), "a URL is az://CONTAINER/PREFIX"),
+        (url("s3:/box"), "a URL is az://CONTAINER/PREFIX"),
+        (url("s3://"), "the name of the container or bucket is missing"),
+        (
+            url("s3://key:secret@box/a"),
+            "share.2.url is \"s3://***@box/a\": the name of the container",
+        ),
+        (url("az://box/a?sig=abc"), "share.2.url is \"az://box/a?***\": a prefix has no empty"),
+        (url("gs://box/a/../b"), "a prefix has no empty"),
+        (url("file://relative"), "written file:///PATH"),
+        (
+            url("file:///mnt/x/deep"),
+            "share.2.url is \"file:///mnt/x/deep\": the path must not be inside share.2.mount",
+        ),
+        (hook("shares = []"), "a hook needs a share"),
+        (
+            hook("shares = [\"cam\", \"nope\"]"),
+            "hook.0.shares.1 is \"nope\": no share has this name; there is \"cam\", \"lab\"",
+        ),
+        (hook("results_folder = \"../x\""), "a folder is a relative path"),
+        (hook("results_folder = \"x\"\nresults_share = \"lab\""), "not both"),
+        (hook("results_share = \"nope\""), "no share has this name"),
+    ];
+    for (text, says) in cases {
+        let words = |text: &str| {
+            text.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ")
+        };
+        let report = report(&text);
+        assert!(words(&report).contains(&words(says)), "{says}\n{text}\n{report}");
+    }
+}
+
+#[test]
+fn urls_of_every_store_are_taken() {
+    for (url, kept) in [
+        ("az://plant-7/a/b", "az://plant-7/a/b"),
+        ("s3://my.bucket", "s3://my.bucket"),
+        ("gs://box/", "gs://box"),
+        ("file:///srv/objects/", "file:///srv/objects"),
+    ] {
+        let text = format!("[[share]]\nname = \"x\"\nmount = \"/mnt/x\"\nurl = \"{url}\"\n");
+        assert_eq!(
+            parse(&text).unwrap().shares[0].store,
+            StoreConfig::Cloud { url: kept.to_owned() }
+        );
+    }
+}
+
+#[test]
+fn results_of_a_local_share_do_not_leave() {
+    let hook = |rest: &str| with("", &format!("[[hook]]\ndir = \"/hooks/a\"\n{rest}\n"));
+    for refused in [
+        "shares = [\"lab\"]\nresults_share = \"cam\"",
+        "shares = [\"cam\", \"lab\"]\nresults_share = \"cam\"",
+        "results_share = \"cam\"",
+    ] {
+        let report = report(&hook(refused));
+        assert!(report.contains("the hook sees files of the local share \"lab\""), "{report}");
+    }
+    for allowed in [
+        "shares = [\"cam\"]\nresults_share = \"cam\"",
+        "shares = [\"cam\"]\nresults_share = \"lab\"",
+        "results_share = \"lab\"",
+        "shares = [\"lab\"]\nresults_folder = \"out/a\"",
+    ] {
+        assert_eq!(report(&hook(allowed)), "", "{allowed}");
+    }
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let error = Config::read(Path::new("/no/such/file"), &TimeZoneDatabase::bundled()).unwrap_err();
+    assert_eq!(error.to_string(), "can't read the configuration /no/such/file");
+}
