@@ -46,7 +46,9 @@ impl fmt::Display for Key {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// No store takes a key of this length.
-    #[error("the key would have {bytes} bytes; stores take at most {KEY_BYTES_MAX}: shorten the path")]
+    #[error(
+        "the key would have {bytes} bytes; stores take at most {KEY_BYTES_MAX}: shorten the path"
+    )]
     TooLong {
         /// Length of the key that the path asks for.
         bytes: usize,

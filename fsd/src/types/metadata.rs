@@ -133,7 +133,8 @@ fn format_xattrs(xattrs: &BTreeMap<Vec<u8>, Vec<u8>>) -> Option<String> {
             json = next;
         }
     }
-    (!json.is_empty()).then(|| utf8_percent_encode(&format!("{json}}}"), NON_ALPHANUMERIC).to_string())
+    (!json.is_empty())
+        .then(|| utf8_percent_encode(&format!("{json}}}"), NON_ALPHANUMERIC).to_string())
 }
 
 #[cfg(test)]
@@ -169,9 +170,15 @@ mod tests {
 
     #[test]
     fn modes_of_s3fs_and_of_rclone_mean_the_same() {
-        for (text, mode) in
-            [("33188", 0o100_644), ("100644", 0o100_644), ("40755", 0o40_755), ("16877", 0o40_755), ("41471", 0o120_777), ("120777", 0o120_777), ("644", 0o644)]
-        {
+        for (text, mode) in [
+            ("33188", 0o100_644),
+            ("100644", 0o100_644),
+            ("40755", 0o40_755),
+            ("16877", 0o40_755),
+            ("41471", 0o120_777),
+            ("120777", 0o120_777),
+            ("644", 0o644),
+        ] {
             assert_eq!(parse_mode(text), Some(mode), "{text}");
         }
         assert_eq!(parse_mode("rw-r--r--"), None);
@@ -190,7 +197,10 @@ mod tests {
 
     #[test]
     fn extended_attributes_that_do_not_fit_stay_behind() {
-        let xattrs = BTreeMap::from([(b"user.big".to_vec(), vec![7; 4000]), (b"user.small".to_vec(), vec![1])]);
+        let xattrs = BTreeMap::from([
+            (b"user.big".to_vec(), vec![7; 4000]),
+            (b"user.small".to_vec(), vec![1]),
+        ]);
         let meta = PosixMeta::read(&PosixMeta::write(&attr(), &xattrs));
         assert_eq!(meta.xattrs.keys().collect::<Vec<_>>(), [b"user.small"]);
     }

@@ -1,0 +1,162 @@
+//! A file's backing file on the local disk: sparse, same offsets as the file, one for each inode.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use super::present::{Presence, blocks_of};
+use crate::meta::Stamp;
+use crate::types::{Ino, Time};
+
+/// A change this shortly after another may leave the same times on disks with coarse clocks.
+const YOUNG_NANOS: i128 = 50_000_000;
+
+/// A backing file that is open, with what is here of it. At most one for each inode exists at a time.
+#[derive(Debug)]
+pub struct Backing {
+    pub(super) ino: Ino,
+    pub(super) number: u64,
+    pub(super) file: File,
+    pub(super) state: Mutex<State>,
+    /// Every block is here. Never turns false again.
+    whole: AtomicBool,
+    /// Bytes of disk that the cache counts for it.
+    pub(super) accounted: AtomicU64,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) present: Presence,
+    /// How long the object is that absent blocks come from.
+    pub(super) object_bytes: u64,
+    /// Fetches under way: blocks, and where their end is told.
+    pub(super) in_flight: Vec<(Range<u64>, watch::Receiver<super::fill::Progress>)>,
+    /// Blocks came in since the presence map was stored.
+    pub(super) unsaved: bool,
+}
+
+impl Backing {
+    pub(super) fn new(
+        ino: Ino,
+        number: u64,
+        file: File,
+        present: Option<(Presence, u64)>,
+    ) -> io::Result<Self> {
+        let accounted = AtomicU64::new(allocated(&file)?);
+        let whole = AtomicBool::new(present.is_none());
+        let (present, object_bytes) = present.unwrap_or_default();
+        let state = State { present, object_bytes, in_flight: Vec::new(), unsaved: false };
+        Ok(Self { ino, number, file, state: Mutex::new(state), whole, accounted })
+    }
+
+    /// The inode.
+    #[must_use]
+    pub fn ino(&self) -> Ino {
+        self.ino
+    }
+
+    /// Whether every block is here.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.whole.load(Ordering::Acquire)
+    }
+
+    /// Whether what is here of it is noted.
+    #[must_use]
+    pub fn is_saved(&self) -> bool {
+        !self.state().unsaved
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn has(&self, range: &Range<u64>) -> bool {
+        self.is_whole() || self.state().present.contains(&blocks_of(range))
+    }
+
+    /// Says that `blocks` are here, of a file that is now `size` long.
+    pub(super) fn mark(&self, state: &mut State, blocks: Range<u64>, size: u64) {
+        state.present.insert(blocks);
+        state.unsaved = true;
+        if state.present.contains(&blocks_of(&(0..size))) {
+            self.whole.store(true, Ordering::Release);
+        }
+    }
+
+    /// The presence map as bytes; none if the file is whole.
+    #[must_use]
+    pub fn encode_presence(&self) -> Option<Vec<u8>> {
+        let state = self.state();
+        (!self.is_whole()).then(|| state.present.encode(state.object_bytes))
+    }
+
+    /// What tells whether the file changes from here on.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn stamp(&self, now: Time) -> io::Result<Stamp> {
+        let meta = self.file.metadata()?;
+        let nanos = |t: Time| i128::from(t.secs) * 1_000_000_000 + i128::from(t.nanos);
+        let mtime =
+            Time { secs: meta.mtime(), nanos: u32::try_from(meta.mtime_nsec()).unwrap_or(0) };
+        let ctime =
+            Time { secs: meta.ctime(), nanos: u32::try_from(meta.ctime_nsec()).unwrap_or(0) };
+        let young = nanos(now) - nanos(ctime) < YOUNG_NANOS;
+        Ok(Stamp { size: meta.size(), mtime, ctime, young })
+    }
+
+    /// Reads at `offset`; shorter at the end of the file. The caller made sure that the blocks are here.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.file.read_at(&mut buffer[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
+
+    /// The file itself, to sync it, to stat it, or to hand it on.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+/// Where backing files are: 256 folders, so that none gets too large.
+pub(super) fn path_of(dir: &Path, ino: Ino, number: u64) -> PathBuf {
+    dir.join(format!("{:02x}", ino.0 % 256)).join(format!("{}.{number}", ino.0))
+}
+
+/// The inode and number in a backing file's name.
+pub(super) fn parse_name(name: &str) -> Option<(Ino, u64)> {
+    let (ino, number) = name.split_once('.')?;
+    Some((Ino(ino.parse().ok()?), number.parse().ok()?))
+}
+
+pub(super) fn open_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(path)
+}
+
+pub(super) fn create_file(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
+/// Bytes of disk that a file takes.
+pub(super) fn allocated(file: &File) -> io::Result<u64> {
+    Ok(file.metadata()?.blocks() * 512)
+}

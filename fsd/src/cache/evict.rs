@@ -1,0 +1,87 @@
+//! Room: by recency, whole files, and only what the cloud has.
+
+use std::sync::Weak;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::{Cache, CacheError, Result, lock};
+use crate::meta::Uploaded;
+use crate::types::Ino;
+
+/// How long a writer waits for uploads to make room before it is told that the disk is full.
+const ROOM_PATIENCE: Duration = Duration::from_secs(20);
+const ROOM_POLL: Duration = Duration::from_millis(100);
+/// How many files are looked at for one request for room.
+const CANDIDATES_MAX: usize = 4096;
+
+impl Cache {
+    /// Makes room for `bytes` more, evicting what the cloud has; waits a while for uploads if need be.
+    ///
+    /// # Errors
+    /// [`CacheError::Full`] if there is none: everything here is dirty, open or waits for a hook.
+    pub async fn make_room(&self, bytes: u64) -> Result<()> {
+        if self.has_room(bytes)? {
+            return Ok(());
+        }
+        let until = self.clock.monotonic() + ROOM_PATIENCE;
+        loop {
+            if self.evict_for(bytes)? {
+                return Ok(());
+            }
+            if bytes > self.limits.disk_bytes_max || self.clock.monotonic() >= until {
+                return Err(CacheError::Full);
+            }
+            self.clock.sleep(ROOM_POLL).await;
+        }
+    }
+
+    /// Whether `bytes` more fit at once. Cheap enough for every write.
+    pub(super) fn has_room(&self, bytes: u64) -> Result<bool> {
+        if self.used_bytes().saturating_add(bytes) > self.limits.disk_bytes_max {
+            return Ok(false);
+        }
+        if self.limits.free_bytes_min == 0 {
+            return Ok(true);
+        }
+        Ok(self.disk_free()?.saturating_sub(bytes) >= self.limits.free_bytes_min)
+    }
+
+    /// Bytes free on the disk below the cache.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn disk_free(&self) -> Result<u64> {
+        let disk = nix::sys::statvfs::statvfs(&self.data).map_err(std::io::Error::from)?;
+        Ok(disk.blocks_available().saturating_mul(disk.fragment_size()))
+    }
+
+    /// Evicts, the longest unused first, until `bytes` more fit.
+    fn evict_for(&self, bytes: u64) -> Result<bool> {
+        let candidates: Vec<Ino> =
+            lock(&self.recency).iter().rev().take(CANDIDATES_MAX).map(|(&ino, ())| ino).collect();
+        for ino in candidates {
+            if self.has_room(bytes)? {
+                return Ok(true);
+            }
+            self.evict_unused(ino)?;
+        }
+        self.has_room(bytes)
+    }
+
+    /// Evicts `ino` if nobody has it open and the cloud has all of it.
+    fn evict_unused(&self, ino: Ino) -> Result<bool> {
+        // Whoever opens the file must pass this lock, so what is found here stays true until it is gone.
+        let open = lock(&self.open);
+        if open.get(&ino).is_some_and(|backing| Weak::strong_count(backing) > 0) {
+            return Ok(false);
+        }
+        let Some(proof) = self.meta.read(|tx| tx.uploaded(ino))? else { return Ok(false) };
+        self.evict(&proof);
+        Ok(true)
+    }
+
+    fn evict(&self, proof: &Uploaded) {
+        tracing::debug!(ino = %proof.ino(), used = self.used.load(Ordering::Relaxed), "evicted");
+        self.remove(proof.ino(), proof.backing(), None);
+    }
+}

@@ -1,0 +1,309 @@
+//! Misses: blocks that are not here are fetched in ranges, many at once, and two readers of one block cost one request.
+
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::backing::State;
+use super::present::{BLOCK_BYTES, blocks_of, bytes_of};
+use super::{Backing, Cache, CacheError, Result};
+
+/// The largest single request.
+const FETCH_BYTES_MAX: u64 = 4 << 20;
+/// A file up to this length comes in one piece.
+const WHOLE_BYTES_MAX: u64 = 1 << 20;
+/// A request for data may take this long in all.
+const FETCH_DEADLINE: Duration = Duration::from_secs(60);
+const READ_AHEAD_BYTES_MAX: u64 = 16 << 20;
+const _: () = assert!(FETCH_BYTES_MAX.is_multiple_of(BLOCK_BYTES), "a request is whole blocks");
+
+/// How a fetch stands; told to all who wait for it.
+#[derive(Clone, Debug)]
+pub(super) enum Progress {
+    Running,
+    Done,
+    Failed(CacheError),
+}
+
+/// A reader's place: grows on sequential reading, stays out of the way of random reading. Pure.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReadAhead {
+    next: u64,
+    window: u64,
+}
+
+impl ReadAhead {
+    /// What to fetch beyond a read of `range`. The kernel's own read-ahead may bring reads a little out of
+    /// order, so a read close before the expected place counts as sequential.
+    pub fn after(&mut self, range: &Range<u64>) -> Range<u64> {
+        let slack = BLOCK_BYTES.max(self.window);
+        let sequential = range.start.abs_diff(self.next) <= slack;
+        self.window = match sequential {
+            true => (self.window * 2).clamp(2 * BLOCK_BYTES, READ_AHEAD_BYTES_MAX),
+            false => 0,
+        };
+        self.next = range.end;
+        range.end..range.end + self.window
+    }
+}
+
+impl Cache {
+    /// Makes sure that bytes `range` of `backing` are here.
+    ///
+    /// # Errors
+    /// If they can't be fetched; the cloud's refusal is shared by all who wait for the same blocks.
+    ///
+    /// # Cancel safety
+    /// Fetches that were begun go on.
+    pub async fn ensure(self: &Arc<Self>, backing: &Arc<Backing>, range: Range<u64>) -> Result<()> {
+        loop {
+            if backing.has(&range) {
+                return Ok(());
+            }
+            let missing = backing.state().present.missing(blocks_of(&range));
+            let bytes: u64 = missing.iter().map(|run| (run.end - run.start) * BLOCK_BYTES).sum();
+            self.make_room(bytes).await?;
+            for mut fetch in self.start_fetches(backing, &range) {
+                let ended = fetch.wait_for(|progress| !matches!(progress, Progress::Running));
+                match ended.await.as_deref() {
+                    Ok(Progress::Done | Progress::Running) => {}
+                    Ok(Progress::Failed(error)) => return Err(error.clone()),
+                    Err(_) => return Err(CacheError::Deadline),
+                }
+            }
+        }
+    }
+
+    /// Begins fetching bytes `range`, if they fit at once, without waiting.
+    pub fn prefetch(self: &Arc<Self>, backing: &Arc<Backing>, range: Range<u64>) {
+        if range.is_empty()
+            || backing.is_whole()
+            || !self.has_room(range.end - range.start).unwrap_or(false)
+        {
+            return;
+        }
+        drop(self.start_fetches(backing, &range));
+    }
+
+    /// Reads what is here and fetches what is not.
+    ///
+    /// # Errors
+    /// As [`Cache::ensure`].
+    pub async fn read(
+        self: &Arc<Self>,
+        backing: &Arc<Backing>,
+        ahead: Range<u64>,
+        range: Range<u64>,
+    ) -> Result<Vec<u8>> {
+        if !backing.is_whole() {
+            let size = backing.file().metadata()?.len();
+            let clip = |r: &Range<u64>| r.start.min(size)..r.end.min(size);
+            let (wanted, ahead) = (clip(&range), clip(&ahead));
+            let wanted = if size <= WHOLE_BYTES_MAX { 0..size } else { wanted };
+            if !backing.has(&wanted) {
+                // What is asked for goes first; what may be asked for next goes beside it.
+                self.make_room(wanted.end - wanted.start).await?;
+                drop(self.start_fetches(backing, &wanted));
+            }
+            self.prefetch(backing, ahead);
+            self.ensure(backing, wanted).await?;
+        }
+        let mut buffer = vec![0; usize::try_from(range.end - range.start).unwrap_or(0)];
+        let count = backing.read_at(&mut buffer, range.start)?;
+        buffer.truncate(count);
+        Ok(buffer)
+    }
+
+    /// Writes `data` at `offset`. Blocks that are covered only in part are fetched first.
+    ///
+    /// # Errors
+    /// [`CacheError::Full`] if there is no room, even after a while; else as [`Cache::ensure`].
+    pub async fn write(
+        self: &Arc<Self>,
+        backing: &Arc<Backing>,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<()> {
+        let end = offset + data.len() as u64;
+        self.make_room(data.len() as u64).await?;
+        if backing.is_whole() {
+            backing.file.write_all_at(data, offset)?;
+        } else {
+            let size = backing.file().metadata()?.len();
+            for edge in [offset, end] {
+                if !edge.is_multiple_of(BLOCK_BYTES) && edge < size {
+                    self.ensure(backing, edge..edge + 1).await?;
+                }
+            }
+            let mut state = backing.state();
+            backing.file.write_all_at(data, offset)?;
+            // Between the old end and the new data is a hole: it is here, as zeros.
+            let from = offset.min(size.next_multiple_of(BLOCK_BYTES));
+            let written = from / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES);
+            backing.mark(&mut state, written, size.max(end));
+        }
+        self.wrote(backing, data.len() as u64);
+        Ok(())
+    }
+
+    /// Sets the length to `size`. The block that is cut is fetched first.
+    ///
+    /// # Errors
+    /// As [`Cache::write`].
+    pub async fn truncate(self: &Arc<Self>, backing: &Arc<Backing>, size: u64) -> Result<()> {
+        if backing.is_whole() {
+            backing.file.set_len(size)?;
+        } else {
+            let old = backing.file().metadata()?.len();
+            let cut = size.min(old);
+            if !cut.is_multiple_of(BLOCK_BYTES) {
+                self.ensure(backing, cut - 1..cut).await?;
+            }
+            let mut state = backing.state();
+            backing.file.set_len(size)?;
+            // Behind the cut nothing comes from the cloud any more.
+            let beyond = cut.div_ceil(BLOCK_BYTES)..blocks_of(&(0..size.max(old))).end;
+            backing.mark(&mut state, beyond, size);
+        }
+        self.account(backing)
+    }
+
+    fn wrote(&self, backing: &Backing, bytes: u64) {
+        // An estimate until the next exact count at close: overwriting counts too.
+        backing.accounted.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
+        self.used.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Starts a fetch for what is missing of `range` and not under way; returns all fetches that touch it.
+    fn start_fetches(
+        self: &Arc<Self>,
+        backing: &Arc<Backing>,
+        range: &Range<u64>,
+    ) -> Vec<watch::Receiver<Progress>> {
+        let mut state = backing.state();
+        let blocks = blocks_of(range);
+        for run in state.present.missing(blocks.clone()) {
+            for gap in without_in_flight(&state, run) {
+                for piece in pieces(gap) {
+                    let (tell, told) = watch::channel(Progress::Running);
+                    state.in_flight.push((piece.clone(), told));
+                    let (cache, backing) = (self.clone(), backing.clone());
+                    self.tasks.spawn("cache.fetch", async move {
+                        let fetched = cache.fetch(&backing, &piece).await;
+                        backing.state().in_flight.retain(|(blocks, _)| *blocks != piece);
+                        tell.send_replace(match fetched {
+                            Ok(()) => Progress::Done,
+                            Err(error) => Progress::Failed(error),
+                        });
+                    });
+                }
+            }
+        }
+        let touches = |run: &Range<u64>| run.start < blocks.end && blocks.start < run.end;
+        state
+            .in_flight
+            .iter()
+            .filter(|(run, _)| touches(run))
+            .map(|(_, told)| told.clone())
+            .collect()
+    }
+
+    async fn fetch(&self, backing: &Backing, blocks: &Range<u64>) -> Result<()> {
+        let bytes = {
+            let state = backing.state();
+            let bytes = bytes_of(blocks);
+            bytes.start.min(state.object_bytes)..bytes.end.min(state.object_bytes)
+        };
+        let lost = || CacheError::Lost(backing.ino);
+        let data = if bytes.is_empty() {
+            bytes::Bytes::new()
+        } else {
+            let inode = self.meta.read(|tx| tx.inode(backing.ino))?.ok_or_else(lost)?;
+            let object =
+                inode.object.filter(|_| inode.backing == backing.number).ok_or_else(lost)?;
+            let remote = self.remotes.get(&inode.share).ok_or_else(lost)?;
+            tokio::select! {
+                data = remote.get(&object.key, bytes.clone(), object.etag.as_ref()) => data?,
+                () = self.clock.sleep(FETCH_DEADLINE) => return Err(CacheError::Deadline),
+            }
+        };
+        if data.len() as u64 != bytes.end - bytes.start {
+            tracing::error!(ino = %backing.ino, ?bytes, got = data.len(), "the object is shorter than its listing said");
+            return Err(lost());
+        }
+        let mut state = backing.state();
+        // A write may have come in between: what it wrote is newer than what was fetched.
+        for run in state.present.missing(blocks.clone()) {
+            let wanted = bytes_of(&run);
+            let (start, end) = (wanted.start.max(bytes.start), wanted.end.min(bytes.end));
+            if start < end {
+                let slice = usize::try_from(start - bytes.start).unwrap_or(usize::MAX)
+                    ..usize::try_from(end - bytes.start).unwrap_or(usize::MAX);
+                backing.file.write_all_at(&data[slice], start)?;
+            }
+        }
+        let size = backing.file.metadata()?.len();
+        backing.mark(&mut state, blocks.clone(), size);
+        drop(state);
+        self.account(backing)
+    }
+}
+
+fn without_in_flight(state: &State, run: Range<u64>) -> Vec<Range<u64>> {
+    let mut gaps = vec![run];
+    for (busy, _) in &state.in_flight {
+        gaps = gaps
+            .into_iter()
+            .flat_map(|gap| [gap.start..gap.end.min(busy.start), gap.start.max(busy.end)..gap.end])
+            .filter(|gap| !gap.is_empty())
+            .collect();
+    }
+    gaps
+}
+
+fn pieces(blocks: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+    let step = FETCH_BYTES_MAX / BLOCK_BYTES;
+    let end = blocks.end;
+    (blocks.start..end)
+        .step_by(usize::try_from(step).unwrap_or(1))
+        .map(move |start| start..(start + step).min(end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn read_ahead_grows_on_sequential_and_vanishes_on_random_reading() {
+        let mut ahead = ReadAhead::default();
+        let mut window = 0;
+        for block in 0..10 {
+            let range = block * BLOCK_BYTES..(block + 1) * BLOCK_BYTES;
+            let next = ahead.after(&range);
+            assert_eq!(next.start, range.end);
+            assert!(next.end - next.start >= window, "it never shrinks");
+            window = next.end - next.start;
+        }
+        assert_eq!(window, READ_AHEAD_BYTES_MAX);
+        let far = 1 << 30;
+        assert!(ahead.after(&(far..far + 4096)).is_empty());
+        assert!(ahead.after(&(far * 2..far * 2 + 4096)).is_empty());
+        assert!(ahead.after(&(far..far + 4096)).is_empty());
+    }
+
+    #[test]
+    fn a_gap_is_what_nobody_fetches() {
+        let (_, told) = watch::channel(Progress::Running);
+        let state = State {
+            present: super::super::Presence::default(),
+            object_bytes: 0,
+            in_flight: vec![(2..4, told.clone()), (6..7, told)],
+            unsaved: false,
+        };
+        assert_eq!(without_in_flight(&state, 0..10), [0..2, 4..6, 7..10]);
+        assert_eq!(without_in_flight(&state, 2..4), []);
+    }
+}

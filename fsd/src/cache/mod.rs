@@ -1,0 +1,395 @@
+//! What is here of the cloud: file content in backing files, and the names of directories as they were listed.
+//!
+//! Invariant: a block counts as present only after its bytes are in the backing file.
+//! Invariant: a backing file is removed only with [`Uploaded`](crate::meta::Uploaded), and never while it is open.
+
+mod backing;
+mod evict;
+mod fill;
+mod index;
+mod names;
+mod present;
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use self::index::{FileRecord, Index};
+use self::present::{Presence, blocks_of};
+use crate::clock::Clock;
+use crate::meta::{Inode, Meta, MetaError, Tx};
+use crate::remote::{RemoteError, RemoteRef};
+use crate::tasks::Tasks;
+use crate::types::{Ino, ShareId};
+
+pub use self::backing::Backing;
+pub use self::fill::ReadAhead;
+pub use self::names::{Defaults, Merged};
+pub use self::present::BLOCK_BYTES;
+
+/// Limits of the cache.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The most bytes of disk that backing files may take.
+    pub disk_bytes_max: u64,
+    /// Bytes that stay free on the disk, whatever the cache would like.
+    pub free_bytes_min: u64,
+}
+
+/// Why the cache could not serve.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CacheError {
+    /// The local disk failed.
+    #[error("the cache disk failed")]
+    Disk(#[source] Arc<io::Error>),
+    /// The cache is full of what is not uploaded yet.
+    #[error("the cache is full of files that are not uploaded yet")]
+    Full,
+    /// The cloud could not give what is not here.
+    #[error("what is not here could not be fetched")]
+    Remote(#[source] Arc<RemoteError>),
+    /// The metadata store failed.
+    #[error(transparent)]
+    Meta(#[from] MetaError),
+    /// The file is neither here nor in the cloud.
+    #[error("inode {0} has bytes that are neither here nor in the cloud")]
+    Lost(Ino),
+    /// The cloud did not answer in time.
+    #[error("the cloud did not answer in time")]
+    Deadline,
+}
+
+impl From<io::Error> for CacheError {
+    fn from(error: io::Error) -> Self {
+        Self::Disk(Arc::new(error))
+    }
+}
+
+impl From<RemoteError> for CacheError {
+    fn from(error: RemoteError) -> Self {
+        Self::Remote(Arc::new(error))
+    }
+}
+
+/// A result of the cache.
+pub type Result<T, E = CacheError> = std::result::Result<T, E>;
+
+/// The cache.
+#[derive(Debug)]
+pub struct Cache {
+    data: PathBuf,
+    limits: Limits,
+    meta: Arc<Meta>,
+    index: Index,
+    remotes: BTreeMap<ShareId, RemoteRef>,
+    clock: Arc<dyn Clock>,
+    tasks: Tasks,
+    open: Mutex<HashMap<Ino, Weak<Backing>>>,
+    recency: Mutex<lru::LruCache<Ino, ()>>,
+    used: AtomicU64,
+    names: names::Listings,
+}
+
+/// What a cache is built of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The folder for `data/` and `index/`.
+    pub dir: PathBuf,
+    /// Limits.
+    pub limits: Limits,
+    /// The precious store.
+    pub meta: Arc<Meta>,
+    /// The store of each cloud share; a local share has none.
+    pub remotes: BTreeMap<ShareId, RemoteRef>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Where fetches run.
+    pub tasks: Tasks,
+}
+
+impl Cache {
+    /// Opens the cache: removes backing files that belong to nothing, and counts the others.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn open(parts: Parts) -> Result<Self> {
+        let Parts { dir, limits, meta, remotes, clock, tasks } = parts;
+        let data = dir.join("data");
+        for folder in 0..=255u8 {
+            std::fs::create_dir_all(data.join(format!("{folder:02x}")))?;
+        }
+        let index = Index::open(&dir.join("index"))?;
+        let cache = Self {
+            data,
+            limits,
+            meta,
+            index,
+            remotes,
+            clock,
+            tasks,
+            open: Mutex::default(),
+            recency: Mutex::new(lru::LruCache::unbounded()),
+            used: AtomicU64::new(0),
+            names: names::Listings::default(),
+        };
+        cache.scan()?;
+        Ok(cache)
+    }
+
+    /// Bytes of disk that backing files take.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Number of files with something here.
+    #[must_use]
+    pub fn file_count(&self) -> usize {
+        lock(&self.recency).len()
+    }
+
+    /// The limits.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// The store of a share; none for a local share.
+    #[must_use]
+    pub fn remote(&self, share: ShareId) -> Option<&RemoteRef> {
+        self.remotes.get(&share)
+    }
+
+    /// Makes the first backing file of a new inode, inside the transaction that makes the inode.
+    /// It counts from [`Cache::created`] on.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn create(&self, tx: &Tx<'_>, inode: &mut Inode) -> Result<Backing> {
+        inode.backing = 1;
+        let file = backing::create_file(&self.path(inode.ino, 1))?;
+        tx.put_inode(inode)?;
+        Ok(Backing::new(inode.ino, 1, file, None)?)
+    }
+
+    /// Takes in a backing file whose inode is committed. The lock on open files is never asked for inside a
+    /// transaction: those who hold it begin transactions.
+    #[must_use]
+    pub fn created(&self, backing: Backing) -> Arc<Backing> {
+        self.adopt(&mut lock(&self.open), backing)
+    }
+
+    /// The backing file of `ino`, as it is now or begun anew.
+    ///
+    /// # Errors
+    /// If the disk or the metadata store fails; [`CacheError::Lost`] if a dirty file has no backing file.
+    pub fn backing(&self, ino: Ino) -> Result<Arc<Backing>> {
+        let mut open = lock(&self.open);
+        if let Some(backing) = open.get(&ino).and_then(Weak::upgrade) {
+            return Ok(backing);
+        }
+        let (inode, precious) = self.meta.read(|tx| -> Result<_> {
+            let inode = tx.inode(ino)?.ok_or(CacheError::Lost(ino))?;
+            let dirty = !inode.is_uploaded() || tx.is_writing(ino)?;
+            let precious = if dirty { Some(tx.presence(ino)?) } else { None };
+            Ok((inode, precious))
+        })?;
+        let backing = match precious {
+            Some(map) => self.open_dirty(&inode, map)?,
+            None => match self.open_clean(&inode)? {
+                Some(backing) => backing,
+                None => self.begin(inode)?,
+            },
+        };
+        Ok(self.adopt(&mut open, backing))
+    }
+
+    /// Whether all of `inode` is here, without opening it.
+    #[must_use]
+    pub fn is_whole(&self, inode: &Inode) -> bool {
+        if let Some(backing) = lock(&self.open).get(&inode.ino).and_then(Weak::upgrade) {
+            return backing.is_whole();
+        }
+        let record = self.index.file(inode.ino);
+        record.is_some_and(|r| r.backing == inode.backing && r.blocks.is_empty())
+    }
+
+    /// Notes, when the last handle of a clean file is closed or its upload is done, what is here of it.
+    /// The bytes are made durable before the record names them.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn remember(&self, backing: &Backing) -> Result<()> {
+        let unsaved = std::mem::take(&mut backing.state().unsaved);
+        if unsaved {
+            backing.file.sync_data()?;
+        }
+        let blocks = backing.encode_presence().unwrap_or_default();
+        let used = self.clock.wall().secs;
+        self.index.put_file(backing.ino, &FileRecord { backing: backing.number, used, blocks });
+        self.account(backing)?;
+        self.used_now(backing.ino);
+        Ok(())
+    }
+
+    /// Removes the backing file of an inode that is gone.
+    pub fn forget(&self, ino: Ino, number: u64) {
+        let mut open = lock(&self.open);
+        let counted = open
+            .remove(&ino)
+            .and_then(|b| b.upgrade())
+            .map(|b| b.accounted.swap(0, Ordering::Relaxed));
+        self.remove(ino, number, counted);
+    }
+
+    fn path(&self, ino: Ino, number: u64) -> PathBuf {
+        backing::path_of(&self.data, ino, number)
+    }
+
+    fn adopt(&self, open: &mut HashMap<Ino, Weak<Backing>>, backing: Backing) -> Arc<Backing> {
+        const FORGET_CLOSED_ABOVE: usize = 4096;
+        if let Some(other) = open.get(&backing.ino).and_then(Weak::upgrade) {
+            return other;
+        }
+        if open.len() > FORGET_CLOSED_ABOVE {
+            open.retain(|_, backing| backing.strong_count() > 0);
+        }
+        let backing = Arc::new(backing);
+        open.insert(backing.ino, Arc::downgrade(&backing));
+        self.used_now(backing.ino);
+        backing
+    }
+
+    fn open_dirty(&self, inode: &Inode, map: Option<Vec<u8>>) -> Result<Backing> {
+        let file = match backing::open_file(&self.path(inode.ino, inode.backing)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(CacheError::Lost(inode.ino));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let present = match map {
+            None => None,
+            Some(bytes) => Some(Presence::decode(&bytes).ok_or(CacheError::Lost(inode.ino))?),
+        };
+        Ok(Backing::new(inode.ino, inode.backing, file, present)?)
+    }
+
+    fn open_clean(&self, inode: &Inode) -> Result<Option<Backing>> {
+        let Some(record) = self.index.file(inode.ino).filter(|r| r.backing == inode.backing) else {
+            return Ok(None);
+        };
+        let file = match backing::open_file(&self.path(inode.ino, inode.backing)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        if file.metadata()?.len() != inode.attr.size {
+            return Ok(None);
+        }
+        let present = match record.blocks.as_slice() {
+            [] => None,
+            bytes => match Presence::decode(bytes) {
+                Some((present, _)) => Some((present, inode.attr.size)),
+                None => return Ok(None),
+            },
+        };
+        Ok(Some(Backing::new(inode.ino, inode.backing, file, present)?))
+    }
+
+    /// Begins an empty backing file for a clean inode, under a number that no record of old names.
+    fn begin(&self, mut inode: Inode) -> Result<Backing> {
+        let old = inode.backing;
+        inode.backing += 1;
+        let (ino, number, size) = (inode.ino, inode.backing, inode.attr.size);
+        let file = backing::create_file(&self.path(ino, number))?;
+        file.set_len(size)?;
+        self.meta.write(move |tx| -> Result<()> {
+            let mut now = tx.inode(ino)?.ok_or(CacheError::Lost(ino))?;
+            now.backing = number;
+            Ok(tx.put_inode(&now)?)
+        })?;
+        self.remove(ino, old, None);
+        let present = (!blocks_of(&(0..size)).is_empty()).then(|| (Presence::default(), size));
+        Ok(Backing::new(ino, number, file, present)?)
+    }
+
+    /// Removes a backing file and what is known of it. `counted`: bytes counted for it, if it was open.
+    fn remove(&self, ino: Ino, number: u64, counted: Option<u64>) {
+        let path = self.path(ino, number);
+        let bytes = counted.unwrap_or_else(|| {
+            std::fs::File::open(&path).and_then(|f| backing::allocated(&f)).unwrap_or(0)
+        });
+        match std::fs::remove_file(&path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            Err(error) => tracing::warn!(%error, %ino, "a backing file could not be removed"),
+        }
+        self.sub_used(bytes);
+        self.index.remove_file(ino);
+        lock(&self.recency).pop(&ino);
+    }
+
+    fn scan(&self) -> Result<()> {
+        let known = self.meta.read(|tx| tx.backings())?;
+        for folder in std::fs::read_dir(&self.data)? {
+            for entry in std::fs::read_dir(folder?.path())? {
+                let entry = entry?;
+                let name = entry.file_name();
+                let parsed = name.to_str().and_then(backing::parse_name);
+                if parsed.is_some_and(|(ino, number)| known.get(&ino) == Some(&number)) {
+                    self.used.fetch_add(allocated_at(&entry.path())?, Ordering::Relaxed);
+                } else {
+                    std::fs::remove_file(entry.path())?;
+                }
+            }
+        }
+        let mut files = self.index.files();
+        files.sort_by_key(|(_, record)| record.used);
+        for (ino, record) in files {
+            if known.get(&ino) == Some(&record.backing) {
+                self.used_now(ino);
+            }
+        }
+        for ino in known.into_keys() {
+            let mut recency = lock(&self.recency);
+            if !recency.contains(&ino) {
+                recency.put(ino, ());
+                recency.demote(&ino);
+            }
+        }
+        Ok(())
+    }
+
+    fn used_now(&self, ino: Ino) {
+        lock(&self.recency).put(ino, ());
+    }
+
+    /// Brings the count of used bytes up to date for one file.
+    pub(crate) fn account(&self, backing: &Backing) -> Result<()> {
+        let now = backing::allocated(&backing.file)?;
+        let before = backing.accounted.swap(now, Ordering::Relaxed);
+        if now >= before {
+            self.used.fetch_add(now - before, Ordering::Relaxed);
+        } else {
+            self.sub_used(before - now);
+        }
+        Ok(())
+    }
+
+    fn sub_used(&self, bytes: u64) {
+        let _ = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+            Some(used.saturating_sub(bytes))
+        });
+    }
+}
+
+fn allocated_at(path: &Path) -> io::Result<u64> {
+    backing::allocated(&std::fs::File::open(path)?)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

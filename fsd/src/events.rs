@@ -1,0 +1,59 @@
+//! What parts tell each other without knowing each other: that there is work, and what the kernel must forget.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::types::{Ino, ShareId};
+
+/// Something changed behind the kernel's back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Invalidation {
+    /// A name came, went, or names something else.
+    Name {
+        /// The share.
+        share: ShareId,
+        /// The directory.
+        parent: Ino,
+        /// The name.
+        name: Vec<u8>,
+    },
+    /// An inode's content or attributes.
+    Inode {
+        /// The share.
+        share: ShareId,
+        /// The inode.
+        ino: Ino,
+    },
+}
+
+/// The bus. What must not be lost is in the metadata store; this only wakes those who read it.
+#[derive(Debug, Default)]
+pub struct Events {
+    /// There are items or tombstones.
+    pub differs: Notify,
+    /// There are arrivals or jobs.
+    pub arrived: Notify,
+    /// An item or a job came to its end: whoever waits for the queue looks again.
+    pub settled: Notify,
+    listeners: Mutex<Vec<(ShareId, Sender<Invalidation>)>>,
+}
+
+impl Events {
+    /// Invalidations of one share, in order. A listener that is dropped is forgotten.
+    pub fn invalidations(&self, share: ShareId) -> Receiver<Invalidation> {
+        let (sender, receiver) = channel();
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push((share, sender));
+        receiver
+    }
+
+    /// Tells the share's listeners.
+    pub fn invalidate(&self, invalidation: &Invalidation) {
+        let (Invalidation::Name { share, .. } | Invalidation::Inode { share, .. }) = invalidation;
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.retain(|(listens_to, sender)| {
+            listens_to != share || sender.send(invalidation.clone()).is_ok()
+        });
+    }
+}

@@ -1,0 +1,268 @@
+//! Arrivals (a version of a file that its writer closed) and the hook jobs made of them.
+//! Times are milliseconds since 1970.
+
+use rusqlite::{Row, params};
+use serde::{Deserialize, Serialize};
+
+use super::inodes::unsigned;
+use super::{Result, Tx};
+use crate::types::Ino;
+
+/// A job's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct JobId(pub i64);
+
+/// Where a job stands.
+///
+/// ```text
+/// Waiting ─start► Running ─ok► Done
+///    ▲               ├─failed, tries left► Waiting
+///    └── retry by hand ── Parked ◄─ failed for good
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JobState {
+    /// It will run when it is due.
+    Waiting,
+    /// A worker has it. After a crash it waits again.
+    Running,
+    /// Its result is applied.
+    Done,
+    /// It failed for good; a person may retry it.
+    Parked,
+}
+
+impl JobState {
+    /// The word in the store.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Parked => "parked",
+        }
+    }
+
+    fn read(word: &str) -> Self {
+        match word {
+            "running" => Self::Running,
+            "done" => Self::Done,
+            "parked" => Self::Parked,
+            _ => Self::Waiting,
+        }
+    }
+}
+
+/// One hook on one version of one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// Its number.
+    pub id: JobId,
+    /// The hook.
+    pub hook: String,
+    /// The hook's version: a digest of its folder.
+    pub version: String,
+    /// The file.
+    pub ino: Ino,
+    /// The file's content version.
+    pub content: u64,
+    /// The file's path in its share when the job was made, for people to read.
+    pub path: String,
+    /// Where it stands.
+    pub state: JobState,
+    /// Tries that failed.
+    pub tries: u32,
+    /// When it may run, ms since 1970.
+    pub due: i64,
+    /// When its state changed last, ms since 1970.
+    pub changed: i64,
+    /// Why the last try failed.
+    pub error: Option<String>,
+    /// The hook's result: JSON.
+    pub result: Option<String>,
+}
+
+fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
+    Ok(Job {
+        id: JobId(row.get("id")?),
+        hook: row.get("hook")?,
+        version: row.get("version")?,
+        ino: Ino(unsigned(row, "ino")?),
+        content: unsigned(row, "content")?,
+        path: row.get("path")?,
+        state: JobState::read(&row.get::<_, String>("state")?),
+        tries: row.get("tries")?,
+        due: row.get("due")?,
+        changed: row.get("changed")?,
+        error: row.get("error")?,
+        result: row.get("result")?,
+    })
+}
+
+impl Tx<'_> {
+    /// Records that version `content` of `ino` has arrived, to be looked at from `due` on. An older
+    /// version that was not looked at yet gives way.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn arrived(&self, ino: Ino, content: u64, due: i64) -> Result<()> {
+        self.run("DELETE FROM arrival WHERE ino = ?1", [ino.0.cast_signed()])?;
+        self.run(
+            "INSERT INTO arrival (ino, content, due) VALUES (?1, ?2, ?3)",
+            params![ino.0.cast_signed(), content.cast_signed(), due],
+        )?;
+        Ok(())
+    }
+
+    /// Arrivals that are due at `now` and are not open for writing again, in the order they came.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn due_arrivals(&self, now: i64, count: usize) -> Result<Vec<(Ino, u64)>> {
+        let sql = "SELECT ino, content FROM arrival WHERE due <= ?1 \
+             AND ino NOT IN (SELECT ino FROM writing) ORDER BY seq LIMIT ?2";
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.all(sql, params![now, count], |r| {
+            Ok((Ino(unsigned(r, "ino")?), unsigned(r, "content")?))
+        })
+    }
+
+    /// The jobs of an arrival are made.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn end_arrival(&self, ino: Ino, content: u64) -> Result<()> {
+        let sql = "DELETE FROM arrival WHERE ino = ?1 AND content = ?2";
+        self.run(sql, params![ino.0.cast_signed(), content.cast_signed()])?;
+        Ok(())
+    }
+
+    /// When the next arrival or job behind `now` becomes due.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn next_job_due(&self, now: i64) -> Result<Option<i64>> {
+        let next = |sql| self.one(sql, [now], |r| r.get::<_, Option<i64>>(0)).map(Option::flatten);
+        let arrival = next("SELECT min(due) FROM arrival WHERE due > ?1")?;
+        let job = next("SELECT min(due) FROM job WHERE state = 'waiting' AND due > ?1")?;
+        Ok(arrival.into_iter().chain(job).min())
+    }
+
+    /// Makes a job, unless this version of the hook has one for this version of the file.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn add_job(
+        &self,
+        hook: &str,
+        version: &str,
+        ino: Ino,
+        content: u64,
+        path: &str,
+        now: i64,
+    ) -> Result<bool> {
+        let added = self.run(
+            "INSERT OR IGNORE INTO job (hook, version, ino, content, path, state, tries, due, changed) \
+             VALUES (?1, ?2, ?3, ?4, ?5, 'waiting', 0, ?6, ?6)",
+            params![hook, version, ino.0.cast_signed(), content.cast_signed(), path, now],
+        )?;
+        Ok(added > 0)
+    }
+
+    /// Stores where a job stands.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn put_job(&self, job: &Job) -> Result<()> {
+        self.run(
+            "UPDATE job SET state = ?2, tries = ?3, due = ?4, changed = ?5, error = ?6, result = ?7, version = ?8 \
+             WHERE id = ?1",
+            params![
+                job.id.0,
+                job.state.as_str(),
+                job.tries,
+                job.due,
+                job.changed,
+                job.error,
+                job.result,
+                job.version
+            ],
+        )?;
+        Ok(())
+    }
+
+    /// Waiting jobs that are due at `now`, the oldest first.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn due_jobs(&self, now: i64, count: usize) -> Result<Vec<Job>> {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        let sql =
+            "SELECT * FROM job WHERE state = 'waiting' AND due <= ?1 ORDER BY due, id LIMIT ?2";
+        self.all(sql, params![now, count], job)
+    }
+
+    /// Jobs of one hook or of all, of one state or of all, the newest first.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn jobs(
+        &self,
+        hook: Option<&str>,
+        state: Option<JobState>,
+        count: usize,
+    ) -> Result<Vec<Job>> {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        let sql = "SELECT * FROM job WHERE (?1 IS NULL OR hook = ?1) AND (?2 IS NULL OR state = ?2) ORDER BY id DESC LIMIT ?3";
+        self.all(sql, params![hook, state.map(JobState::as_str), count], job)
+    }
+
+    /// All jobs of a file, the newest first.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn jobs_of(&self, ino: Ino) -> Result<Vec<Job>> {
+        self.all("SELECT * FROM job WHERE ino = ?1 ORDER BY id DESC", [ino.0.cast_signed()], job)
+    }
+
+    /// How many jobs each hook has in each state.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn job_counts(&self) -> Result<Vec<(String, JobState, u64)>> {
+        let sql = "SELECT hook, state, count(*) AS jobs FROM job GROUP BY hook, state";
+        self.all(sql, [], |r| {
+            let state = JobState::read(&r.get::<_, String>("state")?);
+            Ok((r.get("hook")?, state, unsigned(r, "jobs")?))
+        })
+    }
+
+    /// Arrivals that no job was made of yet.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn arrival_count(&self) -> Result<u64> {
+        Ok(self.one("SELECT count(*) AS n FROM arrival", [], |r| unsigned(r, "n"))?.unwrap_or(0))
+    }
+
+    /// Lets jobs that ran when the daemon died wait again.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn requeue_running_jobs(&self) -> Result<usize> {
+        self.run("UPDATE job SET state = 'waiting' WHERE state = 'running'", [])
+    }
+
+    /// Lets parked jobs (one, or all of a hook, or all) wait again; tells how many.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn retry_jobs(&self, id: Option<JobId>, hook: Option<&str>, now: i64) -> Result<usize> {
+        self.run(
+            "UPDATE job SET state = 'waiting', tries = 0, due = ?3, changed = ?3 \
+             WHERE state = 'parked' AND (?1 IS NULL OR id = ?1) AND (?2 IS NULL OR hook = ?2)",
+            params![id.map(|i| i.0), hook, now],
+        )
+    }
+}

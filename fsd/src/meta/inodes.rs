@@ -1,0 +1,512 @@
+//! Inodes, their extended attributes, the record of what is open for writing, and presence maps of dirty files.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{OptionalExtension, Row, params};
+
+use super::{MetaError, Result, Tx};
+use crate::types::{Attr, ETag, FileKind, Ino, Key, ShareId, Time};
+
+/// What the cloud has of an inode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectRecord {
+    /// The key; of a directory, that of its marker, which is also the prefix of what is below.
+    pub key: Key,
+    /// The version; none for a directory that has no marker.
+    pub etag: Option<ETag>,
+    /// The inode's content version that the object holds.
+    pub content: u64,
+    /// The inode's attribute version that the object's metadata holds.
+    pub attrs: u64,
+}
+
+/// An inode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inode {
+    /// Its number.
+    pub ino: Ino,
+    /// The share that it lives in.
+    pub share: ShareId,
+    /// Its attributes. While it is open for writing, the backing file knows size and times better.
+    pub attr: Attr,
+    /// A symbolic link's target; none until it was fetched.
+    pub target: Option<Vec<u8>>,
+    /// Counts changes of the content.
+    pub content: u64,
+    /// Counts changes of the attributes and extended attributes.
+    pub attrs: u64,
+    /// Which backing file is the current one: counts how often a new one was begun.
+    pub backing: u64,
+    /// False for what a listing showed, until the object's metadata was read.
+    pub attrs_known: bool,
+    /// What the cloud has of it.
+    pub object: Option<ObjectRecord>,
+}
+
+impl Inode {
+    /// Whether the cloud holds this very content. Attributes may still differ.
+    #[must_use]
+    pub fn is_uploaded(&self) -> bool {
+        self.object.as_ref().is_some_and(|o| o.etag.is_some() && o.content == self.content)
+    }
+}
+
+/// An inode that is about to be made.
+#[derive(Clone, Debug)]
+pub struct NewInode {
+    /// The share that it will live in.
+    pub share: ShareId,
+    /// Its attributes.
+    pub attr: Attr,
+    /// A symbolic link's target.
+    pub target: Option<Vec<u8>>,
+    /// See [`Inode::attrs_known`].
+    pub attrs_known: bool,
+    /// What the cloud has of it already.
+    pub object: Option<ObjectRecord>,
+}
+
+/// A share as the store knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Its number.
+    pub id: ShareId,
+    /// The inode of its root directory.
+    pub root: Ino,
+    /// Where its objects are; empty for a local share.
+    pub url: String,
+}
+
+/// What tells whether a backing file changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// Length in bytes.
+    pub size: u64,
+    /// `st_mtim`.
+    pub mtime: Time,
+    /// `st_ctim`.
+    pub ctime: Time,
+    /// The file was changed so shortly before that the next change may leave the same times: count it as changed.
+    pub young: bool,
+}
+
+/// Proof that the cloud holds what a backing file holds, and that nobody waits for it: permission to evict it.
+#[must_use = "without it the file stays"]
+#[derive(Debug)]
+pub struct Uploaded {
+    ino: Ino,
+    backing: u64,
+}
+
+impl Uploaded {
+    /// The inode.
+    #[must_use]
+    pub fn ino(&self) -> Ino {
+        self.ino
+    }
+
+    /// The backing file that may go.
+    #[must_use]
+    pub fn backing(&self) -> u64 {
+        self.backing
+    }
+}
+
+pub(super) fn unsigned(row: &Row<'_>, column: &str) -> rusqlite::Result<u64> {
+    row.get::<_, i64>(column).map(i64::cast_unsigned)
+}
+
+fn time(row: &Row<'_>, secs: &str, nanos: &str) -> rusqlite::Result<Time> {
+    Ok(Time { secs: row.get(secs)?, nanos: row.get(nanos)? })
+}
+
+fn kind_number(kind: FileKind) -> u8 {
+    match kind {
+        FileKind::File => 1,
+        FileKind::Dir => 2,
+        FileKind::Symlink => 3,
+    }
+}
+
+fn kind_of_number(number: u8) -> FileKind {
+    match number {
+        2 => FileKind::Dir,
+        3 => FileKind::Symlink,
+        _ => FileKind::File,
+    }
+}
+
+fn inode(row: &Row<'_>) -> rusqlite::Result<Inode> {
+    let key: Option<String> = row.get("object_key")?;
+    let object = match key {
+        None => None,
+        Some(key) => Some(ObjectRecord {
+            key: Key::from_raw(key),
+            etag: row.get::<_, Option<String>>("object_etag")?.map(ETag),
+            content: unsigned(row, "object_content")?,
+            attrs: unsigned(row, "object_attrs")?,
+        }),
+    };
+    Ok(Inode {
+        ino: Ino(unsigned(row, "ino")?),
+        share: ShareId(row.get("share")?),
+        attr: Attr {
+            kind: kind_of_number(row.get("kind")?),
+            perm: row.get("perm")?,
+            uid: row.get("uid")?,
+            gid: row.get("gid")?,
+            size: unsigned(row, "size")?,
+            atime: time(row, "atime_s", "atime_n")?,
+            mtime: time(row, "mtime_s", "mtime_n")?,
+            ctime: time(row, "ctime_s", "ctime_n")?,
+            nlink: row.get("nlink")?,
+        },
+        target: row.get("target")?,
+        content: unsigned(row, "content")?,
+        attrs: unsigned(row, "attrs")?,
+        backing: unsigned(row, "backing")?,
+        attrs_known: row.get("attrs_known")?,
+        object,
+    })
+}
+
+impl Tx<'_> {
+    pub(super) fn one<T>(
+        &self,
+        sql: &str,
+        params: impl rusqlite::Params,
+        read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>> {
+        Ok(self.0.prepare_cached(sql)?.query_row(params, read).optional()?)
+    }
+
+    pub(super) fn all<T>(
+        &self,
+        sql: &str,
+        params: impl rusqlite::Params,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>> {
+        Ok(self.0.prepare_cached(sql)?.query_map(params, read)?.collect::<rusqlite::Result<_>>()?)
+    }
+
+    pub(super) fn run(&self, sql: &str, params: impl rusqlite::Params) -> Result<usize> {
+        Ok(self.0.prepare_cached(sql)?.execute(params)?)
+    }
+
+    /// The name of this gateway in objects' metadata: `make` gives it at the first start.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn gateway(&self, make: impl FnOnce() -> String) -> Result<String> {
+        let found =
+            self.one("SELECT value FROM identity WHERE name = 'gateway'", [], |r| r.get(0))?;
+        if let Some(name) = found {
+            return Ok(name);
+        }
+        let name = make();
+        self.run("INSERT INTO identity VALUES ('gateway', ?1)", [&name])?;
+        Ok(name)
+    }
+
+    /// The share called `name`.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn share(&self, name: &str) -> Result<Option<Share>> {
+        self.one("SELECT id, root, url FROM share WHERE name = ?1", [name], |r| {
+            Ok(Share {
+                id: ShareId(r.get("id")?),
+                root: Ino(unsigned(r, "root")?),
+                url: r.get("url")?,
+            })
+        })
+    }
+
+    /// Makes a share with its root directory.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn add_share(&self, name: &str, url: &str, root: Attr) -> Result<Share> {
+        self.run("INSERT INTO share (name, root, url) VALUES (?1, 0, ?2)", params![name, url])?;
+        let id = ShareId(u32::try_from(self.0.last_insert_rowid()).unwrap_or(u32::MAX));
+        let key = ObjectRecord { key: Key::from_raw(""), etag: None, content: 0, attrs: 0 };
+        let object = (!url.is_empty()).then_some(key);
+        let root = self.add_inode(&NewInode {
+            share: id,
+            attr: root,
+            target: None,
+            attrs_known: true,
+            object,
+        })?;
+        self.run("UPDATE share SET root = ?2 WHERE id = ?1", params![id.0, root.0.cast_signed()])?;
+        Ok(Share { id, root, url: url.to_owned() })
+    }
+
+    /// The inode `ino`.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn inode(&self, ino: Ino) -> Result<Option<Inode>> {
+        self.one("SELECT * FROM inode WHERE ino = ?1", [ino.0.cast_signed()], inode)
+    }
+
+    /// The inode whose object has `key`.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn inode_by_key(&self, share: ShareId, key: &Key) -> Result<Option<Inode>> {
+        let sql = "SELECT * FROM inode WHERE share = ?1 AND object_key = ?2";
+        self.one(sql, params![share.0, key.as_str()], inode)
+    }
+
+    /// Makes an inode; its number was never used before.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn add_inode(&self, new: &NewInode) -> Result<Ino> {
+        let NewInode { share, attr, target, attrs_known, object } = new;
+        let object = object.as_ref();
+        self.run(
+            "INSERT INTO inode (share, kind, perm, uid, gid, size, atime_s, atime_n, mtime_s, mtime_n, \
+             ctime_s, ctime_n, nlink, target, content, attrs, backing, attrs_known, object_key, object_etag, \
+             object_content, object_attrs) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, \
+             0, 0, 0, ?15, ?16, ?17, ?18, ?19)",
+            params![
+                share.0,
+                kind_number(attr.kind),
+                attr.perm,
+                attr.uid,
+                attr.gid,
+                attr.size.cast_signed(),
+                attr.atime.secs,
+                attr.atime.nanos,
+                attr.mtime.secs,
+                attr.mtime.nanos,
+                attr.ctime.secs,
+                attr.ctime.nanos,
+                attr.nlink,
+                target,
+                attrs_known,
+                object.map(|o| o.key.as_str()),
+                object.and_then(|o| o.etag.as_ref()).map(|e| e.0.as_str()),
+                object.map(|o| o.content.cast_signed()),
+                object.map(|o| o.attrs.cast_signed()),
+            ],
+        )?;
+        Ok(Ino(self.0.last_insert_rowid().cast_unsigned()))
+    }
+
+    /// Stores all of `inode` over what is there.
+    ///
+    /// # Errors
+    /// If the store fails, or the inode is gone.
+    pub fn put_inode(&self, inode: &Inode) -> Result<()> {
+        let Inode { ino, share: _, attr, target, content, attrs, backing, attrs_known, object } =
+            inode;
+        let object = object.as_ref();
+        let changed = self.run(
+            "UPDATE inode SET kind = ?2, perm = ?3, uid = ?4, gid = ?5, size = ?6, atime_s = ?7, atime_n = ?8, \
+             mtime_s = ?9, mtime_n = ?10, ctime_s = ?11, ctime_n = ?12, nlink = ?13, target = ?14, content = ?15, \
+             attrs = ?16, backing = ?17, attrs_known = ?18, object_key = ?19, object_etag = ?20, \
+             object_content = ?21, object_attrs = ?22 WHERE ino = ?1",
+            params![
+                ino.0.cast_signed(),
+                kind_number(attr.kind),
+                attr.perm,
+                attr.uid,
+                attr.gid,
+                attr.size.cast_signed(),
+                attr.atime.secs,
+                attr.atime.nanos,
+                attr.mtime.secs,
+                attr.mtime.nanos,
+                attr.ctime.secs,
+                attr.ctime.nanos,
+                attr.nlink,
+                target,
+                content.cast_signed(),
+                attrs.cast_signed(),
+                backing.cast_signed(),
+                attrs_known,
+                object.map(|o| o.key.as_str()),
+                object.and_then(|o| o.etag.as_ref()).map(|e| e.0.as_str()),
+                object.map(|o| o.content.cast_signed()),
+                object.map(|o| o.attrs.cast_signed()),
+            ],
+        )?;
+        if changed == 0 {
+            Err(MetaError::Damaged { ino: *ino, what: "it is gone" })
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Forgets an inode and all that hangs on it but its names.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn remove_inode(&self, ino: Ino) -> Result<()> {
+        let number = [ino.0.cast_signed()];
+        self.run("DELETE FROM inode WHERE ino = ?1", number)?;
+        self.run("DELETE FROM xattr WHERE ino = ?1", number)?;
+        self.run("DELETE FROM writing WHERE ino = ?1", number)?;
+        self.run("DELETE FROM presence WHERE ino = ?1", number)?;
+        self.run("DELETE FROM item WHERE ino = ?1", number)?;
+        self.run("DELETE FROM arrival WHERE ino = ?1", number)?;
+        Ok(())
+    }
+
+    /// Inodes without a name: left over by handles that a crash closed.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn unlinked(&self) -> Result<Vec<Ino>> {
+        self.all("SELECT ino FROM inode WHERE nlink = 0", [], |r| Ok(Ino(unsigned(r, "ino")?)))
+    }
+
+    /// Numbers of all inodes with the backing file that each has now.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn backings(&self) -> Result<BTreeMap<Ino, u64>> {
+        let read = |r: &Row<'_>| Ok((Ino(unsigned(r, "ino")?), unsigned(r, "backing")?));
+        Ok(self
+            .all("SELECT ino, backing FROM inode WHERE kind = 1 AND backing > 0", [], read)?
+            .into_iter()
+            .collect())
+    }
+
+    /// Permission to evict `ino`, if the cloud has all of it and nobody waits for it: not open for writing,
+    /// no upload pending, no hook pending.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn uploaded(&self, ino: Ino) -> Result<Option<Uploaded>> {
+        let Some(inode) = self.inode(ino)? else { return Ok(None) };
+        let waits = self.one(
+            "SELECT EXISTS (SELECT 1 FROM writing WHERE ino = ?1) OR EXISTS (SELECT 1 FROM item WHERE ino = ?1) \
+             OR EXISTS (SELECT 1 FROM arrival WHERE ino = ?1) \
+             OR EXISTS (SELECT 1 FROM job WHERE ino = ?1 AND state IN ('waiting', 'running'))",
+            [ino.0.cast_signed()],
+            |r| r.get::<_, bool>(0),
+        )?;
+        let free = waits == Some(false) && inode.is_uploaded();
+        Ok(free.then_some(Uploaded { ino, backing: inode.backing }))
+    }
+
+    /// All extended attributes of `ino`.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn xattrs(&self, ino: Ino) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+        let read = |r: &Row<'_>| Ok((r.get(0)?, r.get(1)?));
+        let sql = "SELECT name, value FROM xattr WHERE ino = ?1";
+        Ok(self.all(sql, [ino.0.cast_signed()], read)?.into_iter().collect())
+    }
+
+    /// One extended attribute of `ino`.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn xattr(&self, ino: Ino, name: &[u8]) -> Result<Option<Vec<u8>>> {
+        let sql = "SELECT value FROM xattr WHERE ino = ?1 AND name = ?2";
+        self.one(sql, params![ino.0.cast_signed(), name], |r| r.get(0))
+    }
+
+    /// Sets an extended attribute, or removes it; tells whether it was there.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn set_xattr(&self, ino: Ino, name: &[u8], value: Option<&[u8]>) -> Result<bool> {
+        let was_there = self.run(
+            "DELETE FROM xattr WHERE ino = ?1 AND name = ?2",
+            params![ino.0.cast_signed(), name],
+        )? > 0;
+        if let Some(value) = value {
+            self.run(
+                "INSERT INTO xattr VALUES (?1, ?2, ?3)",
+                params![ino.0.cast_signed(), name, value],
+            )?;
+        }
+        Ok(was_there)
+    }
+
+    /// Records that `ino` is open for writing and what its backing file was like before.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn begin_writing(&self, ino: Ino, stamp: &Stamp) -> Result<()> {
+        let Stamp { size, mtime, ctime, young } = stamp;
+        self.run(
+            "INSERT OR REPLACE INTO writing VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            params![
+                ino.0.cast_signed(),
+                size.cast_signed(),
+                mtime.secs,
+                mtime.nanos,
+                ctime.secs,
+                ctime.nanos,
+                young
+            ],
+        )?;
+        Ok(())
+    }
+
+    /// Ends the record of [`Tx::begin_writing`].
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn end_writing(&self, ino: Ino) -> Result<()> {
+        self.run("DELETE FROM writing WHERE ino = ?1", [ino.0.cast_signed()])?;
+        Ok(())
+    }
+
+    /// Whether `ino` is open for writing.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn is_writing(&self, ino: Ino) -> Result<bool> {
+        let found =
+            self.one("SELECT 1 FROM writing WHERE ino = ?1", [ino.0.cast_signed()], |_| Ok(()))?;
+        Ok(found.is_some())
+    }
+
+    /// All that was open for writing when the daemon stopped, with its stamp from before.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn all_writing(&self) -> Result<Vec<(Ino, Stamp)>> {
+        self.all("SELECT * FROM writing", [], |r| {
+            let stamp = Stamp {
+                size: unsigned(r, "size")?,
+                mtime: time(r, "mtime_s", "mtime_n")?,
+                ctime: time(r, "ctime_s", "ctime_n")?,
+                young: r.get("young")?,
+            };
+            Ok((Ino(unsigned(r, "ino")?), stamp))
+        })
+    }
+
+    /// The presence map of a dirty file that is partly here; none means that it is wholly here.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn presence(&self, ino: Ino) -> Result<Option<Vec<u8>>> {
+        self.one("SELECT blocks FROM presence WHERE ino = ?1", [ino.0.cast_signed()], |r| r.get(0))
+    }
+
+    /// Stores or removes the presence map of a dirty file.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn set_presence(&self, ino: Ino, blocks: Option<&[u8]>) -> Result<()> {
+        match blocks {
+            None => self.run("DELETE FROM presence WHERE ino = ?1", [ino.0.cast_signed()])?,
+            Some(blocks) => self.run(
+                "INSERT OR REPLACE INTO presence VALUES (?1, ?2)",
+                params![ino.0.cast_signed(), blocks],
+            )?,
+        };
+        Ok(())
+    }
+}

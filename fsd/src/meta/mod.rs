@@ -1,0 +1,193 @@
+//! The precious store: what only this gateway knows. SQLite in WAL mode, one writer with group commit, any number of readers.
+//!
+//! Invariant: what [`Meta::write`] answered survives the death of the process; what [`Meta::write_durable`] answered, a power cut too.
+//! Invariant: inode numbers are never given twice.
+
+mod arrivals;
+mod batch;
+mod inodes;
+mod queue;
+mod schema;
+mod tree;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::{Connection, OpenFlags};
+
+use self::batch::{Durability, Writer};
+use crate::types::Ino;
+
+pub use self::arrivals::{Job, JobId, JobState};
+pub use self::inodes::{Inode, NewInode, ObjectRecord, Share, Stamp, Uploaded};
+pub use self::queue::{Item, ItemCounts, Multipart, Tombstone};
+pub use self::tree::{Dentry, Replaced, TreeError, cookie_of_name};
+
+/// Why the store could not answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum MetaError {
+    /// The database could not be opened.
+    #[error("can't open {path}")]
+    Open {
+        /// Where it should be.
+        path: PathBuf,
+        /// What SQLite said.
+        #[source]
+        source: Arc<rusqlite::Error>,
+    },
+    /// The database was written by a newer fsd.
+    #[error("{path} has format {found}; this fsd knows formats up to {known}: use a newer fsd")]
+    NewerFormat {
+        /// The database.
+        path: PathBuf,
+        /// Its format.
+        found: i64,
+        /// The newest format known here.
+        known: i64,
+    },
+    /// A statement failed.
+    #[error("the metadata store failed")]
+    Sql(#[source] Arc<rusqlite::Error>),
+    /// A commit failed; nothing of it was stored.
+    #[error("the metadata store could not commit")]
+    Commit(#[source] Arc<rusqlite::Error>),
+    /// A record is not what it must be.
+    #[error("inode {ino} is damaged: {what}")]
+    Damaged {
+        /// Which inode.
+        ino: Ino,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// A thread died while it wrote. Restart the daemon.
+    #[error("a write to the metadata store died; restart the daemon")]
+    WriterDied,
+}
+
+impl MetaError {
+    /// Whether the disk under the store is full.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        match self {
+            Self::Open { source, .. } | Self::Sql(source) | Self::Commit(source) => {
+                source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
+            }
+            Self::NewerFormat { .. } | Self::Damaged { .. } | Self::WriterDied => false,
+        }
+    }
+}
+
+impl From<rusqlite::Error> for MetaError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sql(Arc::new(error))
+    }
+}
+
+/// A result of the store.
+pub type Result<T, E = MetaError> = std::result::Result<T, E>;
+
+/// One transaction: everything read and changed through it is one state of the store.
+#[derive(Debug)]
+pub struct Tx<'a>(&'a Connection);
+
+/// The precious store.
+#[derive(Debug)]
+pub struct Meta {
+    path: PathBuf,
+    writer: Writer,
+    readers: Mutex<Vec<Connection>>,
+}
+
+const FILE: &str = "meta.sqlite";
+const STATEMENTS_CACHED: usize = 128;
+const READERS_KEPT_MAX: usize = 16;
+
+impl Meta {
+    /// Opens the store in `dir`, making it if it is not there.
+    ///
+    /// # Errors
+    /// If the database can't be opened or was written by a newer fsd.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let path = dir.join(FILE);
+        let opened = |source| MetaError::Open { path: path.clone(), source: Arc::new(source) };
+        let mut connection = Connection::open(&path).map_err(opened)?;
+        configure(&connection).map_err(opened)?;
+        schema::migrate(&mut connection, &path)?;
+        Ok(Self { writer: Writer::new(connection), readers: Mutex::default(), path })
+    }
+
+    /// Runs `change` in a transaction, with others that wait, and commits.
+    ///
+    /// # Durability
+    /// What it stored survives the death of the process.
+    ///
+    /// # Errors
+    /// The change's own error, which undoes the change; or the store's, then nothing was stored.
+    pub fn write<T, E>(
+        &self,
+        change: impl FnOnce(&Tx<'_>) -> std::result::Result<T, E> + Send + 'static,
+    ) -> std::result::Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<MetaError> + Send + 'static,
+    {
+        self.writer.write(Durability::Process, change)
+    }
+
+    /// As [`Meta::write`], and all that was committed until here survives a power cut.
+    ///
+    /// # Errors
+    /// As [`Meta::write`].
+    pub fn write_durable<T, E>(
+        &self,
+        change: impl FnOnce(&Tx<'_>) -> std::result::Result<T, E> + Send + 'static,
+    ) -> std::result::Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<MetaError> + Send + 'static,
+    {
+        self.writer.write(Durability::Power, change)
+    }
+
+    /// Runs `look` on one committed state of the store.
+    ///
+    /// # Errors
+    /// What `look` says, or the store's.
+    pub fn read<T, E: From<MetaError>>(
+        &self,
+        look: impl FnOnce(&Tx<'_>) -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
+        let kept = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let connection = match kept {
+            Some(connection) => connection,
+            None => self.reader()?,
+        };
+        let run =
+            |sql| -> Result<()> { Ok(connection.prepare_cached(sql)?.execute([]).map(drop)?) };
+        run("BEGIN")?;
+        let looked = look(&Tx(&connection));
+        run("COMMIT")?;
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        if readers.len() < READERS_KEPT_MAX {
+            readers.push(connection);
+        }
+        looked
+    }
+
+    fn reader(&self) -> Result<Connection> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.path, flags)?;
+        configure(&connection)?;
+        Ok(connection)
+    }
+}
+
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
+    connection.busy_timeout(std::time::Duration::from_secs(10))?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", 4000)?;
+    connection.pragma_update(None, "cache_size", -16_384)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")
+}

@@ -1,0 +1,352 @@
+//! What differs from the cloud: items («inode X differs»), tombstones (objects whose file is gone), multipart uploads under way.
+//! Times are milliseconds since 1970.
+
+use rusqlite::{Row, params};
+
+use super::inodes::unsigned;
+use super::{Result, Tx};
+use crate::types::{ETag, Ino, Key, ShareId};
+
+/// An inode that differs from what the cloud has of it. It says nothing about how: that is in the records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// The inode.
+    pub ino: Ino,
+    /// Its share.
+    pub share: ShareId,
+    /// When it began to differ, ms since 1970.
+    pub since: i64,
+    /// When it may be worked on, ms since 1970.
+    pub due: i64,
+    /// Tries that failed.
+    pub tries: u32,
+    /// It needs a person: nothing more is tried until it changes or is retried by hand.
+    pub parked: bool,
+    /// Why the last try failed.
+    pub error: Option<String>,
+}
+
+/// An object whose file is gone here, and is to be deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tombstone {
+    /// The share.
+    pub share: ShareId,
+    /// The object.
+    pub key: Key,
+    /// The version that the deleted file was.
+    pub etag: ETag,
+    /// When it may be worked on, ms since 1970.
+    pub due: i64,
+    /// Tries that failed.
+    pub tries: u32,
+    /// It needs a person.
+    pub parked: bool,
+    /// Why the last try failed.
+    pub error: Option<String>,
+}
+
+/// A multipart upload under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Multipart {
+    /// The inode.
+    pub ino: Ino,
+    /// Its share.
+    pub share: ShareId,
+    /// The key that it will have.
+    pub key: Key,
+    /// The store's name for the upload.
+    pub upload: String,
+    /// The content version that is uploaded.
+    pub content: u64,
+    /// Length in bytes.
+    pub size: u64,
+    /// Length of every part but the last.
+    pub part_bytes: u64,
+}
+
+/// How much waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ItemCounts {
+    /// Inodes that differ, parked ones included.
+    pub items: u64,
+    /// Objects to delete.
+    pub tombstones: u64,
+    /// Of both: what needs a person.
+    pub parked: u64,
+    /// Bytes of files whose content is not uploaded.
+    pub bytes: u64,
+}
+
+fn item(row: &Row<'_>) -> rusqlite::Result<Item> {
+    Ok(Item {
+        ino: Ino(unsigned(row, "ino")?),
+        share: ShareId(row.get("share")?),
+        since: row.get("since")?,
+        due: row.get("due")?,
+        tries: row.get("tries")?,
+        parked: row.get("parked")?,
+        error: row.get("error")?,
+    })
+}
+
+fn tombstone(row: &Row<'_>) -> rusqlite::Result<Tombstone> {
+    Ok(Tombstone {
+        share: ShareId(row.get("share")?),
+        key: Key::from_raw(row.get::<_, String>("object_key")?),
+        etag: ETag(row.get("etag")?),
+        due: row.get("due")?,
+        tries: row.get("tries")?,
+        parked: row.get("parked")?,
+        error: row.get("error")?,
+    })
+}
+
+fn limit(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+impl Tx<'_> {
+    /// Says that `ino` differs, and when that may be worked on. A failure from before is forgotten.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn differs(&self, ino: Ino, share: ShareId, now: i64, due: i64) -> Result<()> {
+        self.run(
+            "INSERT INTO item VALUES (?1, ?2, ?3, ?4, 0, 0, NULL) \
+             ON CONFLICT (ino) DO UPDATE SET due = excluded.due, tries = 0, parked = 0, error = NULL",
+            params![ino.0.cast_signed(), share.0, now, due],
+        )?;
+        Ok(())
+    }
+
+    /// The item of `ino`.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn item(&self, ino: Ino) -> Result<Option<Item>> {
+        self.one("SELECT * FROM item WHERE ino = ?1", [ino.0.cast_signed()], item)
+    }
+
+    /// `ino` differs no more.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn remove_item(&self, ino: Ino) -> Result<()> {
+        self.run("DELETE FROM item WHERE ino = ?1", [ino.0.cast_signed()])?;
+        Ok(())
+    }
+
+    /// Stores the outcome of a try.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn put_item(&self, item: &Item) -> Result<()> {
+        let Item { ino, share: _, since: _, due, tries, parked, error } = item;
+        self.run(
+            "UPDATE item SET due = ?2, tries = ?3, parked = ?4, error = ?5 WHERE ino = ?1",
+            params![ino.0.cast_signed(), due, tries, parked, error],
+        )?;
+        Ok(())
+    }
+
+    /// Items that may be worked on at `now`, the longest due first; none that is open for writing.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn due_items(&self, now: i64, count: usize) -> Result<Vec<Item>> {
+        let sql = "SELECT * FROM item WHERE parked = 0 AND due <= ?1 \
+             AND ino NOT IN (SELECT ino FROM writing) ORDER BY due LIMIT ?2";
+        self.all(sql, params![now, limit(count)], item)
+    }
+
+    /// All items, the oldest first.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn items(&self, count: usize) -> Result<Vec<Item>> {
+        self.all("SELECT * FROM item ORDER BY since LIMIT ?1", [limit(count)], item)
+    }
+
+    /// When the next item or tombstone behind `now` becomes due.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn next_due(&self, now: i64) -> Result<Option<i64>> {
+        let next = |sql| self.one(sql, [now], |r| r.get::<_, Option<i64>>(0)).map(Option::flatten);
+        let item = next("SELECT min(due) FROM item WHERE parked = 0 AND due > ?1")?;
+        let tombstone = next("SELECT min(due) FROM tombstone WHERE parked = 0 AND due > ?1")?;
+        Ok(item.into_iter().chain(tombstone).min())
+    }
+
+    /// Lets everything that is parked or waits after a failure be tried at once; tells how many there were.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn retry_all(&self, now: i64) -> Result<usize> {
+        let items = self.run(
+            "UPDATE item SET due = ?1, tries = 0, parked = 0 WHERE parked = 1 OR tries > 0",
+            [now],
+        )?;
+        let tombstones = self.run(
+            "UPDATE tombstone SET due = ?1, tries = 0, parked = 0 WHERE parked = 1 OR tries > 0",
+            [now],
+        )?;
+        Ok(items + tombstones)
+    }
+
+    /// How much waits, in one share or in all.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn item_counts(&self, share: Option<ShareId>) -> Result<ItemCounts> {
+        let share = share.map(|s| s.0);
+        let counts = self.one(
+            "SELECT count(*), coalesce(sum(item.parked), 0), coalesce(sum(CASE WHEN inode.kind = 1 AND \
+             (inode.object_etag IS NULL OR inode.object_content <> inode.content) THEN inode.size ELSE 0 END), 0) \
+             FROM item JOIN inode USING (ino) WHERE ?1 IS NULL OR item.share = ?1",
+            [share],
+            |r| Ok((r.get::<_, i64>(0)?, r.get::<_, i64>(1)?, r.get::<_, i64>(2)?)),
+        )?;
+        let gone = self.one(
+            "SELECT count(*), coalesce(sum(parked), 0) FROM tombstone WHERE ?1 IS NULL OR share = ?1",
+            [share],
+            |r| Ok((r.get::<_, i64>(0)?, r.get::<_, i64>(1)?)),
+        )?;
+        let (items, parked, bytes) = counts.unwrap_or_default();
+        let (tombstones, parked_too) = gone.unwrap_or_default();
+        Ok(ItemCounts {
+            items: items.cast_unsigned(),
+            tombstones: tombstones.cast_unsigned(),
+            parked: (parked + parked_too).cast_unsigned(),
+            bytes: bytes.cast_unsigned(),
+        })
+    }
+
+    /// Says that the object `key`, version `etag`, is to be deleted.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn bury(&self, share: ShareId, key: &Key, etag: &ETag, due: i64) -> Result<()> {
+        self.run(
+            "INSERT OR REPLACE INTO tombstone VALUES (?1, ?2, ?3, ?4, 0, 0, NULL)",
+            params![share.0, key.as_str(), etag.0, due],
+        )?;
+        Ok(())
+    }
+
+    /// The tombstone on `key`.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn tombstone(&self, share: ShareId, key: &Key) -> Result<Option<Tombstone>> {
+        let sql = "SELECT * FROM tombstone WHERE share = ?1 AND object_key = ?2";
+        self.one(sql, params![share.0, key.as_str()], tombstone)
+    }
+
+    /// The object of a tombstone is gone, or is somebody's again.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn remove_tombstone(&self, share: ShareId, key: &Key) -> Result<()> {
+        let sql = "DELETE FROM tombstone WHERE share = ?1 AND object_key = ?2";
+        self.run(sql, params![share.0, key.as_str()])?;
+        Ok(())
+    }
+
+    /// Stores the outcome of a try.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn put_tombstone(&self, tombstone: &Tombstone) -> Result<()> {
+        let Tombstone { share, key, etag: _, due, tries, parked, error } = tombstone;
+        self.run(
+            "UPDATE tombstone SET due = ?3, tries = ?4, parked = ?5, error = ?6 WHERE share = ?1 AND object_key = ?2",
+            params![share.0, key.as_str(), due, tries, parked, error],
+        )?;
+        Ok(())
+    }
+
+    /// Tombstones that may be worked on at `now`.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn due_tombstones(&self, now: i64, count: usize) -> Result<Vec<Tombstone>> {
+        let sql = "SELECT * FROM tombstone WHERE parked = 0 AND due <= ?1 ORDER BY due LIMIT ?2";
+        self.all(sql, params![now, limit(count)], tombstone)
+    }
+
+    /// All tombstones.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn tombstones(&self, count: usize) -> Result<Vec<Tombstone>> {
+        self.all("SELECT * FROM tombstone ORDER BY due LIMIT ?1", [limit(count)], tombstone)
+    }
+
+    /// The multipart upload of `ino` that is under way, with the parts that are finished.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn multipart(&self, ino: Ino) -> Result<Option<(Multipart, Vec<(u32, String)>)>> {
+        let found =
+            self.one("SELECT * FROM multipart WHERE ino = ?1", [ino.0.cast_signed()], |r| {
+                Ok(Multipart {
+                    ino,
+                    share: ShareId(r.get("share")?),
+                    key: Key::from_raw(r.get::<_, String>("object_key")?),
+                    upload: r.get("upload")?,
+                    content: unsigned(r, "content")?,
+                    size: unsigned(r, "size")?,
+                    part_bytes: unsigned(r, "part_bytes")?,
+                })
+            })?;
+        let Some(multipart) = found else { return Ok(None) };
+        let sql = "SELECT number, id FROM part WHERE ino = ?1 ORDER BY number";
+        let parts = self.all(sql, [ino.0.cast_signed()], |r| Ok((r.get(0)?, r.get(1)?)))?;
+        Ok(Some((multipart, parts)))
+    }
+
+    /// Records a multipart upload that was begun.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn begin_multipart(&self, multipart: &Multipart) -> Result<()> {
+        let Multipart { ino, share, key, upload, content, size, part_bytes } = multipart;
+        self.end_multipart(*ino)?;
+        self.run(
+            "INSERT INTO multipart VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            params![
+                ino.0.cast_signed(),
+                share.0,
+                key.as_str(),
+                upload,
+                content.cast_signed(),
+                size.cast_signed(),
+                part_bytes.cast_signed()
+            ],
+        )?;
+        Ok(())
+    }
+
+    /// Records a finished part.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn add_part(&self, ino: Ino, number: u32, id: &str) -> Result<()> {
+        self.run(
+            "INSERT OR REPLACE INTO part VALUES (?1, ?2, ?3)",
+            params![ino.0.cast_signed(), number, id],
+        )?;
+        Ok(())
+    }
+
+    /// Forgets a multipart upload: it was completed or given up.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn end_multipart(&self, ino: Ino) -> Result<()> {
+        self.run("DELETE FROM multipart WHERE ino = ?1", [ino.0.cast_signed()])?;
+        self.run("DELETE FROM part WHERE ino = ?1", [ino.0.cast_signed()])?;
+        Ok(())
+    }
+}

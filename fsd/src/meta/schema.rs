@@ -1,0 +1,74 @@
+//! The tables and their version. What a column means is written down in `docs/formats.md`.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use super::{MetaError, Result};
+
+const FORMAT: i64 = 1;
+const APPLICATION_ID: i64 = 0x6673_6431; // "fsd1"
+
+const TABLES: &str = "
+CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO counter VALUES ('barrier', 0);
+CREATE TABLE identity (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE share (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, root INTEGER NOT NULL, url TEXT NOT NULL);
+CREATE TABLE inode (
+  ino INTEGER PRIMARY KEY AUTOINCREMENT, share INTEGER NOT NULL, kind INTEGER NOT NULL,
+  perm INTEGER NOT NULL, uid INTEGER NOT NULL, gid INTEGER NOT NULL, size INTEGER NOT NULL,
+  atime_s INTEGER NOT NULL, atime_n INTEGER NOT NULL,
+  mtime_s INTEGER NOT NULL, mtime_n INTEGER NOT NULL,
+  ctime_s INTEGER NOT NULL, ctime_n INTEGER NOT NULL,
+  nlink INTEGER NOT NULL, target BLOB,
+  content INTEGER NOT NULL, attrs INTEGER NOT NULL, backing INTEGER NOT NULL, attrs_known INTEGER NOT NULL,
+  object_key TEXT, object_etag TEXT, object_content INTEGER, object_attrs INTEGER);
+CREATE UNIQUE INDEX inode_object ON inode (share, object_key) WHERE object_key IS NOT NULL;
+CREATE INDEX inode_unlinked ON inode (ino) WHERE nlink = 0;
+CREATE TABLE dentry (
+  parent INTEGER NOT NULL, cookie INTEGER NOT NULL, name BLOB NOT NULL, ino INTEGER NOT NULL,
+  PRIMARY KEY (parent, cookie, name)) WITHOUT ROWID;
+CREATE INDEX dentry_ino ON dentry (ino);
+CREATE TABLE xattr (
+  ino INTEGER NOT NULL, name BLOB NOT NULL, value BLOB NOT NULL, PRIMARY KEY (ino, name)) WITHOUT ROWID;
+CREATE TABLE writing (
+  ino INTEGER PRIMARY KEY, size INTEGER NOT NULL, mtime_s INTEGER NOT NULL, mtime_n INTEGER NOT NULL,
+  ctime_s INTEGER NOT NULL, ctime_n INTEGER NOT NULL, young INTEGER NOT NULL);
+CREATE TABLE presence (ino INTEGER PRIMARY KEY, blocks BLOB NOT NULL);
+CREATE TABLE item (
+  ino INTEGER PRIMARY KEY, share INTEGER NOT NULL, since INTEGER NOT NULL, due INTEGER NOT NULL,
+  tries INTEGER NOT NULL, parked INTEGER NOT NULL, error TEXT);
+CREATE INDEX item_due ON item (parked, due);
+CREATE TABLE tombstone (
+  share INTEGER NOT NULL, object_key TEXT NOT NULL, etag TEXT NOT NULL, due INTEGER NOT NULL,
+  tries INTEGER NOT NULL, parked INTEGER NOT NULL, error TEXT, PRIMARY KEY (share, object_key)) WITHOUT ROWID;
+CREATE INDEX tombstone_due ON tombstone (parked, due);
+CREATE TABLE multipart (
+  ino INTEGER PRIMARY KEY, share INTEGER NOT NULL, object_key TEXT NOT NULL, upload TEXT NOT NULL,
+  content INTEGER NOT NULL, size INTEGER NOT NULL, part_bytes INTEGER NOT NULL);
+CREATE TABLE part (ino INTEGER NOT NULL, number INTEGER NOT NULL, id TEXT NOT NULL, PRIMARY KEY (ino, number)) WITHOUT ROWID;
+CREATE TABLE arrival (seq INTEGER PRIMARY KEY AUTOINCREMENT, ino INTEGER NOT NULL, content INTEGER NOT NULL, due INTEGER NOT NULL);
+CREATE INDEX arrival_ino ON arrival (ino);
+CREATE TABLE job (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, hook TEXT NOT NULL, version TEXT NOT NULL,
+  ino INTEGER NOT NULL, content INTEGER NOT NULL, path TEXT NOT NULL, state TEXT NOT NULL,
+  tries INTEGER NOT NULL, due INTEGER NOT NULL, changed INTEGER NOT NULL, error TEXT, result TEXT,
+  UNIQUE (hook, version, ino, content));
+CREATE INDEX job_state ON job (state, due);
+";
+
+pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    match found {
+        FORMAT => Ok(()),
+        0 => {
+            let tx = connection.transaction()?;
+            tx.execute_batch(TABLES)?;
+            tx.pragma_update(None, "application_id", APPLICATION_ID)?;
+            tx.pragma_update(None, "user_version", FORMAT)?;
+            Ok(tx.commit()?)
+        }
+        _ => Err(MetaError::NewerFormat { path: path.to_owned(), found, known: FORMAT }),
+    }
+}

@@ -1,0 +1,326 @@
+//! Names: directory entries, and link, unlink and rename as changes of one transaction.
+
+use rusqlite::{Row, params};
+
+use super::inodes::unsigned;
+use super::{Inode, MetaError, NewInode, Result, Tx};
+use crate::types::{FileKind, Ino, Time};
+
+/// A directory entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dentry {
+    /// The name.
+    pub name: Vec<u8>,
+    /// What it names.
+    pub ino: Ino,
+    /// Its place in the directory: a reader that saw it goes on behind it, whatever came or went meanwhile.
+    pub cookie: u64,
+}
+
+/// Why a name could not be changed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum TreeError {
+    /// The store failed.
+    #[error(transparent)]
+    Meta(#[from] MetaError),
+    /// There is no such name or inode.
+    #[error("there is no such file")]
+    NoEntry,
+    /// The name is taken.
+    #[error("the name is taken")]
+    Exists,
+    /// A directory was needed.
+    #[error("that is not a directory")]
+    NotDir,
+    /// Anything but a directory was needed.
+    #[error("that is a directory")]
+    IsDir,
+    /// The directory has entries.
+    #[error("the directory is not empty")]
+    NotEmpty,
+    /// A directory can't go below itself.
+    #[error("a directory can't be moved below itself")]
+    IntoItself,
+}
+
+/// What a rename took the place of.
+#[derive(Clone, Debug)]
+pub struct Replaced {
+    /// The inode that was moved, as it is now.
+    pub moved: Inode,
+    /// The inode that lost its name, as it is now.
+    pub lost: Option<Inode>,
+}
+
+/// The place of `name` in any directory: FNV-1a, mixed, 62 bits, above the places of `.` and `..`.
+#[must_use]
+pub fn cookie_of_name(name: &[u8]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for &byte in name {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    hash ^= hash >> 32;
+    hash = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (hash >> 2).max(3)
+}
+
+fn dentry(row: &Row<'_>) -> rusqlite::Result<Dentry> {
+    Ok(Dentry {
+        name: row.get("name")?,
+        ino: Ino(unsigned(row, "ino")?),
+        cookie: unsigned(row, "cookie")?,
+    })
+}
+
+impl Tx<'_> {
+    /// What `name` names in `parent`.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Option<Ino>> {
+        let cookie = cookie_of_name(name).cast_signed();
+        let sql = "SELECT ino FROM dentry WHERE parent = ?1 AND cookie = ?2 AND name = ?3";
+        self.one(sql, params![parent.0.cast_signed(), cookie, name], |r| {
+            Ok(Ino(unsigned(r, "ino")?))
+        })
+    }
+
+    /// Up to `count` entries of `parent` behind the place `after`.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn entries(&self, parent: Ino, after: u64, count: usize) -> Result<Vec<Dentry>> {
+        let sql = "SELECT * FROM dentry WHERE parent = ?1 AND cookie > ?2 ORDER BY cookie LIMIT ?3";
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.all(sql, params![parent.0.cast_signed(), after.cast_signed(), count], dentry)
+    }
+
+    /// Whether `parent` has any entry.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn has_entries(&self, parent: Ino) -> Result<bool> {
+        Ok(!self.entries(parent, 0, 1)?.is_empty())
+    }
+
+    /// A directory and a name that `ino` has, if it has any.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn a_name(&self, ino: Ino) -> Result<Option<(Ino, Vec<u8>)>> {
+        let sql = "SELECT parent, name FROM dentry WHERE ino = ?1 ORDER BY parent, name LIMIT 1";
+        self.one(sql, [ino.0.cast_signed()], |r| Ok((Ino(unsigned(r, "parent")?), r.get("name")?)))
+    }
+
+    /// The names from the root of its share down to `ino`; none if it has no name any more.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn path(&self, ino: Ino) -> Result<Option<Vec<Vec<u8>>>> {
+        let mut names = Vec::new();
+        let mut at = ino;
+        while let Some((parent, name)) = self.a_name(at)? {
+            names.push(name);
+            at = parent;
+        }
+        names.reverse();
+        let is_root =
+            self.one("SELECT 1 FROM share WHERE root = ?1", [at.0.cast_signed()], |_| Ok(()))?;
+        Ok(is_root.map(|()| names))
+    }
+
+    /// Makes an inode with a name.
+    ///
+    /// # Errors
+    /// [`TreeError::Exists`] if the name is taken, [`TreeError::NoEntry`] or [`TreeError::NotDir`] if `parent` can't have it.
+    pub fn create(
+        &self,
+        parent: Ino,
+        name: &[u8],
+        new: &NewInode,
+        now: Time,
+    ) -> Result<Inode, TreeError> {
+        let mut dir = self.dir(parent)?;
+        if self.lookup(parent, name)?.is_some() {
+            return Err(TreeError::Exists);
+        }
+        let ino = self.add_inode(new)?;
+        self.add_entry(parent, name, ino)?;
+        if new.attr.kind == FileKind::Dir {
+            dir.attr.nlink += 1;
+        }
+        self.touch(&mut dir, now)?;
+        self.inode(ino)?.ok_or(TreeError::NoEntry)
+    }
+
+    /// Takes the name `name` from `parent`. The inode stays, with one name less.
+    ///
+    /// # Errors
+    /// [`TreeError::IsDir`] or [`TreeError::NotDir`] if it is not of the kind asked for, [`TreeError::NotEmpty`].
+    pub fn unlink(
+        &self,
+        parent: Ino,
+        name: &[u8],
+        dir: bool,
+        now: Time,
+    ) -> Result<Inode, TreeError> {
+        let ino = self.lookup(parent, name)?.ok_or(TreeError::NoEntry)?;
+        let mut inode = self.inode(ino)?.ok_or(TreeError::NoEntry)?;
+        match (inode.attr.kind == FileKind::Dir, dir) {
+            (true, false) => return Err(TreeError::IsDir),
+            (false, true) => return Err(TreeError::NotDir),
+            (true, true) if self.has_entries(ino)? => return Err(TreeError::NotEmpty),
+            (true, true) | (false, false) => {}
+        }
+        self.remove_entry(parent, name)?;
+        self.lose_name(&mut inode, now)?;
+        let mut above = self.dir(parent)?;
+        if dir {
+            above.attr.nlink = above.attr.nlink.saturating_sub(1);
+        }
+        self.touch(&mut above, now)?;
+        Ok(inode)
+    }
+
+    /// Moves a name, over one that may be there already (unless `no_replace`).
+    ///
+    /// # Errors
+    /// As POSIX `rename`: [`TreeError::IsDir`], [`TreeError::NotDir`], [`TreeError::NotEmpty`], [`TreeError::IntoItself`], …
+    pub fn rename(
+        &self,
+        from: (Ino, &[u8]),
+        to: (Ino, &[u8]),
+        no_replace: bool,
+        now: Time,
+    ) -> Result<Replaced, TreeError> {
+        let ino = self.lookup(from.0, from.1)?.ok_or(TreeError::NoEntry)?;
+        let mut moved = self.inode(ino)?.ok_or(TreeError::NoEntry)?;
+        let is_dir = moved.attr.kind == FileKind::Dir;
+        if is_dir && self.is_below(to.0, ino)? {
+            return Err(TreeError::IntoItself);
+        }
+        let lost = match self.lookup(to.0, to.1)? {
+            Some(_) if no_replace => return Err(TreeError::Exists),
+            Some(there) if there == ino => return Ok(Replaced { moved, lost: None }),
+            Some(there) => {
+                let there = self.inode(there)?.ok_or(TreeError::NoEntry)?;
+                match (is_dir, there.attr.kind == FileKind::Dir) {
+                    (true, false) => return Err(TreeError::NotDir),
+                    (false, true) => return Err(TreeError::IsDir),
+                    (true, true) | (false, false) => {}
+                }
+                Some(self.unlink(to.0, to.1, is_dir, now)?)
+            }
+            None => None,
+        };
+        self.remove_entry(from.0, from.1)?;
+        self.add_entry(to.0, to.1, ino)?;
+        moved.attr.ctime = now;
+        self.put_inode(&moved)?;
+        let mut old_dir = self.dir(from.0)?;
+        old_dir.attr.nlink = old_dir.attr.nlink.saturating_sub(u32::from(is_dir));
+        self.touch(&mut old_dir, now)?;
+        let mut new_dir = self.dir(to.0)?;
+        new_dir.attr.nlink += u32::from(is_dir);
+        self.touch(&mut new_dir, now)?;
+        Ok(Replaced { moved, lost })
+    }
+
+    /// Swaps what two names name.
+    ///
+    /// # Errors
+    /// [`TreeError::NoEntry`] if one is not there, [`TreeError::IntoItself`] if a directory would come to lie below itself.
+    pub fn exchange(
+        &self,
+        a: (Ino, &[u8]),
+        b: (Ino, &[u8]),
+        now: Time,
+    ) -> Result<[Inode; 2], TreeError> {
+        let find = |at: (Ino, &[u8])| -> Result<Inode, TreeError> {
+            let ino = self.lookup(at.0, at.1)?.ok_or(TreeError::NoEntry)?;
+            self.inode(ino)?.ok_or(TreeError::NoEntry)
+        };
+        let (mut at_a, mut at_b) = (find(a)?, find(b)?);
+        if self.is_below(b.0, at_a.ino)? || self.is_below(a.0, at_b.ino)? {
+            return Err(TreeError::IntoItself);
+        }
+        for (at, ino) in [(a, at_b.ino), (b, at_a.ino)] {
+            self.remove_entry(at.0, at.1)?;
+            self.add_entry(at.0, at.1, ino)?;
+        }
+        let a_is_dir = u32::from(at_a.attr.kind == FileKind::Dir);
+        let b_is_dir = u32::from(at_b.attr.kind == FileKind::Dir);
+        for (dir, lost, won) in [(a.0, a_is_dir, b_is_dir), (b.0, b_is_dir, a_is_dir)] {
+            let mut dir = self.dir(dir)?;
+            dir.attr.nlink = dir.attr.nlink + won - lost;
+            self.touch(&mut dir, now)?;
+        }
+        for inode in [&mut at_a, &mut at_b] {
+            inode.attr.ctime = now;
+            self.put_inode(inode)?;
+        }
+        Ok([at_a, at_b])
+    }
+
+    /// Adds a name for an inode without any other change.
+    ///
+    /// # Errors
+    /// If the store fails, or the name is taken.
+    pub fn add_entry(&self, parent: Ino, name: &[u8], ino: Ino) -> Result<()> {
+        self.run(
+            "INSERT INTO dentry VALUES (?1, ?2, ?3, ?4)",
+            params![
+                parent.0.cast_signed(),
+                cookie_of_name(name).cast_signed(),
+                name,
+                ino.0.cast_signed()
+            ],
+        )?;
+        Ok(())
+    }
+
+    /// Removes a name without any other change.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn remove_entry(&self, parent: Ino, name: &[u8]) -> Result<()> {
+        let cookie = cookie_of_name(name).cast_signed();
+        self.run(
+            "DELETE FROM dentry WHERE parent = ?1 AND cookie = ?2 AND name = ?3",
+            params![parent.0.cast_signed(), cookie, name],
+        )?;
+        Ok(())
+    }
+
+    fn dir(&self, ino: Ino) -> Result<Inode, TreeError> {
+        match self.inode(ino)? {
+            Some(inode) if inode.attr.kind != FileKind::Dir => Err(TreeError::NotDir),
+            Some(inode) if inode.attr.nlink > 0 => Ok(inode),
+            Some(_) | None => Err(TreeError::NoEntry),
+        }
+    }
+
+    fn touch(&self, dir: &mut Inode, now: Time) -> Result<()> {
+        dir.attr.mtime = now;
+        dir.attr.ctime = now;
+        self.put_inode(dir)
+    }
+
+    fn lose_name(&self, inode: &mut Inode, now: Time) -> Result<()> {
+        let is_dir = inode.attr.kind == FileKind::Dir;
+        inode.attr.nlink = if is_dir { 0 } else { inode.attr.nlink.saturating_sub(1) };
+        inode.attr.ctime = now;
+        self.put_inode(inode)
+    }
+
+    fn is_below(&self, ino: Ino, above: Ino) -> Result<bool> {
+        let mut at = Some(ino);
+        while let Some(here) = at {
+            if here == above {
+                return Ok(true);
+            }
+            at = self.a_name(here)?.map(|(parent, _)| parent);
+        }
+        Ok(false)
+    }
+}

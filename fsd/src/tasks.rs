@@ -1,0 +1,104 @@
+//! Tasks that are named, counted and joined. A panic in one is reported by name.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Where a part starts its tasks. Clones start into the same set.
+#[derive(Clone, Debug)]
+pub struct Tasks {
+    handle: Handle,
+    tracker: TaskTracker,
+    token: CancellationToken,
+    running: Arc<Mutex<BTreeMap<&'static str, usize>>>,
+}
+
+impl Tasks {
+    /// A set of tasks on the runtime of `handle`.
+    #[must_use]
+    pub fn new(handle: Handle) -> Self {
+        Self {
+            handle,
+            tracker: TaskTracker::new(),
+            token: CancellationToken::new(),
+            running: Arc::default(),
+        }
+    }
+
+    /// Starts a task. A task with unbounded work listens to [`Tasks::cancelled`].
+    pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let counted = Counted::new(name, self.running.clone());
+        let task = self.handle.spawn(async move {
+            let _counted = counted;
+            task.await;
+        });
+        self.tracker.spawn_on(
+            async move {
+                if let Err(error) = task.await
+                    && error.is_panic()
+                {
+                    tracing::error!(task = name, "a task panicked");
+                }
+            },
+            &self.handle,
+        );
+    }
+
+    /// Runs blocking work on the runtime's pool and waits for it.
+    ///
+    /// # Errors
+    /// If the work panicked.
+    pub async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> std::io::Result<T> {
+        self.handle.spawn_blocking(work).await.map_err(std::io::Error::other)
+    }
+
+    /// The runtime, for what must enter it.
+    #[must_use]
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Resolves when the tasks are asked to stop.
+    pub async fn cancelled(&self) {
+        self.token.cancelled().await;
+    }
+
+    /// Asks all tasks to stop and waits; names those that are late.
+    pub async fn shutdown(&self, patience: Duration) {
+        self.token.cancel();
+        self.tracker.close();
+        if tokio::time::timeout(patience, self.tracker.wait()).await.is_err() {
+            let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            tracing::warn!(?running, "tasks did not stop in time");
+        }
+    }
+}
+
+struct Counted(&'static str, Arc<Mutex<BTreeMap<&'static str, usize>>>);
+
+impl Counted {
+    fn new(name: &'static str, running: Arc<Mutex<BTreeMap<&'static str, usize>>>) -> Self {
+        *running.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_default() += 1;
+        Self(name, running)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut running = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = running.get_mut(self.0) {
+            *count -= 1;
+            if *count == 0 {
+                running.remove(self.0);
+            }
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Lookup and reading of directories, with the cloud asked where names are not known yet.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Result, Share, Vfs, VfsError, check_name};
+use crate::cache::CacheError;
+use crate::meta::Inode;
+use crate::types::{Attr, FileKind, Ino};
+
+/// How long a first look at a directory may take.
+const LISTING_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a reader waits for a listing that only makes an old one new.
+const REFRESH_DEADLINE: Duration = Duration::from_secs(2);
+
+/// A name and what it names.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The name.
+    pub name: Vec<u8>,
+    /// What it names.
+    pub ino: Ino,
+    /// Its attributes.
+    pub attr: Attr,
+    /// Where to go on behind it.
+    pub cookie: u64,
+}
+
+/// Part of a directory.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// The directory above; the root is above itself.
+    pub parent: Ino,
+    /// Entries behind the cookie asked for; none at the end.
+    pub entries: Vec<Entry>,
+}
+
+impl Vfs {
+    /// What `name` names in `parent`.
+    ///
+    /// # Errors
+    /// [`VfsError::NoEntry`] if there is no such name here or in the cloud; if the cloud does not answer
+    /// and nothing is known of the name, its error: unreachable never looks like absent.
+    pub async fn lookup(self: &Arc<Self>, parent: Ino, name: &[u8]) -> Result<Entry> {
+        let (dir, found) = self.find(parent, name)?;
+        let inode = match found {
+            Some(inode) => inode,
+            None => {
+                check_name(name)?;
+                self.find_in_cloud(&dir, name).await?;
+                self.find(parent, name)?.1.ok_or(VfsError::NoEntry)?
+            }
+        };
+        let inode = if inode.attrs_known { inode } else { self.known(inode.ino).await? };
+        Ok(Entry { name: name.to_vec(), ino: inode.ino, attr: self.shown(&inode), cookie: 0 })
+    }
+
+    /// What lies above the directory `ino`; the root is above itself.
+    ///
+    /// # Errors
+    /// [`VfsError::NoEntry`] if it is gone.
+    pub fn parent(&self, ino: Ino) -> Result<Ino> {
+        let above = self.meta.read(|tx| tx.a_name(ino))?;
+        Ok(above.map_or(ino, |(parent, _)| parent))
+    }
+
+    /// The path of `ino` in its share, root first.
+    ///
+    /// # Errors
+    /// [`VfsError::NoEntry`] if it has no name.
+    pub fn path(&self, ino: Ino) -> Result<Vec<Vec<u8>>> {
+        self.meta.read(|tx| tx.path(ino))?.ok_or(VfsError::NoEntry)
+    }
+
+    /// What lies at the path `names` below the root of a share.
+    ///
+    /// # Errors
+    /// As [`Vfs::lookup`].
+    pub async fn resolve(self: &Arc<Self>, root: Ino, names: &[Vec<u8>]) -> Result<Ino> {
+        let mut at = root;
+        for name in names {
+            at = self.lookup(at, name).await?.ino;
+        }
+        Ok(at)
+    }
+
+    /// Makes sure that the names of `dir` are known, and asks again if that was long ago.
+    ///
+    /// # Errors
+    /// If the cloud does not answer and the directory was never listed.
+    pub async fn open_dir(self: &Arc<Self>, dir: Ino) -> Result<()> {
+        let dir = self.inode(dir)?;
+        if dir.attr.kind != FileKind::Dir {
+            return Err(VfsError::NotDir);
+        }
+        let share = self.share(dir.share)?;
+        if !self.cache.is_listed(&dir, 0) {
+            return self.list(&dir, 0, LISTING_DEADLINE).await;
+        }
+        let since = self.fresh_since(share);
+        if self.cache.is_listed(&dir, since) {
+            return Ok(());
+        }
+        match self.list(&dir, since, REFRESH_DEADLINE).await {
+            Ok(()) | Err(VfsError::Cache(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Up to `count` entries of `dir` behind `cookie`.
+    ///
+    /// # Errors
+    /// If the cloud does not answer and the directory was never listed.
+    pub async fn read_dir(self: &Arc<Self>, dir: Ino, cookie: u64, count: usize) -> Result<Page> {
+        let inode = self.inode(dir)?;
+        if !self.cache.is_listed(&inode, 0) {
+            self.list(&inode, 0, LISTING_DEADLINE).await?;
+        }
+        let read = || {
+            self.meta.read(|tx| -> Result<_> {
+                let mut found = Vec::new();
+                for entry in tx.entries(dir, cookie, count)? {
+                    if let Some(inode) = tx.inode(entry.ino)? {
+                        found.push((entry, inode));
+                    }
+                }
+                Ok(found)
+            })
+        };
+        let mut found = read()?;
+        let unknown: Vec<Ino> =
+            found.iter().filter(|(_, i)| !i.attrs_known).map(|(_, i)| i.ino).collect();
+        if !unknown.is_empty() {
+            // Without the cloud, the names and sizes of the listing are better than nothing.
+            match self.read_attrs(&inode, &unknown).await {
+                Ok(()) => found = read()?,
+                Err(VfsError::Cache(error)) => {
+                    tracing::debug!(%dir, error = &error as &dyn std::error::Error, "attributes could not be read");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let entries = found
+            .into_iter()
+            .map(|(entry, inode)| Entry {
+                name: entry.name,
+                ino: inode.ino,
+                attr: self.shown(&inode),
+                cookie: entry.cookie,
+            })
+            .collect();
+        Ok(Page { parent: self.parent(dir)?, entries })
+    }
+
+    /// Lists `dir` unless that was done at or after `since`. One that is too slow goes on in the background.
+    pub(super) async fn list(
+        self: &Arc<Self>,
+        dir: &Inode,
+        since: i64,
+        deadline: Duration,
+    ) -> Result<()> {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let (vfs, dir) = (self.clone(), dir.clone());
+        self.tasks.spawn("vfs.list", async move {
+            let listed = vfs.list_now(&dir, since).await;
+            // Nobody waits for it any more if that fails.
+            let _ = tell.send(listed);
+        });
+        tokio::select! {
+            listed = told => listed.unwrap_or(Err(CacheError::Deadline.into())),
+            () = self.clock.sleep(deadline) => Err(CacheError::Deadline.into()),
+        }
+    }
+
+    async fn list_now(&self, dir: &Inode, since: i64) -> Result<()> {
+        let share = self.share(dir.share)?;
+        let merged = self.cache.list(dir, since, &share.defaults).await?;
+        self.announce(share.id, merged);
+        Ok(())
+    }
+
+    fn find(&self, parent: Ino, name: &[u8]) -> Result<(Inode, Option<Inode>)> {
+        self.meta.read(|tx| {
+            let dir = tx.inode(parent)?.ok_or(VfsError::NoEntry)?;
+            if dir.attr.kind != FileKind::Dir {
+                return Err(VfsError::NotDir);
+            }
+            let found = match tx.lookup(parent, name)? {
+                Some(ino) => tx.inode(ino)?,
+                None => None,
+            };
+            Ok((dir, found))
+        })
+    }
+
+    /// Asks the cloud for a name that is not known here.
+    async fn find_in_cloud(self: &Arc<Self>, dir: &Inode, name: &[u8]) -> Result<()> {
+        let share = self.share(dir.share)?;
+        if self.cache.is_listed(dir, self.fresh_since(share)) {
+            return Ok(());
+        }
+        if self.cache.is_listed(dir, 0) {
+            // The old listing answers; a new one is on its way, and tells the kernel if the name came meanwhile.
+            let (vfs, dir, since) = (self.clone(), dir.clone(), self.fresh_since(share));
+            self.tasks.spawn("vfs.relist", async move {
+                if let Err(error) = vfs.list_now(&dir, since).await {
+                    tracing::debug!(dir = %dir.ino, error = &error as &dyn std::error::Error, "the old listing stays");
+                }
+            });
+            return Ok(());
+        }
+        let merged = tokio::select! {
+            merged = self.cache.probe(dir, name, &share.defaults) => merged?,
+            () = self.clock.sleep(LISTING_DEADLINE) => return Err(CacheError::Deadline.into()),
+        };
+        self.announce(share.id, merged);
+        Ok(())
+    }
+
+    fn fresh_since(&self, share: &Share) -> i64 {
+        let age = i64::try_from(share.listing_age_max.as_secs()).unwrap_or(i64::MAX);
+        self.clock.wall().secs.saturating_sub(age)
+    }
+}

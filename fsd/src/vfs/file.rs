@@ -1,0 +1,392 @@
+//! Open, read, write, fsync, release; and what makes a changed file known.
+
+use std::collections::hash_map::Entry;
+use std::io::Write as _;
+use std::sync::Arc;
+
+use super::handle::{Open, has_changed, overlay, size_of, stamp_now};
+use super::{Caller, HandleId, OpenHow, Result, Vfs, VfsError, check_name};
+use crate::cache::{Backing, CacheError};
+use crate::meta::{Inode, NewInode, Stamp};
+use crate::types::{Attr, FileKind, Ino};
+
+impl Vfs {
+    /// Makes a file and opens it.
+    ///
+    /// # Errors
+    /// [`VfsError::Exists`] if the name is taken; whatever the disk says.
+    pub fn create(
+        &self,
+        parent: Ino,
+        name: &[u8],
+        perm: u32,
+        caller: Caller,
+        how: OpenHow,
+    ) -> Result<(Ino, Attr, HandleId)> {
+        check_name(name)?;
+        let share = self.writable_share(parent)?;
+        let (cache, difference) = (self.cache.clone(), self.difference(share));
+        let now = self.clock.wall();
+        let attr = Attr {
+            kind: FileKind::File,
+            perm: perm & 0o7777,
+            uid: caller.uid,
+            gid: caller.gid,
+            size: 0,
+            atime: now,
+            mtime: now,
+            ctime: now,
+            nlink: 1,
+        };
+        let new = NewInode { share: share.id, attr, target: None, attrs_known: true, object: None };
+        let name = name.to_vec();
+        self.check_reserved(share.root, parent, &name)?;
+        let mut files = self.handles.files();
+        let (inode, backing, stamp) = self.meta.write(move |tx| -> Result<_> {
+            let mut new = new;
+            let dir = tx.inode(parent)?.ok_or(VfsError::NoEntry)?;
+            if dir.attr.perm & libc::S_ISGID != 0 {
+                new.attr.gid = dir.attr.gid;
+            }
+            let mut inode = tx.create(parent, &name, &new, now)?;
+            let backing = cache.create(tx, &mut inode)?;
+            let mut stamp = backing.stamp(now)?;
+            // What is new differs whatever becomes of it.
+            stamp.young = true;
+            tx.begin_writing(inode.ino, &stamp)?;
+            difference.note(tx, inode.ino)?;
+            Ok((inode, backing, stamp))
+        })?;
+        let backing = self.cache.created(backing);
+        files.insert(
+            inode.ino,
+            Open {
+                backing: backing.clone(),
+                handles: 1,
+                writers: 1,
+                stamp: Some(stamp),
+                privileged: false,
+            },
+        );
+        drop(files);
+        let how = OpenHow { write: true, truncate: false, ..how };
+        Ok((inode.ino, inode.attr, self.handles.add(inode.ino, how, backing)))
+    }
+
+    /// Opens a file. For writing, that is recorded before the answer, so that a change is never missed.
+    ///
+    /// # Errors
+    /// [`VfsError::IsDir`], [`VfsError::ReadOnly`]; whatever the cloud says if its attributes were never read.
+    pub async fn open(self: &Arc<Self>, ino: Ino, how: OpenHow) -> Result<HandleId> {
+        let inode = self.known(ino).await?;
+        match inode.attr.kind {
+            FileKind::Dir => return Err(VfsError::IsDir),
+            FileKind::Symlink => return Err(VfsError::Invalid("a symbolic link can't be opened")),
+            FileKind::File => {}
+        }
+        if (how.write || how.truncate) && self.share(inode.share)?.read_only {
+            return Err(VfsError::ReadOnly);
+        }
+        let backing = self.cache.backing(ino)?;
+        self.count_in(&inode, &backing, how)?;
+        let id = self.handles.add(ino, how, backing.clone());
+        if how.truncate
+            && let Err(error) = self.cache.truncate(&backing, 0).await
+        {
+            self.release(id)?;
+            return Err(error.into());
+        }
+        Ok(id)
+    }
+
+    /// Reads `size` bytes at `offset`; fewer at the end of the file.
+    ///
+    /// # Errors
+    /// If the blocks are neither here nor to be had.
+    pub async fn read(self: &Arc<Self>, id: HandleId, offset: u64, size: u32) -> Result<Vec<u8>> {
+        let handle = self.handles.get(id).ok_or(VfsError::BadHandle)?;
+        let range = offset..offset.saturating_add(u64::from(size));
+        let ahead = {
+            let mut ahead = handle.ahead.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            ahead.after(&range)
+        };
+        Ok(self.cache.read(&handle.backing, ahead, range).await?)
+    }
+
+    /// Writes `data` at `offset`, or at the end for a handle that appends. `kill_privileges`: the writer may not keep setuid bits alive.
+    ///
+    /// # Errors
+    /// [`CacheError::Full`] when there is no room.
+    pub async fn write(
+        self: &Arc<Self>,
+        id: HandleId,
+        offset: u64,
+        data: &[u8],
+        kill_privileges: bool,
+    ) -> Result<u32> {
+        let handle = self.handles.get(id).filter(|h| h.how.write).ok_or(VfsError::BadHandle)?;
+        let offset = if handle.how.append { size_of(&handle.backing)? } else { offset };
+        self.cache.write(&handle.backing, offset, data).await?;
+        if kill_privileges
+            && self.handles.files().get(&handle.ino).is_some_and(|open| open.privileged)
+        {
+            self.kill_privileges(handle.ino)?;
+        }
+        Ok(u32::try_from(data.len()).unwrap_or(u32::MAX))
+    }
+
+    /// What `close` waits for: a file that is partly here remembers which blocks were written.
+    ///
+    /// # Errors
+    /// If the metadata store fails.
+    pub fn flush(&self, id: HandleId) -> Result<()> {
+        let handle = self.handles.get(id).ok_or(VfsError::BadHandle)?;
+        self.save_presence(&handle.backing, handle.how.write)
+    }
+
+    /// Makes every byte written to the file durable, and its name. Durable is not uploaded.
+    ///
+    /// # Durability
+    /// Survives a power cut.
+    ///
+    /// # Errors
+    /// If the disk fails: then nothing is promised, and the next call may still fail.
+    pub fn fsync(&self, id: HandleId) -> Result<()> {
+        let handle = self.handles.get(id).ok_or(VfsError::BadHandle)?;
+        handle.backing.file().sync_all()?;
+        self.save_presence(&handle.backing, handle.how.write)?;
+        self.barrier()
+    }
+
+    /// Makes every name and attribute durable.
+    ///
+    /// # Durability
+    /// Survives a power cut.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn barrier(&self) -> Result<()> {
+        self.meta.write_durable(|_| Ok(()))
+    }
+
+    /// Closes a handle. The last writer's close makes the new version known to sync and hooks.
+    ///
+    /// # Errors
+    /// If the metadata store fails; the record that the file was open for writing stays then, and the next start looks again.
+    pub fn release(self: &Arc<Self>, id: HandleId) -> Result<()> {
+        let handle = self.handles.remove(id).ok_or(VfsError::BadHandle)?;
+        let mut files = self.handles.files();
+        let Entry::Occupied(mut entry) = files.entry(handle.ino) else {
+            return Err(VfsError::BadHandle);
+        };
+        let open = entry.get_mut();
+        open.handles -= 1;
+        open.writers -= u32::from(handle.how.write);
+        let finished = match open.stamp.take_if(|_| open.writers == 0) {
+            Some(stamp) => self.finish_writing(handle.ino, &handle.backing, stamp),
+            None => Ok(()),
+        };
+        if open.handles == 0 {
+            entry.remove();
+            self.close_last(&handle.backing);
+        }
+        drop(files);
+        finished
+    }
+
+    /// Writes a whole file into `parent` under `name`, over one that may be there: for results of hooks.
+    ///
+    /// # Errors
+    /// As [`Vfs::create`] and [`Vfs::write`].
+    pub async fn put_file(
+        self: &Arc<Self>,
+        parent: Ino,
+        name: &[u8],
+        caller: Caller,
+        data: &[u8],
+    ) -> Result<Ino> {
+        let (ino, handle) = match self.lookup(parent, name).await {
+            Ok(found) => {
+                let how = OpenHow { write: true, truncate: true, append: false };
+                (found.ino, self.open(found.ino, how).await?)
+            }
+            Err(VfsError::NoEntry) => {
+                let (ino, _, handle) =
+                    self.create(parent, name, 0o644, caller, OpenHow::default())?;
+                (ino, handle)
+            }
+            Err(error) => return Err(error),
+        };
+        let written = self.write(handle, 0, data, false).await;
+        self.release(handle)?;
+        let share = self.share_of(ino)?.id;
+        let name = name.to_vec();
+        self.announce(
+            share,
+            crate::cache::Merged { inodes: vec![ino], names: vec![(parent, name)] },
+        );
+        written.map(|_| ino)
+    }
+
+    /// A copy of the file's content as it is now, in an anonymous file: for a reader that must not see later changes.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub async fn snapshot(self: &Arc<Self>, ino: Ino, bytes_max: u64) -> Result<std::fs::File> {
+        const STEP: u32 = 4 << 20;
+        let id = self.open(ino, OpenHow::default()).await?;
+        let copy = async {
+            let fd =
+                nix::sys::memfd::memfd_create(c"fsd-input", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)
+                    .map_err(std::io::Error::from)?;
+            let mut file = std::fs::File::from(fd);
+            let mut at = 0;
+            loop {
+                let data = self.read(id, at, STEP).await?;
+                if data.is_empty() {
+                    return Ok(file);
+                }
+                at += data.len() as u64;
+                if at > bytes_max {
+                    return Err(VfsError::TooLarge);
+                }
+                file.write_all(&data)?;
+            }
+        };
+        let copied = copy.await;
+        self.release(id)?;
+        copied
+    }
+
+    pub(super) fn backing_of_open(&self, ino: Ino) -> Option<Arc<Backing>> {
+        self.handles.files().get(&ino).map(|open| open.backing.clone())
+    }
+
+    /// Counts a handle, and records the first writer.
+    pub(super) fn count_in(
+        &self,
+        inode: &Inode,
+        backing: &Arc<Backing>,
+        how: OpenHow,
+    ) -> Result<()> {
+        let mut files = self.handles.files();
+        let open = files.entry(inode.ino).or_insert_with(|| Open {
+            backing: backing.clone(),
+            handles: 0,
+            writers: 0,
+            stamp: None,
+            privileged: inode.attr.perm & (libc::S_ISUID | libc::S_ISGID) != 0,
+        });
+        if how.write && open.writers == 0 {
+            let stamp = backing.stamp(self.clock.wall())?;
+            let (ino, presence) = (inode.ino, backing.encode_presence());
+            let begun = self.meta.write(move |tx| -> Result<()> {
+                tx.begin_writing(ino, &stamp)?;
+                Ok(tx.set_presence(ino, presence.as_deref())?)
+            });
+            if let Err(error) = begun {
+                if open.handles == 0 {
+                    files.remove(&inode.ino);
+                }
+                return Err(error);
+            }
+            open.stamp = Some(stamp);
+        }
+        open.handles += 1;
+        open.writers += u32::from(how.write);
+        Ok(())
+    }
+
+    /// After the last writer, or after a crash: stores what the backing file has become.
+    pub(super) fn finish_writing(&self, ino: Ino, backing: &Backing, before: Stamp) -> Result<()> {
+        let now = stamp_now(backing)?;
+        let changed = has_changed(&before, &now);
+        let inode = self.inode(ino)?;
+        let share = self.share(inode.share)?;
+        let (difference, presence) = (self.difference(share), backing.encode_presence());
+        self.meta.write(move |tx| -> Result<()> {
+            tx.end_writing(ino)?;
+            let Some(mut inode) = tx.inode(ino)? else { return Ok(()) };
+            if changed && inode.attr.nlink > 0 {
+                overlay(&mut inode.attr, &now, &before);
+                inode.content += 1;
+                inode.attrs += 1;
+                tx.put_inode(&inode)?;
+                tx.set_presence(ino, presence.as_deref())?;
+                difference.note(tx, ino)?;
+                difference.note_arrival(tx, ino, inode.content)?;
+            } else if changed {
+                overlay(&mut inode.attr, &now, &before);
+                tx.put_inode(&inode)?;
+            } else if inode.is_uploaded() {
+                tx.set_presence(ino, None)?;
+            }
+            Ok(())
+        })?;
+        self.cache.account(backing)?;
+        if changed {
+            self.events.differs.notify_one();
+            self.events.arrived.notify_one();
+        }
+        Ok(())
+    }
+
+    fn save_presence(&self, backing: &Backing, written: bool) -> Result<()> {
+        if !written || backing.is_whole() {
+            return Ok(());
+        }
+        let (ino, presence) = (backing.ino(), backing.encode_presence());
+        self.meta.write(move |tx| Ok(tx.set_presence(ino, presence.as_deref())?))
+    }
+
+    /// After the last handle: what is here of a clean file is noted; what has no name any more goes.
+    fn close_last(self: &Arc<Self>, backing: &Arc<Backing>) {
+        let ino = backing.ino();
+        let inode = match self.meta.read(|tx| tx.inode(ino)) {
+            Ok(inode) => inode,
+            Err(error) => {
+                tracing::error!(%ino, error = &error as &dyn std::error::Error, "a closed file could not be looked up");
+                return;
+            }
+        };
+        match inode {
+            Some(inode) if inode.attr.nlink == 0 => {
+                if let Err(error) =
+                    self.meta.write(move |tx| -> Result<()> { Ok(tx.remove_inode(ino)?) })
+                {
+                    tracing::error!(%ino, error = &error as &dyn std::error::Error, "an unlinked file could not be removed");
+                }
+                self.cache.forget(ino, inode.backing);
+            }
+            Some(inode) if inode.is_uploaded() && !backing.is_saved() => {
+                let (cache, backing, tasks) =
+                    (self.cache.clone(), backing.clone(), self.tasks.clone());
+                self.tasks.spawn("vfs.remember", async move {
+                    let remembered = tasks.blocking(move || cache.remember(&backing)).await;
+                    if let Err(error) = remembered.map_err(CacheError::from).flatten() {
+                        tracing::warn!(%ino, error = &error as &dyn std::error::Error, "what is here of a file could not be noted");
+                    }
+                });
+            }
+            Some(_) | None => {}
+        }
+    }
+
+    fn kill_privileges(&self, ino: Ino) -> Result<()> {
+        let share = self.share_of(ino)?;
+        let (difference, now) = (self.difference(share), self.clock.wall());
+        self.meta.write(move |tx| -> Result<()> {
+            let mut inode = tx.inode(ino)?.ok_or(VfsError::NoEntry)?;
+            inode.attr.perm = super::attr::without_privileges(inode.attr.perm);
+            inode.attr.ctime = now;
+            inode.attrs += 1;
+            tx.put_inode(&inode)?;
+            tx.set_xattr(ino, b"security.capability", None)?;
+            difference.note(tx, ino)
+        })?;
+        if let Some(open) = self.handles.files().get_mut(&ino) {
+            open.privileged = false;
+        }
+        Ok(())
+    }
+}

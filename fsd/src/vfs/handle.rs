@@ -1,0 +1,118 @@
+//! Handles, and what is open: one record for each open file, whoever has it open.
+
+use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::cache::{Backing, ReadAhead};
+use crate::meta::{Inode, Stamp};
+use crate::types::{Attr, Ino, Time};
+
+/// A handle's number; never given twice in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct HandleId(pub u64);
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OpenHow {
+    /// For writing.
+    pub write: bool,
+    /// Emptied first.
+    pub truncate: bool,
+    /// Every write goes to the end.
+    pub append: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Handle {
+    pub(super) ino: Ino,
+    pub(super) how: OpenHow,
+    pub(super) backing: Arc<Backing>,
+    pub(super) ahead: Mutex<ReadAhead>,
+}
+
+/// A file that somebody has open.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) backing: Arc<Backing>,
+    pub(super) handles: u32,
+    pub(super) writers: u32,
+    /// What the backing file was like before the first writer that is still there.
+    pub(super) stamp: Option<Stamp>,
+    /// Whether a write has to take setuid, setgid or a capability away.
+    pub(super) privileged: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Handles {
+    files: Mutex<HashMap<Ino, Open>>,
+    handles: Mutex<HashMap<HandleId, Arc<Handle>>>,
+    next: AtomicU64,
+}
+
+impl Handles {
+    /// What is open. Transactions run under this lock, never the other way round.
+    pub(super) fn files(&self) -> MutexGuard<'_, HashMap<Ino, Open>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn handles(&self) -> MutexGuard<'_, HashMap<HandleId, Arc<Handle>>> {
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn get(&self, id: HandleId) -> Option<Arc<Handle>> {
+        self.handles().get(&id).cloned()
+    }
+
+    pub(super) fn add(&self, ino: Ino, how: OpenHow, backing: Arc<Backing>) -> HandleId {
+        let id = HandleId(self.next.fetch_add(1, Ordering::Relaxed) + 1);
+        let handle = Handle { ino, how, backing, ahead: Mutex::default() };
+        self.handles().insert(id, Arc::new(handle));
+        id
+    }
+
+    pub(super) fn remove(&self, id: HandleId) -> Option<Arc<Handle>> {
+        self.handles().remove(&id)
+    }
+
+    pub(super) fn is_open(&self, ino: Ino) -> bool {
+        self.files().contains_key(&ino)
+    }
+
+    /// The attributes of `inode` as they are now: of a file that is being written the backing file knows size and times.
+    pub(super) fn shown(&self, inode: &Inode) -> Attr {
+        let mut attr = inode.attr;
+        let files = self.files();
+        if let Some(Open { backing, stamp: Some(stamp), .. }) = files.get(&inode.ino)
+            && let Ok(now) = stamp_now(backing)
+        {
+            overlay(&mut attr, &now, stamp);
+        }
+        attr
+    }
+}
+
+/// The backing file's stamp, its youth aside.
+pub(super) fn stamp_now(backing: &Backing) -> std::io::Result<Stamp> {
+    backing.stamp(Time { secs: i64::MAX, nanos: 0 })
+}
+
+/// Whether the backing file changed since `before`.
+pub(super) fn has_changed(before: &Stamp, now: &Stamp) -> bool {
+    before.young || (before.size, before.mtime, before.ctime) != (now.size, now.mtime, now.ctime)
+}
+
+/// Puts size and times of a changed backing file over the stored ones.
+pub(super) fn overlay(attr: &mut Attr, now: &Stamp, before: &Stamp) {
+    if (before.size, before.mtime) != (now.size, now.mtime) {
+        attr.size = now.size;
+        attr.mtime = now.mtime;
+        attr.ctime = attr.ctime.max(now.ctime);
+    }
+}
+
+/// Length of the backing file.
+pub(super) fn size_of(backing: &Backing) -> std::io::Result<u64> {
+    Ok(backing.file().metadata()?.size())
+}

@@ -1,0 +1,239 @@
+//! Names, inodes and handles: the one API of all front ends.
+//!
+//! Invariant: what an operation answered survives the death of the process.
+//! Invariant: the lock on open files is never asked for inside a transaction; transactions run under it.
+//! Operations that may wait for the cloud are `async` and wait with a deadline; all others never wait for it.
+
+mod attr;
+mod dir;
+mod error;
+mod file;
+mod handle;
+mod name;
+mod recover;
+mod xattr;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::handle::Handles;
+use crate::cache::{Cache, Defaults, Merged};
+use crate::clock::Clock;
+use crate::events::{Events, Invalidation};
+use crate::meta::{Inode, Meta, Tx};
+use crate::tasks::Tasks;
+use crate::types::{Attr, Ino, ShareId};
+
+pub use self::attr::{AttrChange, SetTime, Space};
+pub use self::dir::{Entry, Page};
+pub use self::error::{Result, VfsError};
+pub use self::handle::{HandleId, OpenHow};
+pub use self::name::RenameHow;
+pub use self::recover::Recovered;
+pub use self::xattr::XattrHow;
+
+/// The longest name in bytes.
+pub const NAME_BYTES_MAX: usize = 255;
+/// Below a share's root; objects that stand aside while others move are kept under this name.
+pub const RESERVED_NAME: &[u8] = b".fsd";
+
+/// A share as the vfs needs it.
+#[derive(Clone, Debug)]
+pub struct Share {
+    /// Its number.
+    pub id: ShareId,
+    /// Its name in configuration and messages.
+    pub name: String,
+    /// Its root directory.
+    pub root: Ino,
+    /// Nothing of it ever leaves.
+    pub local: bool,
+    /// Nothing may be changed here.
+    pub read_only: bool,
+    /// Attributes of objects that carry none.
+    pub defaults: Defaults,
+    /// How long a file is left alone before it is uploaded.
+    pub upload_delay: Duration,
+    /// How old a listing may get before the cloud is asked again.
+    pub listing_age_max: Duration,
+    /// Whether any hook looks at its arrivals.
+    pub hooked: bool,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// What a vfs is built of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The precious store.
+    pub meta: Arc<Meta>,
+    /// The cache.
+    pub cache: Arc<Cache>,
+    /// The bus.
+    pub events: Arc<Events>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Where background work runs.
+    pub tasks: Tasks,
+    /// The shares.
+    pub shares: Vec<Share>,
+}
+
+/// The file system.
+#[derive(Debug)]
+pub struct Vfs {
+    meta: Arc<Meta>,
+    cache: Arc<Cache>,
+    events: Arc<Events>,
+    clock: Arc<dyn Clock>,
+    tasks: Tasks,
+    shares: BTreeMap<ShareId, Share>,
+    handles: Handles,
+}
+
+impl Vfs {
+    /// A file system over `parts`.
+    #[must_use]
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let Parts { meta, cache, events, clock, tasks, shares } = parts;
+        let shares = shares.into_iter().map(|share| (share.id, share)).collect();
+        Arc::new(Self { meta, cache, events, clock, tasks, shares, handles: Handles::default() })
+    }
+
+    /// The share `id`.
+    ///
+    /// # Errors
+    /// [`VfsError::NoEntry`] if it is not configured any more.
+    pub fn share(&self, id: ShareId) -> Result<&Share> {
+        self.shares.get(&id).ok_or(VfsError::NoEntry)
+    }
+
+    /// All shares.
+    pub fn shares(&self) -> impl Iterator<Item = &Share> {
+        self.shares.values()
+    }
+
+    /// The bus.
+    #[must_use]
+    pub fn events(&self) -> &Arc<Events> {
+        &self.events
+    }
+
+    /// Where background work runs.
+    #[must_use]
+    pub fn tasks(&self) -> &Tasks {
+        &self.tasks
+    }
+
+    fn inode(&self, ino: Ino) -> Result<Inode> {
+        self.meta.read(|tx| tx.inode(ino))?.ok_or(VfsError::NoEntry)
+    }
+
+    fn share_of(&self, ino: Ino) -> Result<&Share> {
+        self.share(self.inode(ino)?.share)
+    }
+
+    /// The share of `ino`, if it may be changed.
+    fn writable_share(&self, ino: Ino) -> Result<&Share> {
+        let share = self.share_of(ino)?;
+        if share.read_only { Err(VfsError::ReadOnly) } else { Ok(share) }
+    }
+
+    fn millis(&self) -> i64 {
+        let now = self.clock.wall();
+        now.secs * 1000 + i64::from(now.nanos / 1_000_000)
+    }
+
+    /// What a change of one inode in `share` has to store beside itself.
+    fn difference(&self, share: &Share) -> Difference {
+        let now = self.millis();
+        let delay = i64::try_from(share.upload_delay.as_millis()).unwrap_or(i64::MAX);
+        Difference {
+            share: share.id,
+            cloud: !share.local,
+            hooked: share.hooked,
+            now,
+            due: now.saturating_add(delay),
+        }
+    }
+
+    /// Tells the kernel what a look at the cloud changed.
+    fn announce(&self, share: ShareId, merged: Merged) {
+        for ino in merged.inodes {
+            self.events.invalidate(&Invalidation::Inode { share, ino });
+        }
+        for (parent, name) in merged.names {
+            self.events.invalidate(&Invalidation::Name { share, parent, name });
+        }
+    }
+
+    fn shown(&self, inode: &Inode) -> Attr {
+        self.handles.shown(inode)
+    }
+}
+
+/// Beside every change: that the inode differs from the cloud now, and that hooks may look at it.
+#[derive(Clone, Copy, Debug)]
+struct Difference {
+    share: ShareId,
+    cloud: bool,
+    hooked: bool,
+    now: i64,
+    due: i64,
+}
+
+impl Difference {
+    fn note(self, tx: &Tx<'_>, ino: Ino) -> Result<()> {
+        if self.cloud {
+            tx.differs(ino, self.share, self.now, self.due)?;
+        }
+        Ok(())
+    }
+
+    fn note_arrival(self, tx: &Tx<'_>, ino: Ino, content: u64) -> Result<()> {
+        if self.hooked {
+            tx.arrived(ino, content, self.due)?;
+        }
+        Ok(())
+    }
+
+    /// After the last name of `inode` is gone: its object goes too, and if nobody has it open so does all else.
+    fn note_gone(self, tx: &Tx<'_>, mut inode: Inode, open: bool) -> Result<Option<(Ino, u64)>> {
+        if inode.attr.nlink > 0 {
+            self.note(tx, inode.ino)?;
+            return Ok(None);
+        }
+        if let Some(object) = inode.object.take()
+            && let Some(etag) = &object.etag
+            && self.cloud
+        {
+            tx.bury(self.share, &object.key, etag, self.now)?;
+        }
+        if open {
+            tx.put_inode(&inode)?;
+            tx.remove_item(inode.ino)?;
+            return Ok(None);
+        }
+        tx.remove_inode(inode.ino)?;
+        Ok(Some((inode.ino, inode.backing)))
+    }
+}
+
+fn check_name(name: &[u8]) -> Result<()> {
+    match name {
+        name if name.len() > NAME_BYTES_MAX => Err(VfsError::NameTooLong),
+        b"" | b"." | b".." => Err(VfsError::Invalid("not a file name")),
+        name if name.iter().any(|&b| b == b'/' || b == 0) => {
+            Err(VfsError::Invalid("not a file name"))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,254 @@
+//! Changes of names: mkdir, symlink, unlink, rmdir, rename.
+
+use std::sync::Arc;
+
+use super::{Caller, Entry, RESERVED_NAME, Result, Vfs, VfsError, check_name};
+use crate::cache::CacheError;
+use crate::events::Invalidation;
+use crate::meta::{Inode, NewInode};
+use crate::types::{Attr, FileKind, Ino};
+
+/// The longest target of a symbolic link.
+const TARGET_BYTES_MAX: usize = 4095;
+
+/// How a rename treats what is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RenameHow {
+    /// It is replaced.
+    Replace,
+    /// It is an error.
+    NoReplace,
+    /// The two swap places.
+    Exchange,
+}
+
+impl Vfs {
+    /// Makes a directory.
+    ///
+    /// # Errors
+    /// [`VfsError::Exists`] if the name is taken.
+    pub fn make_dir(&self, parent: Ino, name: &[u8], perm: u32, caller: Caller) -> Result<Entry> {
+        self.make(parent, name, FileKind::Dir, perm, caller, None)
+    }
+
+    /// Makes a symbolic link.
+    ///
+    /// # Errors
+    /// [`VfsError::Exists`] if the name is taken.
+    pub fn symlink(
+        &self,
+        parent: Ino,
+        name: &[u8],
+        target: &[u8],
+        caller: Caller,
+    ) -> Result<Entry> {
+        if target.is_empty() || target.len() > TARGET_BYTES_MAX {
+            return Err(VfsError::Invalid("a link's target has 1 to 4095 bytes"));
+        }
+        self.make(parent, name, FileKind::Symlink, 0o777, caller, Some(target.to_vec()))
+    }
+
+    /// A symbolic link's target.
+    ///
+    /// # Errors
+    /// [`VfsError::Invalid`] if it is no link; the cloud's error if the target is only there.
+    pub async fn read_link(self: &Arc<Self>, ino: Ino) -> Result<Vec<u8>> {
+        let inode = self.known(ino).await?;
+        if inode.attr.kind != FileKind::Symlink {
+            return Err(VfsError::Invalid("not a symbolic link"));
+        }
+        if let Some(target) = inode.target {
+            return Ok(target);
+        }
+        let object = inode.object.ok_or(CacheError::Lost(ino))?;
+        let remote = self.cache.remote(inode.share).ok_or(CacheError::Lost(ino))?;
+        let range = 0..TARGET_BYTES_MAX as u64;
+        let target = remote
+            .get(&object.key, range, object.etag.as_ref())
+            .await
+            .map_err(CacheError::from)?
+            .to_vec();
+        let kept = target.clone();
+        self.meta.write(move |tx| -> Result<()> {
+            let mut inode = tx.inode(ino)?.ok_or(VfsError::NoEntry)?;
+            inode.target = Some(kept);
+            Ok(tx.put_inode(&inode)?)
+        })?;
+        Ok(target)
+    }
+
+    /// Takes a file's name away; the file lives on while somebody has it open.
+    ///
+    /// # Errors
+    /// [`VfsError::IsDir`], [`VfsError::NoEntry`].
+    pub fn unlink(&self, parent: Ino, name: &[u8]) -> Result<()> {
+        self.remove(parent, name, false)
+    }
+
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    /// [`VfsError::NotEmpty`]; the cloud's error if its names were never listed.
+    pub async fn remove_dir(self: &Arc<Self>, parent: Ino, name: &[u8]) -> Result<()> {
+        let found = self.lookup(parent, name).await?;
+        if found.attr.kind == FileKind::Dir {
+            self.open_dir(found.ino).await?;
+        }
+        self.remove(parent, name, true)
+    }
+
+    /// Moves a name.
+    ///
+    /// # Errors
+    /// As POSIX `rename`; between shares [`VfsError::Invalid`] never comes here: they are different mounts.
+    pub async fn rename(
+        self: &Arc<Self>,
+        from: (Ino, &[u8]),
+        to: (Ino, &[u8]),
+        how: RenameHow,
+    ) -> Result<()> {
+        check_name(to.1)?;
+        let share = self.writable_share(from.0)?;
+        if self.share_of(to.0)?.id != share.id {
+            return Err(VfsError::Unsupported("a rename between shares"));
+        }
+        self.check_reserved(share.root, to.0, to.1)?;
+        self.check_reserved(share.root, from.0, from.1)?;
+        // What is replaced must be known, and a directory to be replaced must be known to be empty.
+        match self.lookup(to.0, to.1).await {
+            Ok(there) if there.attr.kind == FileKind::Dir && how == RenameHow::Replace => {
+                self.open_dir(there.ino).await?
+            }
+            Ok(_) | Err(VfsError::NoEntry) => {}
+            Err(error) => return Err(error),
+        }
+        let difference = self.difference(share);
+        let now = self.clock.wall();
+        let (from, to) = ((from.0, from.1.to_vec()), (to.0, to.1.to_vec()));
+        let files = self.handles.files();
+        let open: Vec<Ino> = files.keys().copied().collect();
+        let gone = self.meta.write(move |tx| -> Result<Option<(Ino, u64)>> {
+            let (from, to) = ((from.0, from.1.as_slice()), (to.0, to.1.as_slice()));
+            if how == RenameHow::Exchange {
+                for moved in tx.exchange(from, to, now)? {
+                    note_moved(tx, &moved, difference)?;
+                }
+                return Ok(None);
+            }
+            let replaced = tx.rename(from, to, how == RenameHow::NoReplace, now)?;
+            note_moved(tx, &replaced.moved, difference)?;
+            match replaced.lost {
+                Some(lost) => {
+                    let open = open.contains(&lost.ino);
+                    difference.note_gone(tx, lost, open)
+                }
+                None => Ok(None),
+            }
+        })?;
+        drop(files);
+        self.after_removal(gone);
+        Ok(())
+    }
+
+    pub(super) fn check_reserved(&self, root: Ino, parent: Ino, name: &[u8]) -> Result<()> {
+        if parent == root && name == RESERVED_NAME { Err(VfsError::Reserved) } else { Ok(()) }
+    }
+
+    fn make(
+        &self,
+        parent: Ino,
+        name: &[u8],
+        kind: FileKind,
+        perm: u32,
+        caller: Caller,
+        target: Option<Vec<u8>>,
+    ) -> Result<Entry> {
+        check_name(name)?;
+        let share = self.writable_share(parent)?;
+        self.check_reserved(share.root, parent, name)?;
+        let now = self.clock.wall();
+        let size = target.as_ref().map_or(0, |t| t.len() as u64);
+        let nlink = if kind == FileKind::Dir { 2 } else { 1 };
+        let attr = Attr {
+            kind,
+            perm: perm & 0o7777,
+            uid: caller.uid,
+            gid: caller.gid,
+            size,
+            atime: now,
+            mtime: now,
+            ctime: now,
+            nlink,
+        };
+        let new = NewInode { share: share.id, attr, target, attrs_known: true, object: None };
+        let difference = self.difference(share);
+        let bytes = name.to_vec();
+        let inode = self.meta.write(move |tx| -> Result<Inode> {
+            let mut new = new;
+            let dir = tx.inode(parent)?.ok_or(VfsError::NoEntry)?;
+            if dir.attr.perm & libc::S_ISGID != 0 {
+                new.attr.gid = dir.attr.gid;
+                new.attr.perm |= if kind == FileKind::Dir { libc::S_ISGID } else { 0 };
+            }
+            let mut inode = tx.create(parent, &bytes, &new, now)?;
+            inode.content = 1;
+            inode.attrs = 1;
+            tx.put_inode(&inode)?;
+            difference.note(tx, inode.ino)?;
+            Ok(inode)
+        })?;
+        self.events.differs.notify_one();
+        Ok(Entry { name: name.to_vec(), ino: inode.ino, attr: inode.attr, cookie: 0 })
+    }
+
+    fn remove(&self, parent: Ino, name: &[u8], dir: bool) -> Result<()> {
+        let share = self.writable_share(parent)?;
+        let difference = self.difference(share);
+        let now = self.clock.wall();
+        let name = name.to_vec();
+        let files = self.handles.files();
+        let open: Vec<Ino> = files.keys().copied().collect();
+        let gone = self.meta.write(move |tx| -> Result<_> {
+            let lost = tx.unlink(parent, &name, dir, now)?;
+            let open = open.contains(&lost.ino);
+            difference.note_gone(tx, lost, open)
+        })?;
+        drop(files);
+        self.after_removal(gone);
+        Ok(())
+    }
+
+    fn after_removal(&self, gone: Option<(Ino, u64)>) {
+        if let Some((ino, backing)) = gone
+            && backing > 0
+        {
+            self.cache.forget(ino, backing);
+        }
+        self.events.differs.notify_one();
+        self.events.arrived.notify_one();
+    }
+
+    /// Tells the kernel that a name changed behind its back.
+    pub fn announce_name(&self, parent: Ino, name: &[u8]) {
+        if let Ok(share) = self.share_of(parent) {
+            self.events.invalidate(&Invalidation::Name {
+                share: share.id,
+                parent,
+                name: name.to_vec(),
+            });
+        }
+    }
+}
+
+/// A moved file may be an arrival under its new name; a moved directory takes along what is below it, which sync finds out.
+fn note_moved(
+    tx: &crate::meta::Tx<'_>,
+    moved: &Inode,
+    difference: super::Difference,
+) -> Result<()> {
+    difference.note(tx, moved.ino)?;
+    if moved.attr.kind == FileKind::File && !tx.is_writing(moved.ino)? {
+        difference.note_arrival(tx, moved.ino, moved.content)?;
+    }
+    Ok(())
+}
