@@ -3,6 +3,20 @@
 //! Invariant: keys are what the store has, letter by letter; names and their escape are not known here.
 //! Invariant: «not there» ([`RemoteError::NotFound`]) is only ever said by the store itself.
 
+mod azure;
+mod breaker;
+mod dir;
+mod env;
+mod gcs;
+mod http;
+mod open;
+mod pacer;
+mod reply;
+mod retrying;
+mod s3;
+mod url;
+mod xml;
+
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,6 +25,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::types::{ETag, Key, Metadata, Time};
+
+pub use self::breaker::{Breaker, CircuitOpen, Link};
+pub use self::env::Env;
+pub use self::open::{OpenError, Opened, open, stack};
+pub use self::pacer::{Pacer, Pacers};
+pub use self::retrying::Retrying;
+pub use self::url::{Place, RemoteUrl, UrlError};
 
 /// An object as a listing or a head request shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,8 +183,13 @@ pub trait Remote: Send + Sync + fmt::Debug + fmt::Display {
     async fn list(&self, prefix: &Key, page: Option<&PageToken>) -> Result<Page>;
 
     /// Writes a whole object (or a directory's marker, with an empty body).
-    async fn put(&self, key: &Key, body: Bytes, metadata: &Metadata, condition: &Condition)
-    -> Result<ETag>;
+    async fn put(
+        &self,
+        key: &Key,
+        body: Bytes,
+        metadata: &Metadata,
+        condition: &Condition,
+    ) -> Result<ETag>;
 
     /// Copies an object with its metadata inside the store.
     async fn copy(&self, from: &Key, to: &Key) -> Result<ETag>;
@@ -178,8 +204,13 @@ pub trait Remote: Send + Sync + fmt::Debug + fmt::Display {
     async fn multipart_create(&self, key: &Key, metadata: &Metadata) -> Result<UploadId>;
 
     /// Uploads part `number` (from 0). Parts may come in any order, and again.
-    async fn multipart_put(&self, key: &Key, id: &UploadId, number: u32, body: Bytes)
-    -> Result<PartId>;
+    async fn multipart_put(
+        &self,
+        key: &Key,
+        id: &UploadId,
+        number: u32,
+        body: Bytes,
+    ) -> Result<PartId>;
 
     /// Makes the object out of all `parts`, in order.
     async fn multipart_complete(

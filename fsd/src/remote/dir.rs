@@ -1,0 +1,221 @@
+//! A plain directory as a store: a mounted disk, a NAS. Objects are files under their own names, with their
+//! modes, owners and times, so that everybody can use them without us.
+//!
+//! Differences to a cloud: a file and a directory can't share a name; a directory that has objects is there with
+//! or without its marker, and stays when they are gone. Symbolic links and special files in it are not ours: they
+//! are neither listed nor followed. Objects that stand for symbolic links are files that hold the target.
+
+mod files;
+mod native;
+
+use std::fmt;
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+
+use self::files::{Files, Staged};
+use super::pacer::Pacers;
+use super::{
+    Condition, ETag, Limits, Object, Page, PageToken, PartId, Remote, RemoteError, Result, UploadId,
+};
+use crate::clock::Clock;
+use crate::tasks::Tasks;
+use crate::types::{Key, Metadata};
+
+/// A directory.
+pub(super) struct Dir {
+    files: Arc<Files>,
+    pacers: Pacers,
+    tasks: Tasks,
+}
+
+impl Dir {
+    /// The directory at `root`; nothing is touched.
+    pub(super) fn new(
+        root: &Path,
+        name: String,
+        pacers: Pacers,
+        clock: &Arc<dyn Clock>,
+        tasks: Tasks,
+    ) -> Self {
+        Self { files: Arc::new(Files::new(root, name, clock.wall())), pacers, tasks }
+    }
+
+    /// Does blocking work.
+    async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Files) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let files = Arc::clone(&self.files);
+        match self.tasks.blocking(move || work(&files)).await {
+            Ok(result) => result,
+            Err(panicked) => Err(self.files.unreachable(panicked)),
+        }
+    }
+
+    /// Writes `body` into a file that has no name in the store yet, as fast as the pace allows.
+    async fn stage(&self, key: &Key, mut body: Bytes) -> Result<Staged> {
+        let key = key.clone();
+        let mut staged = self.work(move |files| files.stage(&key)).await?;
+        while !body.is_empty() {
+            let piece = body.split_to(self.pacers.up.take(body.len()).await);
+            staged = self.work(move |files| files.append(staged, &piece)).await?;
+        }
+        Ok(staged)
+    }
+}
+
+#[async_trait]
+impl Remote for Dir {
+    fn limits(&self) -> Limits {
+        Limits { put_bytes_max: i64::MAX.unsigned_abs(), part_bytes_min: 1, parts_max: 1_000_000 }
+    }
+
+    async fn check(&self) -> Result<()> {
+        self.work(|files| files.root().map(drop)).await
+    }
+
+    async fn head(&self, key: &Key) -> Result<Object> {
+        let key = key.clone();
+        self.work(move |files| files.head(&key)).await
+    }
+
+    async fn get(&self, key: &Key, range: Range<u64>, expect: Option<&ETag>) -> Result<Bytes> {
+        let wanted = key.clone();
+        let (file, object) = self.work(move |files| files.open(&wanted)).await?;
+        let changed = |etag: &ETag| match expect {
+            Some(expected) if expected != etag => {
+                Err(RemoteError::Precondition { key: key.clone() })
+            }
+            Some(_) | None => Ok(()),
+        };
+        changed(&object.etag)?;
+        let file = Arc::new(file);
+        let mut at = range.start;
+        let end = range.end.min(object.size);
+        let mut content = BytesMut::new();
+        while at < end {
+            let rest = usize::try_from(end - at).unwrap_or(usize::MAX);
+            let granted = self.pacers.down.take(rest).await;
+            let piece = {
+                let (file, key) = (Arc::clone(&file), key.clone());
+                self.work(move |files| {
+                    read_at(&file, at, granted).map_err(|error| files.error(&key, error))
+                })
+                .await?
+            };
+            if piece.is_empty() {
+                break;
+            }
+            at += piece.len() as u64;
+            content.extend_from_slice(&piece);
+        }
+        if expect.is_some() {
+            // Somebody else may write into the file, not beside it as we do.
+            let key = key.clone();
+            let etag = self.work(move |files| files.etag_of(&key, &file)).await?;
+            changed(&etag)?;
+        }
+        Ok(content.freeze())
+    }
+
+    async fn list(&self, prefix: &Key, page: Option<&PageToken>) -> Result<Page> {
+        let (prefix, page) = (prefix.clone(), page.cloned());
+        self.work(move |files| files.list(&prefix, page.as_ref())).await
+    }
+
+    async fn put(
+        &self,
+        key: &Key,
+        body: Bytes,
+        metadata: &Metadata,
+        condition: &Condition,
+    ) -> Result<ETag> {
+        let (key, metadata, condition) = (key.clone(), metadata.clone(), condition.clone());
+        if key.is_dir() {
+            return self.work(move |files| files.put_dir(&key, &metadata, &condition)).await;
+        }
+        let staged = self.stage(&key, body).await?;
+        self.work(move |files| files.commit(staged, &key, &metadata, &condition)).await
+    }
+
+    async fn copy(&self, from: &Key, to: &Key) -> Result<ETag> {
+        let (from, to) = (from.clone(), to.clone());
+        self.work(move |files| files.copy(&from, &to)).await
+    }
+
+    async fn set_metadata(&self, key: &Key, metadata: &Metadata, expect: &ETag) -> Result<ETag> {
+        let (key, metadata, expect) = (key.clone(), metadata.clone(), expect.clone());
+        self.work(move |files| files.set_metadata(&key, &metadata, &expect)).await
+    }
+
+    async fn delete(&self, key: &Key, condition: &Condition) -> Result<()> {
+        let (key, condition) = (key.clone(), condition.clone());
+        self.work(move |files| files.delete(&key, &condition)).await
+    }
+
+    async fn multipart_create(&self, key: &Key, _: &Metadata) -> Result<UploadId> {
+        let key = key.clone();
+        self.work(move |files| files.upload_begin(&key)).await
+    }
+
+    async fn multipart_put(
+        &self,
+        key: &Key,
+        id: &UploadId,
+        number: u32,
+        body: Bytes,
+    ) -> Result<PartId> {
+        let staged = self.stage(key, body).await?;
+        let (key, id) = (key.clone(), id.clone());
+        self.work(move |files| files.upload_part(&key, &id, number, staged)).await
+    }
+
+    async fn multipart_complete(
+        &self,
+        key: &Key,
+        id: &UploadId,
+        parts: &[PartId],
+        metadata: &Metadata,
+        condition: &Condition,
+    ) -> Result<ETag> {
+        let (key, id, parts) = (key.clone(), id.clone(), parts.to_vec());
+        let (metadata, condition) = (metadata.clone(), condition.clone());
+        self.work(move |files| files.upload_end(&key, &id, &parts, &metadata, &condition)).await
+    }
+
+    async fn multipart_abort(&self, key: &Key, id: &UploadId) -> Result<()> {
+        let (key, id) = (key.clone(), id.clone());
+        self.work(move |files| files.upload_drop(&key, &id)).await
+    }
+}
+
+fn read_at(file: &File, at: u64, bytes: usize) -> std::io::Result<Vec<u8>> {
+    let mut piece = vec![0; bytes];
+    let mut read = 0;
+    while read < bytes {
+        match file.read_at(&mut piece[read..], at + read as u64)? {
+            0 => break,
+            more => read += more,
+        }
+    }
+    piece.truncate(read);
+    Ok(piece)
+}
+
+impl fmt::Display for Dir {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.files.name())
+    }
+}
+
+impl fmt::Debug for Dir {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dir").field("name", &self.files.name()).finish_non_exhaustive()
+    }
+}

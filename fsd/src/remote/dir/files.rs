@@ -1,0 +1,598 @@
+//! The blocking side of a directory as a store.
+//!
+//! Invariant: a file appears under its key whole and synced, by a rename; its directory is synced after.
+//! Invariant: no path leaves the root: every step is taken below an open directory, and none through a link.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, ErrorKind, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use nix::dir::{Dir, Type};
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2, renameat};
+use nix::sys::stat::{Mode, fstat, fstatat, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use super::native;
+use crate::remote::reply::Errors;
+use crate::remote::{
+    Condition, ETag, Object, Page, PageToken, PartId, RemoteError, Result, UploadId,
+};
+use crate::rng::Rng;
+use crate::types::{Key, Metadata, Time};
+
+/// Where files are written before they have a name. Never listed.
+const STAGING: &str = ".fsd-tmp";
+
+const PAGE_ENTRIES_MAX: usize = 10_000;
+
+/// A staged file this old belongs to nobody any more: its writer died.
+const STAGED_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// Why a key is no path.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PathError {
+    #[error("a segment of a file's path is not empty, `.`, `..` or {STAGING}")]
+    Segment,
+    #[error("a directory has no content")]
+    Content,
+    #[error("a part or an upload is not called that")]
+    Name,
+}
+
+/// The root of the store.
+#[derive(Debug)]
+pub(super) struct Files {
+    root: PathBuf,
+    name: String,
+    rng: Mutex<Rng>,
+    started: Time,
+    /// The root was once seen as the top of a mounted file system.
+    mounted: AtomicBool,
+    /// Leftovers were looked for.
+    swept: AtomicBool,
+    /// Held from the look at a condition to the change that depends on it; beside it the file lock in the
+    /// staging directory, for other processes.
+    changing: Mutex<()>,
+}
+
+/// A file without a name in the store. Dropped, it is removed.
+#[derive(Debug)]
+pub(super) struct Staged {
+    file: File,
+    staging: File,
+    name: String,
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        // After the rename there is nothing to remove, and the name is never used again.
+        let _ = unlinkat(&self.staging, self.name.as_str(), UnlinkatFlags::NoRemoveDir);
+    }
+}
+
+/// What is locked while a condition is looked at and the change made.
+struct Changing<'a> {
+    _thread: MutexGuard<'a, ()>,
+    _process: Option<File>,
+}
+
+/// A key's place: the directory it is in, and its name there.
+struct Place<'k> {
+    parent: File,
+    name: &'k str,
+}
+
+impl Files {
+    pub(super) fn new(root: &Path, name: String, now: Time) -> Self {
+        Self {
+            root: root.to_owned(),
+            name,
+            rng: Mutex::new(Rng::seeded_by(now)),
+            started: now,
+            mounted: AtomicBool::new(false),
+            swept: AtomicBool::new(false),
+            changing: Mutex::new(()),
+        }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn errors<'a>(&'a self, key: &'a Key) -> Errors<'a> {
+        Errors { store: &self.name, key }
+    }
+
+    pub(super) fn unreachable(&self, error: io::Error) -> RemoteError {
+        self.errors(&Key::from_raw("")).unreachable(error)
+    }
+
+    /// What an error of the file system means to the caller. A file that is not there is not there only
+    /// if the root is.
+    pub(super) fn error(&self, key: &Key, error: io::Error) -> RemoteError {
+        let errors = self.errors(key);
+        match error.raw_os_error().map(Errno::from_raw) {
+            // A file where a directory should be, or a link: nothing of ours is behind it.
+            Some(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => match self.root() {
+                Ok(_) => errors.not_found(),
+                Err(error) => error,
+            },
+            Some(Errno::EACCES | Errno::EPERM | Errno::EROFS) => errors.denied(error),
+            Some(
+                Errno::ENAMETOOLONG
+                | Errno::EINVAL
+                | Errno::EISDIR
+                | Errno::EEXIST
+                | Errno::ENOTEMPTY
+                | Errno::EXDEV
+                | Errno::EILSEQ
+                | Errno::EFBIG
+                | Errno::E2BIG,
+            ) => errors.rejected(error),
+            // A full disk is cleared, a lost server comes back.
+            _ => errors.unreachable(error),
+        }
+    }
+
+    /// The root, opened; an error if it is not there, or no longer what it was.
+    pub(super) fn root(&self) -> Result<File> {
+        let key = Key::from_raw("");
+        let errors = self.errors(&key);
+        let opened = File::open(&self.root).and_then(|root| {
+            let stat = root.metadata()?;
+            let above = std::fs::metadata(self.root.join(".."))?;
+            Ok((stat.is_dir(), (stat.dev(), stat.ino()), (above.dev(), above.ino()), root))
+        });
+        match opened {
+            Ok((true, here, above, root)) => {
+                if here.0 != above.0 || here == above {
+                    self.mounted.store(true, Ordering::Relaxed);
+                } else if self.mounted.load(Ordering::Relaxed) {
+                    // The disk was unmounted: what it leaves is not the store.
+                    return Err(errors.no_container());
+                }
+                Ok(root)
+            }
+            Ok((false, ..)) => Err(errors.no_container()),
+            Err(error) => match error.raw_os_error().map(Errno::from_raw) {
+                Some(Errno::ENOENT | Errno::ENOTDIR) => Err(errors.no_container()),
+                Some(Errno::EACCES | Errno::EPERM) => Err(errors.denied(error)),
+                _ => Err(errors.unreachable(error)),
+            },
+        }
+    }
+
+    /// Where a key is. The directories on the way there must exist, or are made.
+    fn place<'k>(&self, key: &'k Key, make: bool) -> Result<Place<'k>> {
+        let path = key.as_str().strip_suffix('/').unwrap_or(key.as_str());
+        let hostile = |segment: &str| matches!(segment, "" | "." | "..") || segment.contains('\0');
+        if path.split('/').any(hostile) || path.split('/').next() == Some(STAGING) {
+            return Err(self.errors(key).rejected(PathError::Segment));
+        }
+        let (dirs, name) = path.rsplit_once('/').unwrap_or((".", path));
+        let root = self.root()?;
+        let parent = match open_below(&root, dirs, OFlag::O_DIRECTORY) {
+            Err(error) if make && error.kind() == ErrorKind::NotFound => make_dirs(root, dirs),
+            opened => opened,
+        };
+        let parent = parent.map_err(|error| match make {
+            true if error.kind() == ErrorKind::NotADirectory => self.errors(key).rejected(error),
+            true | false => self.error(key, error),
+        })?;
+        Ok(Place { parent, name })
+    }
+
+    /// The file or directory that stands for a key.
+    pub(super) fn open(&self, key: &Key) -> Result<(File, Object)> {
+        let place = self.place(key, false)?;
+        self.open_at(key, &place)
+    }
+
+    fn open_at(&self, key: &Key, place: &Place<'_>) -> Result<(File, Object)> {
+        let error = |error| self.error(key, error);
+        // Without O_NONBLOCK, the opening of somebody's pipe would not end.
+        let flags = if key.is_dir() { OFlag::O_DIRECTORY } else { OFlag::O_NONBLOCK };
+        let file = open_below(&place.parent, place.name, flags).map_err(error)?;
+        let stat = fstat(&file).map_err(|errno| error(errno.into()))?;
+        let (size, etag) = match (key.is_dir(), stat.st_mode & libc::S_IFMT) {
+            (true, libc::S_IFDIR) => (0, native::etag_of_dir(&file, &stat)),
+            (false, libc::S_IFREG) => (stat.st_size.unsigned_abs(), native::etag(&stat)),
+            _ => return Err(self.errors(key).not_found()),
+        };
+        let modified = native::time(stat.st_mtime, stat.st_mtime_nsec);
+        let metadata = Some(native::read(&file, &stat));
+        let object = Object { key: key.clone(), size, etag, modified, metadata };
+        Ok((file, object))
+    }
+
+    pub(super) fn head(&self, key: &Key) -> Result<Object> {
+        Ok(self.open(key)?.1)
+    }
+
+    pub(super) fn etag_of(&self, key: &Key, file: &File) -> Result<ETag> {
+        let stat = fstat(file).map_err(|errno| self.error(key, errno.into()))?;
+        Ok(if key.is_dir() { native::etag_of_dir(file, &stat) } else { native::etag(&stat) })
+    }
+
+    /// One page, in the order of names.
+    pub(super) fn list(&self, prefix: &Key, page: Option<&PageToken>) -> Result<Page> {
+        let at_root = prefix.as_str().is_empty();
+        let opened = match at_root {
+            true => self.root(),
+            false => self.open(prefix).map(|(file, _)| file),
+        };
+        let dir = match opened {
+            Err(RemoteError::NotFound { .. }) => return Ok(Page::default()),
+            opened => opened?,
+        };
+        let error = |error: Errno| self.error(prefix, error.into());
+        let mut entries =
+            Dir::openat(&dir, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty())
+                .map_err(error)?;
+        // The first names behind the last page's, and one more to tell whether there is another page.
+        let mut names = BTreeSet::new();
+        for entry in entries.iter() {
+            let entry = entry.map_err(error)?;
+            let Ok(name) = entry.file_name().to_str() else {
+                tracing::debug!(store = self.name, ?entry, "a name that is not UTF-8 is no key");
+                continue;
+            };
+            let hidden = matches!(name, "." | "..") || at_root && name == STAGING;
+            if hidden || page.is_some_and(|page| name <= page.0.as_str()) {
+                continue;
+            }
+            if entry.file_type().is_none_or(|kind| matches!(kind, Type::File | Type::Directory)) {
+                names.insert(name.to_owned());
+            }
+            if names.len() > PAGE_ENTRIES_MAX + 1 {
+                names.pop_last();
+            }
+        }
+        let mut listed = Page::default();
+        if names.len() > PAGE_ENTRIES_MAX {
+            names.pop_last();
+            listed.next = names.last().cloned().map(PageToken);
+        }
+        for name in names {
+            self.list_entry(prefix, &dir, &name, &mut listed)?;
+        }
+        Ok(listed)
+    }
+
+    fn list_entry(&self, prefix: &Key, dir: &File, name: &str, page: &mut Page) -> Result<()> {
+        let stat = match fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            // It vanished since.
+            Err(Errno::ENOENT) => return Ok(()),
+            stat => stat.map_err(|error| self.error(prefix, error.into()))?,
+        };
+        let key = Key::from_raw(format!("{prefix}{name}"));
+        match stat.st_mode & libc::S_IFMT {
+            libc::S_IFDIR => page.prefixes.push(Key::from_raw(format!("{key}/"))),
+            libc::S_IFREG => page.objects.push(Object {
+                key,
+                size: stat.st_size.unsigned_abs(),
+                etag: native::etag(&stat),
+                modified: native::time(stat.st_mtime, stat.st_mtime_nsec),
+                metadata: None,
+            }),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn staging(&self) -> Result<File> {
+        let key = Key::from_raw(STAGING);
+        let error = |error: io::Error| self.error(&key, error);
+        let root = self.root()?;
+        let staging = match open_below(&root, STAGING, OFlag::O_DIRECTORY) {
+            Err(missing) if missing.kind() == ErrorKind::NotFound => {
+                match mkdirat(&root, STAGING, Mode::S_IRWXU) {
+                    Ok(()) | Err(Errno::EEXIST) => {}
+                    Err(errno) => return Err(error(errno.into())),
+                }
+                open_below(&root, STAGING, OFlag::O_DIRECTORY).map_err(error)?
+            }
+            opened => {
+                let staging = opened.map_err(error)?;
+                self.sweep(&staging);
+                staging
+            }
+        };
+        Ok(staging)
+    }
+
+    /// Removes, once, what writers that died have left. What can't be removed stays for the next start.
+    fn sweep(&self, staging: &File) {
+        if self.swept.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let age_max = i64::try_from(STAGED_AGE_MAX.as_secs()).unwrap_or(i64::MAX);
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+        let Ok(mut entries) = Dir::openat(staging, ".", flags, Mode::empty()) else { return };
+        for entry in entries.iter().flatten() {
+            let name = entry.file_name();
+            let stat = fstatat(staging, name, AtFlags::AT_SYMLINK_NOFOLLOW);
+            let old = stat.is_ok_and(|stat| stat.st_mtime < self.started.secs - age_max);
+            if old && name.to_bytes().starts_with(b"put-") {
+                let _ = unlinkat(staging, name, UnlinkatFlags::NoRemoveDir);
+            }
+        }
+    }
+
+    /// A new file without a name in the store.
+    pub(super) fn stage(&self, key: &Key) -> Result<Staged> {
+        let staging = self.staging()?;
+        let number = self.rng.lock().unwrap_or_else(PoisonError::into_inner).next_u64();
+        let name = format!("put-{number:016x}");
+        let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDWR;
+        let file = open_with(&staging, &name, flags, Mode::S_IRUSR | Mode::S_IWUSR);
+        Ok(Staged { file: file.map_err(|error| self.error(key, error))?, staging, name })
+    }
+
+    pub(super) fn append(&self, mut staged: Staged, piece: &[u8]) -> Result<Staged> {
+        match staged.file.write_all(piece) {
+            Ok(()) => Ok(staged),
+            Err(error) => Err(self.error(&Key::from_raw(STAGING), error)),
+        }
+    }
+
+    /// Gives a staged file its name, if the condition holds.
+    pub(super) fn commit(
+        &self,
+        staged: Staged,
+        key: &Key,
+        metadata: &Metadata,
+        condition: &Condition,
+    ) -> Result<ETag> {
+        let error = |error: io::Error| self.error(key, error);
+        native::apply(&staged.file, metadata).map_err(error)?;
+        staged.file.sync_all().map_err(error)?;
+        let place = self.place(key, true)?;
+        let changing = self.changing(&staged.staging);
+        self.verify(key, &place, condition)?;
+        renameat(&staged.staging, staged.name.as_str(), &place.parent, place.name)
+            .map_err(|errno| error(errno.into()))?;
+        let etag = self.etag_of(key, &staged.file)?;
+        drop(changing);
+        place.parent.sync_all().map_err(error)?;
+        Ok(etag)
+    }
+
+    fn changing(&self, staging: &File) -> Changing<'_> {
+        let thread = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let flags = OFlag::O_CREAT | OFlag::O_RDWR;
+        let process = open_with(staging, "lock", flags, Mode::S_IRUSR | Mode::S_IWUSR)
+            .and_then(|file| file.lock().map(|()| file));
+        // A file system without locks still has ours.
+        Changing { _thread: thread, _process: process.ok() }
+    }
+
+    /// Fails if what is in place is not as `condition` says.
+    fn verify(&self, key: &Key, place: &Place<'_>, condition: &Condition) -> Result<()> {
+        let found = || match self.open_at(key, place) {
+            Err(RemoteError::NotFound { .. }) => Ok(None),
+            found => found.map(Some),
+        };
+        let holds = match condition {
+            Condition::Always => true,
+            // A directory that nobody marked came with the files in it.
+            Condition::Absent if key.is_dir() => {
+                found()?.is_none_or(|(file, _)| !native::is_marked(&file))
+            }
+            Condition::Absent => {
+                fstatat(&place.parent, place.name, AtFlags::AT_SYMLINK_NOFOLLOW).is_err()
+            }
+            Condition::Match(etag) => found()?.is_some_and(|(_, object)| object.etag == *etag),
+        };
+        if holds { Ok(()) } else { Err(self.errors(key).precondition()) }
+    }
+
+    /// Makes a directory, or marks the one that is there.
+    pub(super) fn put_dir(
+        &self,
+        key: &Key,
+        metadata: &Metadata,
+        condition: &Condition,
+    ) -> Result<ETag> {
+        let error = |error: io::Error| self.error(key, error);
+        let staging = self.staging()?;
+        let place = self.place(key, true)?;
+        let _changing = self.changing(&staging);
+        self.verify(key, &place, condition)?;
+        match mkdirat(&place.parent, place.name, Mode::from_bits_truncate(0o755)) {
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(error(errno.into())),
+        }
+        let dir = open_below(&place.parent, place.name, OFlag::O_DIRECTORY);
+        let dir = dir.map_err(|error| self.errors(key).rejected(error))?;
+        native::apply(&dir, metadata).and_then(|()| dir.sync_all()).map_err(error)?;
+        place.parent.sync_all().map_err(error)?;
+        self.etag_of(key, &dir)
+    }
+
+    pub(super) fn copy(&self, from: &Key, to: &Key) -> Result<ETag> {
+        let (mut source, object) = self.open(from)?;
+        let metadata = object.metadata.unwrap_or_default();
+        if from.is_dir() || to.is_dir() {
+            return self.put_dir(to, &metadata, &Condition::Always);
+        }
+        let mut staged = self.stage(to)?;
+        io::copy(&mut source, &mut staged.file).map_err(|error| self.error(from, error))?;
+        self.commit(staged, to, &metadata, &Condition::Always)
+    }
+
+    pub(super) fn set_metadata(
+        &self,
+        key: &Key,
+        metadata: &Metadata,
+        expect: &ETag,
+    ) -> Result<ETag> {
+        let staging = self.staging()?;
+        let place = self.place(key, false)?;
+        let _changing = self.changing(&staging);
+        let (file, object) = self.open_at(key, &place)?;
+        if object.etag != *expect {
+            return Err(self.errors(key).precondition());
+        }
+        native::apply(&file, metadata)
+            .and_then(|()| file.sync_all())
+            .map_err(|error| self.error(key, error))?;
+        self.etag_of(key, &file)
+    }
+
+    pub(super) fn delete(&self, key: &Key, condition: &Condition) -> Result<()> {
+        let place = match self.place(key, false) {
+            Err(RemoteError::NotFound { .. }) => return Ok(()),
+            place => place?,
+        };
+        let staging = self.staging()?;
+        let _changing = self.changing(&staging);
+        let file = match self.open_at(key, &place) {
+            Err(RemoteError::NotFound { .. }) => return Ok(()),
+            found => found?.0,
+        };
+        self.verify(key, &place, condition)?;
+        let flag = if key.is_dir() { UnlinkatFlags::RemoveDir } else { UnlinkatFlags::NoRemoveDir };
+        let deleted = match unlinkat(&place.parent, place.name, flag) {
+            // Objects below it keep a directory; its marker goes.
+            Err(Errno::ENOTEMPTY | Errno::EEXIST) => native::unmark(&file),
+            Err(Errno::ENOENT) => Ok(()),
+            result => result.map_err(io::Error::from),
+        };
+        deleted.and_then(|()| place.parent.sync_all()).map_err(|error| self.error(key, error))
+    }
+
+    pub(super) fn upload_begin(&self, key: &Key) -> Result<UploadId> {
+        if key.is_dir() {
+            return Err(self.errors(key).rejected(PathError::Content));
+        }
+        let staging = self.staging()?;
+        let number = self.rng.lock().unwrap_or_else(PoisonError::into_inner).next_u64();
+        let name = format!("parts-{number:016x}");
+        mkdirat(&staging, name.as_str(), Mode::S_IRWXU)
+            .map_err(io::Error::from)
+            .and_then(|()| staging.sync_all())
+            .map_err(|error| self.error(key, error))?;
+        Ok(UploadId(name))
+    }
+
+    pub(super) fn upload_part(
+        &self,
+        key: &Key,
+        id: &UploadId,
+        number: u32,
+        staged: Staged,
+    ) -> Result<PartId> {
+        let error = |error: io::Error| self.error(key, error);
+        let upload = self.upload(key, id)?;
+        let name = format!("{number:010}");
+        staged.file.sync_all().map_err(error)?;
+        renameat(&staged.staging, staged.name.as_str(), &upload, name.as_str())
+            .map_err(io::Error::from)
+            .and_then(|()| upload.sync_all())
+            .map_err(error)?;
+        Ok(PartId(name))
+    }
+
+    pub(super) fn upload_end(
+        &self,
+        key: &Key,
+        id: &UploadId,
+        parts: &[PartId],
+        metadata: &Metadata,
+        condition: &Condition,
+    ) -> Result<ETag> {
+        let completed = self.upload(key, id).and_then(|upload| {
+            let mut staged = self.stage(key)?;
+            for part in parts {
+                if part.0.is_empty() || !part.0.bytes().all(|b| b.is_ascii_digit()) {
+                    return Err(self.errors(key).rejected(PathError::Name));
+                }
+                open_below(&upload, &part.0, OFlag::empty())
+                    .and_then(|mut part| io::copy(&mut part, &mut staged.file))
+                    .map_err(|error| self.error(key, error))?;
+            }
+            self.commit(staged, key, metadata, condition)
+        });
+        let etag = match completed {
+            // Perhaps we completed it before, and the answer was lost: then what is in place is ours.
+            Err(error @ (RemoteError::NotFound { .. } | RemoteError::Precondition { .. })) => {
+                match self.head(key) {
+                    Ok(found)
+                        if !metadata.is_empty() && found.metadata.as_ref() == Some(metadata) =>
+                    {
+                        found.etag
+                    }
+                    Ok(_) | Err(_) => return Err(error),
+                }
+            }
+            completed => completed?,
+        };
+        self.upload_drop(key, id)?;
+        Ok(etag)
+    }
+
+    pub(super) fn upload_drop(&self, key: &Key, id: &UploadId) -> Result<()> {
+        match self.upload(key, id) {
+            Err(RemoteError::NotFound { .. }) => return Ok(()),
+            upload => drop(upload?),
+        }
+        // The name was checked, and the staging directory is ours alone.
+        match std::fs::remove_dir_all(self.root.join(STAGING).join(&id.0)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(self.error(key, error)),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// The directory of an upload's parts.
+    fn upload(&self, key: &Key, id: &UploadId) -> Result<File> {
+        let number = id.0.strip_prefix("parts-");
+        if !number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_hexdigit())) {
+            return Err(self.errors(key).rejected(PathError::Name));
+        }
+        let staging = self.staging()?;
+        open_below(&staging, &id.0, OFlag::O_DIRECTORY).map_err(|error| self.error(key, error))
+    }
+}
+
+/// Opens for reading what is at `path` below `dir`, through no link.
+fn open_below(dir: &File, path: &str, flags: OFlag) -> io::Result<File> {
+    open_with(dir, path, flags | OFlag::O_RDONLY, Mode::empty())
+}
+
+fn open_with(dir: &File, path: &str, flags: OFlag, mode: Mode) -> io::Result<File> {
+    let how = OpenHow::new()
+        .flags(flags | OFlag::O_CLOEXEC)
+        .mode(mode)
+        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+    let fd: OwnedFd = openat2(dir, OsStr::new(path), how)?;
+    Ok(File::from(fd))
+}
+
+/// Makes the directories of `path` that are missing, and opens the last one.
+fn make_dirs(root: File, path: &str) -> io::Result<File> {
+    let mut dir = root;
+    for name in path.split('/') {
+        let next = match open_below(&dir, name, OFlag::O_DIRECTORY) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                match mkdirat(&dir, name, Mode::from_bits_truncate(0o755)) {
+                    Ok(()) => dir.sync_all()?,
+                    Err(Errno::EEXIST) => {}
+                    Err(errno) => return Err(errno.into()),
+                }
+                open_below(&dir, name, OFlag::O_DIRECTORY)?
+            }
+            opened => opened?,
+        };
+        dir = next;
+    }
+    Ok(dir)
+}

@@ -1,0 +1,134 @@
+//! An object's metadata as a file's own attributes, and as the extended attribute that holds it word for word.
+
+use std::collections::BTreeMap;
+use std::fs::{File, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+
+use nix::sys::stat::{FileStat, futimens};
+use nix::sys::time::TimeSpec;
+use nix::unistd::{Gid, Uid, fchown, geteuid};
+use xattr::FileExt as _;
+
+use crate::remote::ETag;
+use crate::types::{Attr, FileKind, Metadata, PosixMeta, Time};
+
+const XATTR: &str = "user.fsd.meta";
+
+/// The version of a file, from what tells two states of it apart.
+pub(super) fn etag(stat: &FileStat) -> ETag {
+    let FileStat { st_ino, st_size, st_mtime, st_mtime_nsec, st_ctime, st_ctime_nsec, .. } = *stat;
+    ETag(format!(
+        "{st_ino:x}-{st_size:x}-{st_mtime:x}.{st_mtime_nsec:x}-{st_ctime:x}.{st_ctime_nsec:x}"
+    ))
+}
+
+/// The version of a directory: it changes with the attributes, not with what is in it.
+pub(super) fn etag_of_dir(dir: &File, stat: &FileStat) -> ETag {
+    let xattr = dir.get_xattr(XATTR).ok().flatten().unwrap_or_default();
+    let attributes = format!("{:o}:{}:{}:", stat.st_mode, stat.st_uid, stat.st_gid);
+    // FNV-1a.
+    let hash = attributes.bytes().chain(xattr).fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    ETag(format!("{:x}-{hash:x}", stat.st_ino))
+}
+
+/// Gives a file the attributes that `metadata` speaks of, as far as we may.
+pub(super) fn apply(file: &File, metadata: &Metadata) -> io::Result<()> {
+    let is_dir = file.metadata()?.is_dir();
+    let posix = PosixMeta::read(metadata);
+    write_xattr(file, metadata)?;
+    if geteuid().is_root() && (posix.uid.is_some() || posix.gid.is_some()) {
+        let owner = fchown(file, posix.uid.map(Uid::from_raw), posix.gid.map(Gid::from_raw));
+        // A root without the right (a container's) goes on without.
+        owner.or_else(|error| if error == nix::Error::EPERM { Ok(()) } else { Err(error) })?;
+    }
+    file.set_permissions(Permissions::from_mode(permissions(&posix, is_dir)))?;
+    if let Some(mtime) = posix.mtime {
+        let spec = |time: Time| TimeSpec::new(time.secs, i64::from(time.nanos));
+        futimens(file, &spec(posix.atime.unwrap_or(mtime)), &spec(mtime))?;
+    }
+    Ok(())
+}
+
+/// Whether somebody gave a directory metadata through us.
+pub(super) fn is_marked(file: &File) -> bool {
+    file.get_xattr(XATTR).is_ok_and(|value| value.is_some())
+}
+
+/// Takes the metadata away.
+pub(super) fn unmark(file: &File) -> io::Result<()> {
+    match file.remove_xattr(XATTR) {
+        Err(error) if !is_unsupported(&error) && error.raw_os_error() != Some(libc::ENODATA) => {
+            Err(error)
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// The metadata of a file: as it was given, but for what was changed natively since; the native attributes,
+/// if none was given or the file system can't hold it.
+pub(super) fn read(file: &File, stat: &FileStat) -> Metadata {
+    let attr = attributes(stat);
+    let native = PosixMeta::write(&attr, &BTreeMap::new());
+    let Some(mut given) = read_xattr(file) else { return native };
+    let posix = PosixMeta::read(&given);
+    let is_dir = attr.kind == FileKind::Dir;
+    let mut changed = Vec::new();
+    let is_link = posix.kind == Some(FileKind::Symlink);
+    if posix.perm.is_some() && !is_link && permissions(&posix, is_dir) != attr.perm {
+        changed.push("mode");
+    }
+    // A directory's time changes with every file in it.
+    if posix.mtime.is_some_and(|given| given != attr.mtime) && !is_dir {
+        changed.extend(["mtime", "ctime"]);
+    }
+    for name in changed {
+        given.extend(native.get(name).map(|value| (name.to_owned(), value.clone())));
+    }
+    given
+}
+
+/// The mode that a file gets. What we could not open again ourselves is widened.
+fn permissions(posix: &PosixMeta, is_dir: bool) -> u32 {
+    let (usual, needed) = if is_dir { (0o755, 0o700) } else { (0o644, 0o600) };
+    let asked = posix.perm.filter(|_| posix.kind != Some(FileKind::Symlink)).unwrap_or(usual);
+    if geteuid().is_root() { asked } else { asked | needed }
+}
+
+fn attributes(stat: &FileStat) -> Attr {
+    let kind =
+        if stat.st_mode & libc::S_IFMT == libc::S_IFDIR { FileKind::Dir } else { FileKind::File };
+    Attr {
+        kind,
+        perm: stat.st_mode & 0o7777,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        size: stat.st_size.unsigned_abs(),
+        atime: time(stat.st_atime, stat.st_atime_nsec),
+        mtime: time(stat.st_mtime, stat.st_mtime_nsec),
+        ctime: time(stat.st_ctime, stat.st_ctime_nsec),
+        nlink: 1,
+    }
+}
+
+fn read_xattr(file: &File) -> Option<Metadata> {
+    serde_json::from_slice(&file.get_xattr(XATTR).ok()??).ok()
+}
+
+fn write_xattr(file: &File, metadata: &Metadata) -> io::Result<()> {
+    match file.set_xattr(XATTR, &serde_json::to_vec(metadata)?) {
+        Err(error) if is_unsupported(&error) => Ok(()),
+        result => result,
+    }
+}
+
+fn is_unsupported(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS))
+}
+
+/// A time as `stat` has it.
+pub(super) fn time(secs: i64, nanos: i64) -> Time {
+    Time { secs, nanos: u32::try_from(nanos).unwrap_or(0) }
+}

@@ -1,0 +1,268 @@
+//! The pace of transfers: bytes pass a [`Pacer`] piece by piece as they go over the wire, so a new rate
+//! holds at once for transfers under way, whatever their number and size.
+//!
+//! Invariant: waiting for a pacer is never taken for a stall, and a pause never fails a transfer.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use policies::{Rate, Take, TokenBucket};
+use tokio::sync::Notify;
+
+use crate::clock::Clock;
+
+/// The largest piece while no rate is set: what may be under way when one comes.
+const FREE_PIECE_BYTES: u64 = 256 << 10;
+
+/// A rate that many transfers share. They are served in the order in which they ask.
+pub struct Pacer {
+    bucket: Mutex<TokenBucket>,
+    /// Wakes who waits when the rate changes.
+    changed: Notify,
+    /// Held by the transfer whose turn it is.
+    turn: tokio::sync::Mutex<()>,
+    bytes: AtomicU64,
+    clock: Arc<dyn Clock>,
+    /// A wider pacer (the gateway's above a share's), which is paid as well.
+    above: Option<Arc<Pacer>>,
+}
+
+/// The pacers of one store: what goes up and what comes down.
+#[derive(Clone, Debug)]
+pub struct Pacers {
+    /// Bodies of requests.
+    pub up: Arc<Pacer>,
+    /// Bodies of answers.
+    pub down: Arc<Pacer>,
+}
+
+impl Pacers {
+    /// Pacers that hold nothing back, but count.
+    #[must_use]
+    pub fn unlimited(clock: &Arc<dyn Clock>) -> Self {
+        let pacer = || Pacer::new(Arc::clone(clock), Rate::Unlimited, None);
+        Self { up: pacer(), down: pacer() }
+    }
+}
+
+impl Pacer {
+    /// A pacer with `rate`, which also obeys the pacer `above`.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>, rate: Rate, above: Option<Arc<Pacer>>) -> Arc<Self> {
+        Arc::new(Self {
+            bucket: Mutex::new(TokenBucket::new(clock.monotonic(), rate)),
+            changed: Notify::new(),
+            turn: tokio::sync::Mutex::new(()),
+            bytes: AtomicU64::new(0),
+            clock,
+            above,
+        })
+    }
+
+    /// The rate in force.
+    #[must_use]
+    pub fn rate(&self) -> Rate {
+        self.bucket().rate()
+    }
+
+    /// Changes the rate, also for transfers under way.
+    pub fn set_rate(&self, rate: Rate) {
+        self.bucket().set_rate(self.clock.monotonic(), rate);
+        self.changed.notify_waiters();
+    }
+
+    /// Bytes that have passed since the start.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Waits until some of the `wanted` bytes may pass and says how many: at least one, if any is wanted.
+    ///
+    /// # Cancel safety
+    /// Bytes granted to a future that is dropped are lost to the rate, never passed twice.
+    pub async fn take(&self, wanted: usize) -> usize {
+        let bytes = self.piece_bytes_max().min(wanted as u64);
+        for pacer in self.chain() {
+            let _turn = pacer.turn.lock().await;
+            pacer.wait_for(bytes, OnPause::Wait).await;
+        }
+        usize::try_from(bytes).unwrap_or(wanted)
+    }
+
+    /// Waits until all of `bytes` may pass, piece by piece.
+    ///
+    /// # Cancel safety
+    /// As [`Pacer::take`].
+    pub async fn take_all(&self, bytes: usize) {
+        let mut rest = bytes;
+        while rest > 0 {
+            rest -= self.take(rest).await;
+        }
+    }
+
+    /// Counts the body of a request that carries no file content. It waits for the rate, but passes a pause:
+    /// without such bytes an upload could not be finished while downloads are paused.
+    ///
+    /// # Cancel safety
+    /// As [`Pacer::take`].
+    pub async fn take_control(&self, bytes: usize) {
+        for pacer in self.chain() {
+            let mut rest = bytes as u64;
+            while rest > 0 {
+                let piece = pacer.piece_bytes_max().min(rest);
+                pacer.wait_for(piece, OnPause::Pass).await;
+                rest -= piece;
+            }
+        }
+    }
+
+    /// Waits while nothing may pass, so that no request is begun that could not go on.
+    ///
+    /// # Cancel safety
+    /// Nothing is taken.
+    pub async fn unpaused(&self) {
+        for pacer in self.chain() {
+            let mut changed = std::pin::pin!(pacer.changed.notified());
+            changed.as_mut().enable();
+            while pacer.rate() == Rate::Paused {
+                changed.as_mut().await;
+                changed.set(pacer.changed.notified());
+                changed.as_mut().enable();
+            }
+        }
+    }
+
+    async fn wait_for(&self, bytes: u64, on_pause: OnPause) {
+        loop {
+            // Armed before the bucket is asked, so that a change in between is not missed.
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            let take = self.bucket().take(self.clock.monotonic(), bytes);
+            match (take, on_pause) {
+                (Take::Now, _) | (Take::Paused, OnPause::Pass) => break,
+                (Take::Paused, OnPause::Wait) => changed.await,
+                (Take::After(wait), _) => tokio::select! {
+                    () = self.clock.sleep(wait) => {}
+                    () = changed => {}
+                },
+            }
+        }
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// This pacer and those above it.
+    fn chain(&self) -> impl Iterator<Item = &Pacer> {
+        std::iter::successors(Some(self), |pacer| pacer.above.as_deref())
+    }
+
+    fn piece_bytes_max(&self) -> u64 {
+        let piece = |pacer: &Pacer| {
+            let bucket = pacer.bucket();
+            match bucket.rate() {
+                Rate::Unlimited => FREE_PIECE_BYTES,
+                Rate::BytesPerSecond(_) | Rate::Paused => bucket.piece_bytes_max(),
+            }
+        };
+        self.chain().map(piece).min().unwrap_or(FREE_PIECE_BYTES)
+    }
+
+    fn bucket(&self) -> MutexGuard<'_, TokenBucket> {
+        self.bucket.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a pause means to who asks.
+#[derive(Clone, Copy)]
+enum OnPause {
+    Wait,
+    Pass,
+}
+
+impl fmt::Debug for Pacer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pacer")
+            .field("rate", &self.rate())
+            .field("bytes", &self.bytes())
+            .field("above", &self.above)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::SystemClock;
+
+    fn pacer(rate: &str, above: Option<Arc<Pacer>>) -> Arc<Pacer> {
+        Pacer::new(Arc::new(SystemClock::new()), rate.parse().unwrap(), above)
+    }
+
+    async fn seconds(work: impl Future<Output = ()>) -> f64 {
+        let clock = SystemClock::new();
+        work.await;
+        clock.monotonic().as_secs_f64()
+    }
+
+    async fn sleep(seconds: u64) {
+        SystemClock::new().sleep(Duration::from_secs(seconds)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn transfers_share_the_rate_and_are_counted() {
+        let pacer = pacer("100kB/s", None);
+        let took = seconds(async {
+            tokio::join!(pacer.take_all(500_000), pacer.take_all(500_000));
+        })
+        .await;
+        assert!((9.8..10.2).contains(&took), "{took}");
+        assert_eq!(pacer.bytes(), 1_000_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_transfer_under_way_takes_up_a_new_rate_at_once() {
+        let pacer = pacer("1kB/s", None);
+        let took = seconds(async {
+            tokio::join!(pacer.take_all(100_000), async {
+                sleep(10).await;
+                pacer.set_rate("90kB/s".parse().unwrap());
+            });
+        })
+        .await;
+        assert!((10.9..11.1).contains(&took), "{took}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_holds_content_and_lets_control_pass() {
+        let pacer = pacer("off", None);
+        pacer.take_control(10_000).await;
+        let took = seconds(async {
+            tokio::join!(pacer.take_all(1_000), pacer.unpaused(), async {
+                sleep(3600).await;
+                pacer.take_control(10_000).await;
+                pacer.set_rate(Rate::Unlimited);
+            });
+        })
+        .await;
+        assert!((3600.0..3600.1).contains(&took), "{took}");
+        assert_eq!(pacer.bytes(), 21_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_share_obeys_the_gateway_too() {
+        let gateway = pacer("100kB/s", None);
+        let share = |rate| pacer(rate, Some(gateway.clone()));
+        let (one, other, slow) = (share("unlimited"), share("unlimited"), share("20kB/s"));
+        let took = seconds(async {
+            tokio::join!(one.take_all(500_000), other.take_all(500_000));
+        })
+        .await;
+        assert!((9.8..10.2).contains(&took), "{took}");
+        let took = seconds(slow.take_all(100_000)).await;
+        assert!((4.8..5.2).contains(&took), "{took}");
+        assert_eq!(gateway.bytes(), 1_100_000);
+    }
+}
