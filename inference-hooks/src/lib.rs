@@ -1,1 +1,37 @@
-//! Hooks.
+//! Hooks: what looks at every file on arrival. A [`Hook`] is a folder with `hook.toml` and WGSL shaders; it runs in a
+//! worker process that has no credentials, no network and no files but the ones it is handed.
+//!
+//! ```text
+//! daemon                                             worker (fsd hook-worker)
+//! Hook::parse ─► WorkerProcess::spawn ── socket ──►  worker_main: device, then the sandbox
+//!                WorkerProcess::load  ── sources ──► inspect, compile, run once
+//!                WorkerProcess::run   ── open fd ──► decode ─► GPU, or CPU twin ─► encode
+//!                JobOutput            ◄─ memfds ───
+//! ```
+//!
+//! Invariant: the daemon's side never decodes a file, compiles a shader or touches a driver.
+
+mod client;
+mod decode;
+mod encode;
+mod engine;
+#[cfg(feature = "gpu")]
+mod gpu;
+mod hook;
+mod kernels;
+mod protocol;
+mod ready;
+mod sandbox;
+mod worker;
+
+pub use client::{
+    Advice, Derived, JobError, JobOutput, WORKER_ARGUMENT, WorkerConfig, WorkerProcess,
+};
+pub use hook::{
+    API, Expr, ExprError, FILE_BYTES_MAX, FILES_MAX, FieldType, Hook, HookError, HookSource,
+    HookVersion, ImageFormat, ImageOutput, InputSpec, Limits, OutputSpec, ParamType, ParamValue,
+    Params, RECTS_MAX, Rect, ValueError,
+};
+pub use protocol::{AdapterInfo, Engine, Hello, Sandbox};
+pub use ready::{ReadyHook, ready_hooks};
+pub use worker::worker_main;

@@ -1,0 +1,403 @@
+//! The daemon's end of a worker process. Blocking: it belongs on a thread that may wait.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+use crate::hook::{Hook, HookVersion};
+use crate::protocol::{
+    Deadline, Done, Engine, Failure, FailureKind, FrameError, Hello, Reply, Request, Wire, deadline,
+};
+use crate::worker::SEALS;
+
+/// The argument that makes an executable a worker.
+pub const WORKER_ARGUMENT: &str = "hook-worker";
+
+/// What a loading may take beyond the hook's own `compile_ms`: reading, checking and the way there and back.
+const LOAD_GRACE: Duration = Duration::from_secs(2);
+
+/// How a worker is started.
+#[derive(Clone, Debug)]
+pub struct WorkerConfig {
+    /// Use an adapter that is a program on the CPU. For tests: a CPU twin is faster.
+    pub allow_software_adapter: bool,
+    /// The most memory the process can have, all hooks together.
+    pub memory_bytes_max: u64,
+    /// How long the driver may take to start.
+    pub start_max: Duration,
+    /// The whole environment of the process: variables that a driver needs, such as `VK_DRIVER_FILES`.
+    pub environment: Vec<(OsString, OsString)>,
+}
+
+impl Default for WorkerConfig {
+    fn default() -> Self {
+        Self {
+            allow_software_adapter: false,
+            memory_bytes_max: 4 << 30,
+            start_max: Duration::from_secs(30),
+            environment: Vec::new(),
+        }
+    }
+}
+
+/// What a hook says of a file.
+#[derive(Debug)]
+pub struct JobOutput {
+    /// What ran it.
+    pub engine: Engine,
+    /// The adapter's name if it was the GPU.
+    pub adapter: Option<String>,
+    /// Why it was not the GPU.
+    pub note: Option<String>,
+    /// The width of the picture as it is shown.
+    pub width: u32,
+    /// Its height.
+    pub height: u32,
+    /// The fields of its JSON result.
+    pub fields: Map<String, Value>,
+    /// The derived files.
+    pub derived: Vec<Derived>,
+}
+
+impl JobOutput {
+    /// The result as the JSON that is kept beside the file: the fields, and what made them.
+    pub fn to_json(&self, hook: &Hook) -> Value {
+        serde_json::json!({
+            "hook": hook.name(),
+            "version": hook.version(),
+            "engine": self.engine,
+            "adapter": self.adapter,
+            "note": self.note,
+            "input": { "width": self.width, "height": self.height },
+            "result": self.fields,
+        })
+    }
+}
+
+/// A file that a hook made, in memory. It is sealed: what is read once is read again.
+#[derive(Debug)]
+pub struct Derived {
+    /// What its name ends with, in place of the extension of the original.
+    pub suffix: String,
+    /// `image/png` or `image/jpeg`.
+    pub media_type: String,
+    /// Its length.
+    pub bytes: u64,
+    file: File,
+}
+
+impl Derived {
+    /// The file, positioned at its start, for copying it elsewhere.
+    pub fn into_file(self) -> File {
+        self.file
+    }
+
+    /// The content.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn read(mut self) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.file.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+/// Why a job has no result; [`JobError::advice`] says what to do.
+#[derive(Debug, Error)]
+pub enum JobError {
+    /// The file is no picture, or a damaged one.
+    #[error("{0}")]
+    BadInput(String),
+    /// The file is beyond a limit of the hook or of this machine.
+    #[error("{0}")]
+    OverLimit(String),
+    /// The file could not be read from the disk.
+    #[error("{0}")]
+    Unreadable(String),
+    /// A shader does not compile, reaches for what it has not declared, or is a bomb.
+    #[error("{0}")]
+    HookBroken(String),
+    /// The hook needs a GPU, and there is none.
+    #[error("{0}")]
+    NoEngine(String),
+    /// It took too long. The worker is gone.
+    #[error("{0}")]
+    Timeout(String),
+    /// The worker ended in the middle of it: the decoder, the driver or the system's memory.
+    #[error("the hook worker ended: {0}")]
+    WorkerDied(String),
+    /// The driver gave up the device. The worker is gone.
+    #[error("{0}")]
+    DeviceLost(String),
+    /// The worker said what no worker says, and was killed.
+    #[error("the hook worker broke the protocol: {0}")]
+    Protocol(String),
+    /// No worker could be started.
+    #[error("no hook worker can be started")]
+    Start(#[source] io::Error),
+}
+
+/// What a daemon does after a [`JobError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Advice {
+    /// Park the job: this hook will never have a result for this file.
+    ParkFile,
+    /// Park all jobs of this hook until its folder, or the machine, changes.
+    ParkHook,
+    /// Try again, in a new worker if this one is gone, up to [`crate::Limits::retries_max`] times.
+    Retry,
+}
+
+impl JobError {
+    /// What to do now.
+    pub fn advice(&self) -> Advice {
+        match self {
+            Self::BadInput(_) | Self::OverLimit(_) => Advice::ParkFile,
+            Self::HookBroken(_) | Self::NoEngine(_) => Advice::ParkHook,
+            Self::Unreadable(_)
+            | Self::Timeout(_)
+            | Self::WorkerDied(_)
+            | Self::DeviceLost(_)
+            | Self::Protocol(_)
+            | Self::Start(_) => Advice::Retry,
+        }
+    }
+}
+
+impl From<Failure> for JobError {
+    fn from(Failure { kind, detail }: Failure) -> Self {
+        match kind {
+            FailureKind::BadInput => Self::BadInput(detail),
+            FailureKind::OverLimit => Self::OverLimit(detail),
+            FailureKind::Unreadable => Self::Unreadable(detail),
+            FailureKind::HookBroken => Self::HookBroken(detail),
+            FailureKind::NoEngine => Self::NoEngine(detail),
+            FailureKind::GpuTimeout => Self::Timeout(detail),
+            FailureKind::DeviceLost => Self::DeviceLost(detail),
+        }
+    }
+}
+
+/// A running worker. Dropping it kills the process.
+#[derive(Debug)]
+pub struct WorkerProcess {
+    child: Child,
+    wire: Wire,
+    hello: Hello,
+    /// The version that the worker has of each hook, by name.
+    loaded: BTreeMap<String, (HookVersion, Engine)>,
+    alive: bool,
+}
+
+impl WorkerProcess {
+    /// Starts `executable hook-worker` and waits until it is ready. The worker inherits nothing but standard error.
+    ///
+    /// # Errors
+    /// The program cannot be started, or gives no sign of life in time.
+    pub fn spawn(executable: &Path, config: &WorkerConfig) -> Result<Self, JobError> {
+        let (ours, theirs) = UnixStream::pair().map_err(JobError::Start)?;
+        let child = Command::new(executable)
+            .arg(WORKER_ARGUMENT)
+            .env_clear()
+            // Mesa looks for these, complains, or keeps files.
+            .env("XDG_RUNTIME_DIR", "/")
+            .env("MESA_SHADER_CACHE_DISABLE", "true")
+            .envs(config.environment.iter().map(|(name, value)| (name, value)))
+            .current_dir("/")
+            .stdin(OwnedFd::from(theirs))
+            .stdout(Stdio::null())
+            .spawn()
+            .map_err(JobError::Start)?;
+        let hello = Hello {
+            adapter: Err("the worker has not started".to_owned()),
+            sandbox: crate::protocol::Sandbox {
+                landlock: "off".to_owned(),
+                seccomp: "off".to_owned(),
+                memory_bytes_max: config.memory_bytes_max,
+            },
+        };
+        let wire = Wire::new(ours);
+        let mut worker = Self { child, wire, hello, loaded: BTreeMap::new(), alive: true };
+        let configure = Request::Configure {
+            allow_software_adapter: config.allow_software_adapter,
+            memory_bytes_max: config.memory_bytes_max,
+        };
+        match worker.exchange("the start of the worker", &configure, None, config.start_max)? {
+            (Reply::Ready(hello), _) => worker.hello = hello,
+            (reply, _) => return Err(worker.broke(format!("{reply:?} at the start"))),
+        }
+        Ok(worker)
+    }
+
+    /// What the worker said of itself.
+    pub fn hello(&self) -> &Hello {
+        &self.hello
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it can take another job. Once it cannot, only a new worker can.
+    pub fn is_alive(&self) -> bool {
+        self.alive
+    }
+
+    /// Makes a hook ready, if this version of it is not yet, and says what will run it. The worker is killed if that
+    /// takes longer than the hook's `compile_ms` and a moment.
+    ///
+    /// # Errors
+    /// The hook is broken or has no engine here.
+    pub fn load(&mut self, hook: &Hook) -> Result<Engine, JobError> {
+        if let Some((version, engine)) = self.loaded.get(hook.name())
+            && version == hook.version()
+        {
+            return Ok(*engine);
+        }
+        self.loaded.remove(hook.name());
+        let files = worker_files(hook);
+        let limit = hook.limits().compile_max + LOAD_GRACE;
+        match self.exchange("compiling", &Request::Load { files }, None, limit)? {
+            (Reply::Loaded { engine }, _) => {
+                self.loaded.insert(hook.name().to_owned(), (hook.version().clone(), engine));
+                Ok(engine)
+            }
+            (reply, _) => Err(self.broke(format!("{reply:?} to a hook"))),
+        }
+    }
+
+    /// Runs a hook, loaded first if need be, on an open file, from its start. Past `deadline` the worker is killed.
+    ///
+    /// # Errors
+    /// Says whose fault it is: the file's, the hook's, or the worker's end.
+    pub fn run(
+        &mut self,
+        hook: &Hook,
+        input: OwnedFd,
+        deadline: Duration,
+    ) -> Result<JobOutput, JobError> {
+        self.load(hook)?;
+        let request = Request::Run { hook: hook.name().to_owned() };
+        let (reply, fds) = self.exchange("the job", &request, Some(&input), deadline)?;
+        let Reply::Done(done) = reply else {
+            return Err(self.broke(format!("{reply:?} to a job")));
+        };
+        let derived = derived(&done, fds).map_err(|problem| self.broke(problem))?;
+        let adapter = self.hello.adapter.as_ref().ok().map(|adapter| adapter.name.clone());
+        Ok(JobOutput {
+            engine: done.engine,
+            adapter: adapter.filter(|_| done.engine == Engine::Gpu),
+            note: done.note,
+            width: done.width,
+            height: done.height,
+            fields: done.fields,
+            derived,
+        })
+    }
+
+    fn exchange(
+        &mut self,
+        what: &str,
+        request: &Request,
+        input: Option<&OwnedFd>,
+        limit: Duration,
+    ) -> Result<(Reply, Vec<OwnedFd>), JobError> {
+        if !self.alive {
+            return Err(JobError::WorkerDied("it ended at an earlier job".to_owned()));
+        }
+        match self.talk(request, input, deadline(limit)) {
+            Ok((Reply::Failed(failure), _)) => {
+                if matches!(failure.kind, FailureKind::GpuTimeout | FailureKind::DeviceLost) {
+                    self.end();
+                }
+                Err(failure.into())
+            }
+            Ok(reply) => Ok(reply),
+            Err(FrameError::TimedOut) => {
+                self.end();
+                let limit = limit.as_millis();
+                Err(JobError::Timeout(format!("{what} took longer than {limit} ms")))
+            }
+            Err(FrameError::Closed | FrameError::Io(_)) => Err(JobError::WorkerDied(self.end())),
+            Err(error @ FrameError::TooLarge { .. }) if input.is_none() => {
+                Err(JobError::HookBroken(format!("the hook's files are too large: {error}")))
+            }
+            Err(
+                error @ (FrameError::TooLarge { .. }
+                | FrameError::WrongFds { .. }
+                | FrameError::NotOurs(_)),
+            ) => Err(self.broke(error.to_string())),
+        }
+    }
+
+    fn talk(
+        &self,
+        request: &Request,
+        input: Option<&OwnedFd>,
+        deadline: Deadline,
+    ) -> Result<(Reply, Vec<OwnedFd>), FrameError> {
+        let fds: Vec<_> = input.iter().map(|input| input.as_fd()).collect();
+        self.wire.send(request, &fds, deadline)?;
+        self.wire.receive(deadline)
+    }
+
+    fn broke(&mut self, problem: String) -> JobError {
+        self.end();
+        JobError::Protocol(problem)
+    }
+
+    /// Kills the process, if it still runs, and says how it ended.
+    fn end(&mut self) -> String {
+        self.alive = false;
+        // A process that has ended by itself keeps its own status: the kill then does nothing.
+        let status = self.child.kill().and_then(|()| self.child.wait());
+        status.map_or_else(|error| error.to_string(), |status| status.to_string())
+    }
+}
+
+impl Drop for WorkerProcess {
+    fn drop(&mut self) {
+        if self.alive {
+            self.end();
+        }
+    }
+}
+
+/// What a worker needs of a hook folder: not the notes and pictures beside it.
+fn worker_files(hook: &Hook) -> BTreeMap<String, String> {
+    let files = hook.source().files().iter();
+    let needed = files.filter(|(name, _)| name.ends_with(".toml") || name.ends_with(".wgsl"));
+    let text = |bytes: &Vec<u8>| String::from_utf8_lossy(bytes).into_owned();
+    needed.map(|(name, bytes)| (name.clone(), text(bytes))).collect()
+}
+
+/// The derived files, which must be as many as announced, and sealed: a worker cannot hand over a pipe that never
+/// ends or a file that it still writes.
+fn derived(done: &Done, fds: Vec<OwnedFd>) -> Result<Vec<Derived>, String> {
+    if fds.len() != done.derived.len() {
+        return Err(format!("{} derived files without content", done.derived.len()));
+    }
+    let derived = done.derived.iter().zip(fds).map(|(info, fd)| {
+        let seals = fcntl(&fd, FcntlArg::F_GET_SEALS).map(SealFlag::from_bits_truncate);
+        if !seals.is_ok_and(|seals| seals.contains(SEALS)) {
+            return Err("a derived file that is not sealed".to_owned());
+        }
+        let file = File::from(fd);
+        let bytes = file.metadata().map_err(|error| error.to_string())?.len();
+        let (suffix, media_type) = (info.suffix.clone(), info.media_type.clone());
+        Ok(Derived { suffix, media_type, bytes, file })
+    });
+    derived.collect()
+}

@@ -1,0 +1,96 @@
+//! The adapter and the device.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use crate::protocol::AdapterInfo;
+
+/// An open device. There is one in a worker, for all its hooks.
+#[derive(Debug)]
+pub(crate) struct Gpu {
+    pub(super) device: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
+    pub(super) limits: wgpu::Limits,
+    info: AdapterInfo,
+    lost: Arc<Mutex<Option<String>>>,
+}
+
+impl Gpu {
+    /// Opens the most capable adapter. A software adapter is none, unless `allow_software` says so, for tests: it is
+    /// slower than the CPU twins.
+    ///
+    /// # Errors
+    /// Says why there is no GPU.
+    pub(crate) fn open(allow_software: bool) -> Result<Self, String> {
+        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+        descriptor.backends = wgpu::Backends::VULKAN;
+        let instance = wgpu::Instance::new(descriptor);
+        let mut adapters = ready(instance.enumerate_adapters(wgpu::Backends::VULKAN));
+        let found = adapters.len();
+        adapters.retain(|adapter| {
+            allow_software || adapter.get_info().device_type != wgpu::DeviceType::Cpu
+        });
+        let best = adapters.into_iter().min_by_key(|adapter| rank(adapter.get_info().device_type));
+        let Some(adapter) = best else {
+            return Err(match found {
+                0 => "no Vulkan driver found an adapter".to_owned(),
+                _ => "only a software adapter was found, which is not used".to_owned(),
+            });
+        };
+        let info = adapter.get_info();
+        let limits = adapter.limits();
+        let opened = ready(adapter.request_device(&wgpu::DeviceDescriptor {
+            label: Some("fsd hooks"),
+            required_limits: limits.clone(),
+            ..Default::default()
+        }));
+        let (device, queue) =
+            opened.map_err(|error| format!("`{}` gives no device: {error}", info.name))?;
+        let lost = Arc::new(Mutex::new(None));
+        let note = Arc::clone(&lost);
+        device.set_device_lost_callback(move |reason, message| {
+            let mut lost = note.lock().unwrap_or_else(PoisonError::into_inner);
+            lost.get_or_insert(format!("{reason:?}: {message}"));
+        });
+        // An error outside of a scope would panic by default; what it broke reports by itself.
+        device.on_uncaptured_error(Arc::new(|_| {}));
+        let info = AdapterInfo {
+            name: info.name,
+            kind: format!("{:?}", info.device_type),
+            driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
+            software: info.device_type == wgpu::DeviceType::Cpu,
+        };
+        Ok(Self { device, queue, limits, info, lost })
+    }
+
+    /// What it runs on.
+    pub(crate) fn info(&self) -> &AdapterInfo {
+        &self.info
+    }
+
+    /// Why the device is gone, if it is.
+    pub(super) fn lost(&self) -> Option<String> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn rank(kind: wgpu::DeviceType) -> u8 {
+    match kind {
+        wgpu::DeviceType::DiscreteGpu => 0,
+        wgpu::DeviceType::IntegratedGpu => 1,
+        wgpu::DeviceType::VirtualGpu => 2,
+        wgpu::DeviceType::Other => 3,
+        wgpu::DeviceType::Cpu => 4,
+    }
+}
+
+/// The value of a future of wgpu. On Vulkan they are ready when they are made.
+pub(super) fn ready<T>(future: impl Future<Output = T>) -> T {
+    let mut future = std::pin::pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(value) => return value,
+            Poll::Pending => std::thread::yield_now(),
+        }
+    }
+}

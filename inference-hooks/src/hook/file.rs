@@ -1,0 +1,121 @@
+//! `hook.toml` as it is written. What the words mean is checked in [`super::check`].
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HookFile {
+    pub(super) hook: Head,
+    pub(super) input: Input,
+    #[serde(default)]
+    pub(super) params: BTreeMap<String, Spanned<Param>>,
+    #[serde(default)]
+    pub(super) buffers: BTreeMap<String, Spanned<Buffer>>,
+    #[serde(default)]
+    pub(super) pass: Vec<Pass>,
+    pub(super) output: Spanned<Output>,
+    #[serde(default)]
+    pub(super) limits: Limits,
+    #[serde(default)]
+    pub(super) fallback: Option<Fallback>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Head {
+    pub(super) name: Spanned<String>,
+    pub(super) api: Spanned<u32>,
+    #[serde(rename = "match")]
+    pub(super) globs: Spanned<Vec<String>>,
+    #[serde(default)]
+    pub(super) description: String,
+    #[serde(default)]
+    pub(super) version: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Input {
+    pub(super) kind: Spanned<String>,
+    pub(super) max_bytes: Option<Spanned<Size>>,
+    pub(super) max_pixels: Option<Spanned<u64>>,
+}
+
+/// A number of bytes: `4096` or `"64MiB"`.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Size {
+    Bytes(u64),
+    Text(String),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Param {
+    #[serde(rename = "type")]
+    pub(super) kind: Spanned<String>,
+    pub(super) default: Spanned<toml::Value>,
+    pub(super) min: Option<f64>,
+    pub(super) max: Option<f64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Buffer {
+    #[serde(rename = "type")]
+    pub(super) kind: Spanned<String>,
+    pub(super) len: Spanned<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Pass {
+    pub(super) shader: Spanned<String>,
+    pub(super) entry: Spanned<String>,
+    pub(super) dispatch: [Spanned<String>; 2],
+    #[serde(default)]
+    pub(super) reads: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub(super) writes: Vec<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Output {
+    pub(super) image: Option<ImageOutput>,
+    pub(super) json: Option<JsonOutput>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ImageOutput {
+    pub(super) suffix: Spanned<String>,
+    pub(super) format: Spanned<String>,
+    pub(super) quality: Option<Spanned<u8>>,
+    pub(super) width: Option<Spanned<String>>,
+    pub(super) height: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct JsonOutput {
+    pub(super) fields: BTreeMap<String, Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Limits {
+    pub(super) gpu_ms: Option<Spanned<u64>>,
+    pub(super) compile_ms: Option<Spanned<u64>>,
+    pub(super) memory: Option<Spanned<Size>>,
+    pub(super) retries: Option<Spanned<u32>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Fallback {
+    pub(super) cpu: Spanned<String>,
+}

@@ -1,0 +1,316 @@
+//! A hook: a folder with `hook.toml` and the shaders it names, read and checked once into values that cannot be
+//! wrong. What a shader contains is checked later and elsewhere, in the worker, because compiling is a risk.
+
+#![cfg_attr(
+    not(feature = "gpu"),
+    expect(dead_code, reason = "passes and buffers are checked everywhere and run on a GPU")
+)]
+
+mod check;
+mod error;
+mod expr;
+mod file;
+mod params;
+mod source;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::ops::Range;
+use std::time::Duration;
+
+pub use error::{HookError, ValueError};
+pub use expr::{Expr, ExprError};
+pub use params::{ParamType, ParamValue, Params, RECTS_MAX, Rect};
+pub use source::{FILE_BYTES_MAX, FILES_MAX, HookSource, HookVersion};
+
+use crate::kernels::CpuTwin;
+use error::Document;
+
+/// The interface between hooks and fsd that this build speaks: `api = 1`.
+pub const API: u32 = 1;
+
+/// Names that mean something in expressions or in the generated part of a shader.
+const RESERVED_NAMES: &[&str] = &[
+    "batch",
+    "files",
+    "height",
+    "input",
+    "len",
+    "out_height",
+    "out_width",
+    "output",
+    "params",
+    "report",
+    "width",
+];
+
+/// A hook that has been read and checked.
+#[derive(Clone)]
+pub struct Hook {
+    source: HookSource,
+    version: HookVersion,
+    name: String,
+    release: String,
+    description: String,
+    globs: Vec<String>,
+    input: InputSpec,
+    params: Params,
+    buffers: Vec<Buffer>,
+    passes: Vec<Pass>,
+    output: OutputSpec,
+    limits: Limits,
+    fallback: Option<CpuTwin>,
+}
+
+/// What a hook takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InputSpec {
+    /// Largest file.
+    pub bytes_max: u64,
+    /// Largest picture, width times height.
+    pub pixels_max: u64,
+}
+
+/// What a hook may use up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Time on the GPU for one job.
+    pub gpu_max: Duration,
+    /// Time to compile its shaders and run them once.
+    pub compile_max: Duration,
+    /// Memory for one job: the decoded picture, every buffer and the result.
+    pub memory_bytes_max: u64,
+    /// How often a job is tried again after a crash, a lost device or a timeout.
+    pub retries_max: u32,
+}
+
+/// What a hook gives.
+#[derive(Clone, Debug)]
+pub struct OutputSpec {
+    /// A derived picture.
+    pub image: Option<ImageOutput>,
+    /// The fields of its JSON result, in the order of the generated `Report` structure.
+    pub fields: Vec<(String, FieldType)>,
+}
+
+/// A derived picture.
+#[derive(Clone, Debug)]
+pub struct ImageOutput {
+    /// What its name ends with, in place of the extension of the original.
+    pub suffix: String,
+    /// How it is written.
+    pub format: ImageFormat,
+    /// Its width, from the names in [`Hook::input_names`].
+    pub(crate) width: Expr,
+    /// Its height.
+    pub(crate) height: Expr,
+}
+
+/// How a derived picture is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImageFormat {
+    /// Without loss, with transparency.
+    Png,
+    /// With loss; transparency turns white.
+    Jpeg {
+        /// From 1 to 100.
+        quality: u8,
+    },
+}
+
+/// The type of a field of a JSON result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FieldType {
+    /// A whole number from 0.
+    U32,
+    /// A whole number.
+    I32,
+    /// A number.
+    F32,
+    /// `true` or `false`; a `u32` in the shader.
+    Bool,
+}
+
+/// Working memory of a hook on the GPU: so many elements for each file.
+#[derive(Clone, Debug)]
+pub(crate) struct Buffer {
+    pub(crate) name: String,
+    pub(crate) element: Element,
+    pub(crate) len: Expr,
+}
+
+/// What a buffer holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Element {
+    U32,
+    I32,
+    F32,
+    Vec4F32,
+    AtomicU32,
+}
+
+impl Element {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::U32, Self::I32, Self::F32, Self::Vec4F32, Self::AtomicU32];
+
+    /// Its name, in `hook.toml` and in WGSL.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::U32 => "u32",
+            Self::I32 => "i32",
+            Self::F32 => "f32",
+            Self::Vec4F32 => "vec4<f32>",
+            Self::AtomicU32 => "atomic<u32>",
+        }
+    }
+
+    #[cfg(feature = "gpu")]
+    pub(crate) fn bytes(self) -> u64 {
+        match self {
+            Self::U32 | Self::I32 | Self::F32 | Self::AtomicU32 => 4,
+            Self::Vec4F32 => 16,
+        }
+    }
+}
+
+/// One compute pass. The third dimension of its dispatch is the file in the batch.
+#[derive(Clone, Debug)]
+pub(crate) struct Pass {
+    pub(crate) shader: String,
+    pub(crate) entry: String,
+    pub(crate) dispatch: [Expr; 2],
+    pub(crate) reads: Vec<String>,
+    pub(crate) writes: Vec<String>,
+}
+
+impl Hook {
+    /// Checks a hook folder's files.
+    ///
+    /// # Errors
+    /// Names the file, line, key and value that cannot be used, and what to write instead.
+    pub fn parse(source: HookSource) -> Result<Self, HookError> {
+        check::hook(source)
+    }
+
+    /// The name by which people call it. Two hooks of one gateway have two names.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What its content is: another version means another result.
+    pub fn version(&self) -> &HookVersion {
+        &self.version
+    }
+
+    /// Its version as its author writes it; may be empty.
+    pub fn release(&self) -> &str {
+        &self.release
+    }
+
+    /// What it does, in its author's words.
+    pub fn description(&self) -> &str {
+        &self.description
+    }
+
+    /// The globs that files must match, as they are written.
+    pub fn globs(&self) -> &[String] {
+        &self.globs
+    }
+
+    /// What it takes.
+    pub fn input(&self) -> InputSpec {
+        self.input
+    }
+
+    /// What it gives.
+    pub fn output(&self) -> &OutputSpec {
+        &self.output
+    }
+
+    /// What it may use up.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// The parameters that hold.
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// Its files.
+    pub fn source(&self) -> &HookSource {
+        &self.source
+    }
+
+    /// The name of the CPU code that stands in for its shaders where there is no GPU.
+    pub fn fallback(&self) -> Option<&'static str> {
+        self.fallback.map(|twin| twin.name)
+    }
+
+    pub(crate) fn cpu_twin(&self) -> Option<CpuTwin> {
+        self.fallback
+    }
+
+    pub(crate) fn buffers(&self) -> &[Buffer] {
+        &self.buffers
+    }
+
+    pub(crate) fn passes(&self) -> &[Pass] {
+        &self.passes
+    }
+
+    /// The values behind the names of the expressions for the size of a derived picture.
+    fn input_values(&self, width: u32, height: u32) -> Vec<f64> {
+        let (width, height) = (f64::from(width), f64::from(height));
+        let params = self.params.values().map(ParamValue::number);
+        [width, height, width * height].into_iter().chain(params).collect()
+    }
+
+    /// The values behind the names of the expressions for dispatches and buffers.
+    pub(crate) fn pass_values(&self, input: [u32; 2], output: [u32; 2]) -> Vec<f64> {
+        let mut values = self.input_values(input[0], input[1]);
+        values.extend(output.map(f64::from));
+        values
+    }
+
+    /// The size of the derived picture for an input's size: the input's size if there is no derived picture.
+    pub(crate) fn output_size(&self, width: u32, height: u32) -> Result<[u32; 2], ExprError> {
+        let Some(image) = &self.output.image else { return Ok([width, height]) };
+        let values = self.input_values(width, height);
+        Ok([image.width.count(&values)?.max(1), image.height.count(&values)?.max(1)])
+    }
+}
+
+impl fmt::Debug for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hook")
+            .field("name", &self.name)
+            .field("version", &self.version)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Names in `hook.toml` become names in WGSL: of members, and, where `reserved` names some, of global variables.
+fn check_identifier(
+    document: Document<'_>,
+    span: Range<usize>,
+    key: String,
+    name: &str,
+    reserved: &[&str],
+) -> Result<(), HookError> {
+    let mut chars = name.chars();
+    let sound = chars.next().is_some_and(|first| first.is_ascii_lowercase())
+        && chars.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        && !name.contains("__")
+        && name.len() <= 64;
+    if sound && !reserved.contains(&name) {
+        return Ok(());
+    }
+    let mut remedy = "use a-z, 0-9 and single `_`, from a letter".to_owned();
+    if !reserved.is_empty() {
+        remedy = format!("{remedy}, and none of {}", reserved.join(", "));
+    }
+    Err(document.error(span, key, "has a name that no shader can use", remedy))
+}

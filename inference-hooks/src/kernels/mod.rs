@@ -1,0 +1,85 @@
+//! The ready hooks' CPU twins. Each gives what the shaders of its hook give, within the tolerance that its parity
+//! test names, so a machine without a GPU loses speed and nothing else.
+
+mod privacy_blur;
+mod sharpness;
+mod thumbnail;
+
+use image::RgbaImage;
+use serde_json::{Map, Value};
+
+use crate::hook::{FieldType, ParamType, ParamValue, Params, Rect};
+
+#[cfg(all(test, feature = "gpu"))]
+mod parity;
+
+/// All CPU twins; a hook names one as `cpu = "builtin:NAME"`.
+pub(crate) const TWINS: &[CpuTwin] =
+    &[privacy_blur::CPU_TWIN, sharpness::CPU_TWIN, thumbnail::CPU_TWIN];
+
+/// Native code that stands in for a hook's shaders.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CpuTwin {
+    pub(crate) name: &'static str,
+    /// The parameters it reads.
+    pub(crate) params: &'static [(&'static str, ParamType)],
+    /// The fields it gives.
+    pub(crate) fields: &'static [(&'static str, FieldType)],
+    /// Whether it gives a picture.
+    pub(crate) image: bool,
+    /// Working memory for each pixel of the input, beside the input and the result.
+    pub(crate) bytes_per_pixel: u64,
+    pub(crate) run: fn(&CpuInput<'_>) -> CpuOutput,
+}
+
+/// What a CPU twin works on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CpuInput<'a> {
+    pub(crate) image: &'a RgbaImage,
+    pub(crate) params: &'a Params,
+    pub(crate) output_size: [u32; 2],
+}
+
+/// What a CPU twin gives.
+#[derive(Debug, Default)]
+pub(crate) struct CpuOutput {
+    pub(crate) image: Option<RgbaImage>,
+    pub(crate) fields: Map<String, Value>,
+}
+
+impl CpuInput<'_> {
+    /// A parameter of type `f32`. Loading the hook has made sure that it is there.
+    fn f32(&self, name: &str) -> f32 {
+        match self.params.get(name) {
+            Some(ParamValue::F32(value)) => *value,
+            other => unreachable!("checked at load: {name} is {other:?}"),
+        }
+    }
+
+    /// A parameter of type `u32`.
+    fn u32(&self, name: &str) -> u32 {
+        match self.params.get(name) {
+            Some(ParamValue::U32(value)) => *value,
+            other => unreachable!("checked at load: {name} is {other:?}"),
+        }
+    }
+
+    /// A parameter of type `rects`.
+    fn rects(&self, name: &str) -> &[Rect] {
+        match self.params.get(name) {
+            Some(ParamValue::Rects(rects)) => rects,
+            other => unreachable!("checked at load: {name} is {other:?}"),
+        }
+    }
+}
+
+/// A pixel as the shaders see it: four numbers from 0 to 1.
+fn unpack(pixel: [u8; 4]) -> [f32; 4] {
+    pixel.map(|channel| f32::from(channel) / 255.0)
+}
+
+/// The way back, as `pack4x8unorm` rounds.
+fn pack(pixel: [f32; 4]) -> [u8; 4] {
+    #[expect(clippy::cast_possible_truncation, reason = "clamped to 0..=255")]
+    pixel.map(|channel| (channel.clamp(0.0, 1.0) * 255.0 + 0.5).floor() as u8)
+}

@@ -1,0 +1,36 @@
+//! Whether a picture is sharp and well exposed: the variance of the Laplacian over its luma, and the luma's
+//! histogram. All sums are whole numbers, so GPU and CPU differ only in the last few divisions.
+
+mod cpu;
+
+#[cfg(all(test, feature = "gpu"))]
+mod tests;
+
+use super::CpuTwin;
+use crate::hook::{FieldType, ParamType};
+
+pub(super) const CPU_TWIN: CpuTwin = CpuTwin {
+    name: "sharpness",
+    params: &[
+        ("blurred_below", ParamType::F32),
+        ("dark_fraction_max", ParamType::F32),
+        ("bright_fraction_max", ParamType::F32),
+        ("dark_luma", ParamType::U32),
+        ("bright_luma", ParamType::U32),
+    ],
+    fields: &[
+        ("laplacian_variance", FieldType::F32),
+        ("luma_mean", FieldType::F32),
+        ("luma_p5", FieldType::U32),
+        ("luma_p50", FieldType::U32),
+        ("luma_p95", FieldType::U32),
+        ("dark_fraction", FieldType::F32),
+        ("bright_fraction", FieldType::F32),
+        ("blurred", FieldType::Bool),
+        ("underexposed", FieldType::Bool),
+        ("overexposed", FieldType::Bool),
+    ],
+    image: false,
+    bytes_per_pixel: 0,
+    run: cpu::run,
+};

@@ -1,0 +1,19 @@
+//! A small picture by area average: each pixel of the result is the mean of all it covers, partly covered pixels by
+//! their share, transparent ones without their colour. The mean is of the stored (sRGB) values, as in most viewers.
+
+mod cpu;
+
+#[cfg(all(test, feature = "gpu"))]
+mod tests;
+
+use super::CpuTwin;
+use crate::hook::FieldType;
+
+pub(super) const CPU_TWIN: CpuTwin = CpuTwin {
+    name: "thumbnail",
+    params: &[],
+    fields: &[("width", FieldType::U32), ("height", FieldType::U32)],
+    image: true,
+    bytes_per_pixel: 0,
+    run: cpu::run,
+};

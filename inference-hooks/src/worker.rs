@@ -1,0 +1,187 @@
+//! The worker process: it opens the GPU, shuts itself in and serves one request after the other on its standard input,
+//! a Unix stream socket. It ends when the daemon hangs up, even in the middle of a job.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Seek, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::thread;
+
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::signal::{Signal, raise};
+use thiserror::Error;
+
+use crate::engine::{Engines, Loaded};
+use crate::hook::{Hook, HookError, HookSource};
+use crate::protocol::{
+    Engine, Failure, FailureKind, FrameError, Hello, Reply, Request, Sandbox, Wire,
+};
+use crate::sandbox;
+
+/// What ends a worker before its daemon does.
+#[derive(Debug, Error)]
+enum WorkerError {
+    #[error("standard input is not the daemon's socket")]
+    NoSocket(#[source] io::Error),
+    #[error("the limits of the sandbox cannot be set")]
+    Sandbox(#[source] io::Error),
+    #[error("the daemon speaks another protocol: {0}")]
+    Protocol(FrameError),
+    #[error("the daemon's first word was not its configuration")]
+    NotConfigured,
+    #[error("no reply could be sent: {0}")]
+    Reply(FrameError),
+    #[error("no memory for a derived file")]
+    Memory(#[source] io::Error),
+}
+
+/// The whole life of a worker. `fsd hook-worker` calls it first thing, before any thread is started or file opened;
+/// it is not for people, and says so when standard input is no socket.
+pub fn worker_main() -> ExitCode {
+    match serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("hook worker: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve() -> Result<(), WorkerError> {
+    close_inherited_files();
+    let socket = io::stdin().as_fd().try_clone_to_owned().map_err(WorkerError::NoSocket)?;
+    let socket = UnixStream::from(socket);
+    socket.peer_addr().map_err(WorkerError::NoSocket)?;
+    let hang_up = socket.try_clone().map_err(WorkerError::NoSocket)?;
+    let wire = Wire::new(socket);
+    let (request, _) = wire.receive(None).map_err(WorkerError::Protocol)?;
+    let Request::Configure { allow_software_adapter, memory_bytes_max } = request else {
+        return Err(WorkerError::NotConfigured);
+    };
+    let landlock = sandbox::enter(memory_bytes_max).map_err(WorkerError::Sandbox)?;
+    thread::spawn(move || die_with_the_daemon(&hang_up));
+    let engines = Engines::open(allow_software_adapter);
+    let adapter = engines.adapter();
+    let seccomp = sandbox::seal(adapter.as_ref().is_ok_and(|adapter| !adapter.software));
+    let sandbox = Sandbox { landlock, seccomp, memory_bytes_max };
+    let hello = Reply::Ready(Hello { adapter, sandbox });
+    wire.send(&hello, &[], None).map_err(WorkerError::Reply)?;
+    Worker { wire, engines, memory_bytes_max, hooks: BTreeMap::new() }.requests()
+}
+
+/// Whatever the daemon had open and forgot to mark is not for this process.
+fn close_inherited_files() {
+    // SAFETY: nothing in this process owns a descriptor above standard error yet; see `worker_main`.
+    #[expect(unsafe_code, reason = "there is no safe interface to close_range")]
+    unsafe {
+        libc::close_range(3, libc::c_uint::MAX, 0);
+    }
+}
+
+/// A shader that hangs keeps the main thread from seeing that the daemon is gone.
+fn die_with_the_daemon(socket: &UnixStream) {
+    loop {
+        let mut fds = [PollFd::new(socket.as_fd(), PollFlags::empty())];
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) | Err(nix::Error::EINTR) => {}
+            Err(_) => return,
+        }
+        let events = fds[0].revents().unwrap_or(PollFlags::empty());
+        if events.intersects(PollFlags::POLLHUP | PollFlags::POLLERR) {
+            end_now();
+        }
+    }
+}
+
+/// Ends this process at once: a driver with work that hangs never returns from its exit handlers.
+fn end_now() {
+    // If even this fails, the daemon kills the process.
+    let _ = raise(Signal::SIGKILL);
+}
+
+struct Worker {
+    wire: Wire,
+    engines: Engines,
+    memory_bytes_max: u64,
+    /// By name; a new version takes the place of the old one.
+    hooks: BTreeMap<String, Loaded>,
+}
+
+impl Worker {
+    fn requests(mut self) -> Result<(), WorkerError> {
+        loop {
+            let (request, fds) = match self.wire.receive(None) {
+                Ok(received) => received,
+                Err(FrameError::Closed) => return Ok(()),
+                Err(error) => return Err(WorkerError::Protocol(error)),
+            };
+            let outcome = match request {
+                Request::Configure { .. } => return Err(WorkerError::NotConfigured),
+                Request::Load { files } => {
+                    self.load(files).map(|engine| (Reply::Loaded { engine }, Vec::new()))
+                }
+                Request::Run { hook } => self.run(&hook, fds),
+            };
+            match outcome {
+                Ok((reply, files)) => self.reply(&reply, files)?,
+                Err(failure) => {
+                    let last =
+                        matches!(failure.kind, FailureKind::GpuTimeout | FailureKind::DeviceLost);
+                    self.reply(&Reply::Failed(failure), Vec::new())?;
+                    if last {
+                        end_now();
+                    }
+                }
+            }
+        }
+    }
+
+    fn load(&mut self, files: BTreeMap<String, String>) -> Result<Engine, Failure> {
+        let broken = |error: HookError| Failure::new(FailureKind::HookBroken, error);
+        let files = files.into_iter().map(|(name, text)| (name, text.into_bytes())).collect();
+        let hook = Hook::parse(HookSource::new(files)).map_err(broken)?;
+        let name = hook.name().to_owned();
+        self.hooks.remove(&name);
+        let loaded = self.engines.load(hook)?;
+        self.hooks.insert(name, loaded);
+        Ok(if self.engines.adapter().is_ok() { Engine::Gpu } else { Engine::Cpu })
+    }
+
+    fn run(&self, hook: &str, fds: Vec<OwnedFd>) -> Result<(Reply, Vec<Vec<u8>>), Failure> {
+        let loaded = self.hooks.get(hook).ok_or_else(|| {
+            Failure::new(FailureKind::HookBroken, format!("hook `{hook}` is not loaded"))
+        })?;
+        let file = fds.into_iter().next().ok_or_else(|| {
+            Failure::new(FailureKind::Unreadable, "the job came without its file")
+        })?;
+        let (done, files) = self.engines.run(loaded, file, self.memory_bytes_max)?;
+        Ok((Reply::Done(done), files))
+    }
+
+    fn reply(&self, reply: &Reply, files: Vec<Vec<u8>>) -> Result<(), WorkerError> {
+        let files = files.into_iter().map(sealed).collect::<io::Result<Vec<_>>>();
+        let files = files.map_err(WorkerError::Memory)?;
+        let fds: Vec<_> = files.iter().map(AsFd::as_fd).collect();
+        self.wire.send(reply, &fds, None).map_err(WorkerError::Reply)
+    }
+}
+
+/// A file in memory that nobody can change any more.
+fn sealed(bytes: Vec<u8>) -> io::Result<File> {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let mut file = File::from(memfd_create("derived", flags)?);
+    file.write_all(&bytes)?;
+    file.rewind()?;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(SEALS))?;
+    Ok(file)
+}
+
+/// What makes a memfd a constant.
+pub(crate) const SEALS: SealFlag = SealFlag::F_SEAL_WRITE
+    .union(SealFlag::F_SEAL_GROW)
+    .union(SealFlag::F_SEAL_SHRINK)
+    .union(SealFlag::F_SEAL_SEAL);
