@@ -1,0 +1,23 @@
+//! The operator's verbs as HTTP with JSON bodies, over a Unix socket that only its owner can open.
+//!
+//! | request | body | answer |
+//! | --- | --- | --- |
+//! | `GET /v1/status` | | [`Status`](types::Status) |
+//! | `GET /v1/queue?limit=` | | [`Queue`](types::Queue) |
+//! | `GET /v1/wait?path=` | | [`WaitProgress`](types::WaitProgress) |
+//! | `GET /v1/hooks` | | a list of [`Hook`](types::Hook) |
+//! | `GET /v1/hooks/jobs?hook=&state=&limit=` | | a list of [`Job`](types::Job) |
+//! | `GET /v1/hooks/results?path=` | | a list of [`HookResult`](types::HookResult) |
+//! | `POST /v1/hooks/retry` | [`Retry`](types::Retry) | [`Retried`](types::Retried) |
+//! | `POST /v1/unmount` | [`Unmount`](types::Unmount) | [`Unmounted`](types::Unmounted) |
+//!
+//! Any other answer than 200 has an [`ErrorBody`](types::ErrorBody).
+
+pub mod client;
+pub mod server;
+pub mod socket;
+pub mod types;
+
+pub use client::{Client, ClientError};
+pub use server::serve;
+pub use socket::{RuntimeDir, RuntimeDirError, Socket};

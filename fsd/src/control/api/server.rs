@@ -1,0 +1,124 @@
+//! The daemon's side: verbs as HTTP.
+
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
+
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use super::socket::Socket;
+use super::types::{
+    ErrorBody, ErrorCode, Hook, HookResult, Job, JobFilter, LIST_MAX, Queue, QueueQuery,
+    ResultsQuery, Retried, Retry, Status, Unmount, Unmounted, WaitProgress, WaitQuery,
+};
+use crate::control::ops::{OperationError, Operations};
+
+type Shared = State<Arc<dyn Operations>>;
+type Answer<T> = Result<Json<T>, OperationError>;
+
+/// Answers requests on `socket` until `shutdown`; those under way are finished.
+///
+/// # Errors
+/// If the socket fails.
+///
+/// # Cancel safety
+/// Requests under way may go on for a while after the future is dropped.
+pub async fn serve(
+    socket: Socket,
+    operations: Arc<dyn Operations>,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
+    let Socket { listener, file } = socket;
+    let stopped = shutdown.clone().cancelled_owned();
+    let served = axum::serve(listener, router(operations)).with_graceful_shutdown(stopped).await;
+    drop(file);
+    served
+}
+
+fn router(operations: Arc<dyn Operations>) -> Router {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/queue", get(queue))
+        .route("/v1/wait", get(wait))
+        .route("/v1/hooks", get(hooks))
+        .route("/v1/hooks/jobs", get(hook_jobs))
+        .route("/v1/hooks/results", get(hook_results))
+        .route("/v1/hooks/retry", post(hook_retry))
+        .route("/v1/unmount", post(unmount))
+        .fallback(unknown)
+        .with_state(operations)
+}
+
+async fn status(State(operations): Shared) -> Answer<Status> {
+    operations.status().await.map(Json)
+}
+
+async fn queue(State(operations): Shared, Query(query): Query<QueueQuery>) -> Answer<Queue> {
+    operations.queue(query.limit.min(LIST_MAX)).await.map(Json)
+}
+
+async fn wait(State(operations): Shared, Query(query): Query<WaitQuery>) -> Answer<WaitProgress> {
+    operations.wait(query.path.as_deref()).await.map(Json)
+}
+
+async fn hooks(State(operations): Shared) -> Answer<Vec<Hook>> {
+    operations.hooks().await.map(Json)
+}
+
+async fn hook_jobs(
+    State(operations): Shared,
+    Query(mut filter): Query<JobFilter>,
+) -> Answer<Vec<Job>> {
+    filter.limit = filter.limit.min(LIST_MAX);
+    operations.hook_jobs(&filter).await.map(Json)
+}
+
+async fn hook_results(
+    State(operations): Shared,
+    Query(query): Query<ResultsQuery>,
+) -> Answer<Vec<HookResult>> {
+    operations.hook_results(&query.path).await.map(Json)
+}
+
+async fn hook_retry(State(operations): Shared, Json(retry): Json<Retry>) -> Answer<Retried> {
+    operations.hook_retry(&retry).await.map(Json)
+}
+
+async fn unmount(State(operations): Shared, Json(unmount): Json<Unmount>) -> Answer<Unmounted> {
+    operations.unmount(&unmount.mount).await.map(Json)
+}
+
+async fn unknown() -> Response {
+    let message = "there is no such verb; the daemon may be older than the command".to_owned();
+    (StatusCode::NOT_FOUND, Json(ErrorBody { code: ErrorCode::BadRequest, message }))
+        .into_response()
+}
+
+impl IntoResponse for OperationError {
+    fn into_response(self) -> Response {
+        let (status, code) = match &self {
+            Self::NoMount { .. }
+            | Self::NoFile { .. }
+            | Self::NoHook { .. }
+            | Self::NoJob { .. } => (StatusCode::NOT_FOUND, ErrorCode::NotFound),
+            Self::Busy { .. } => (StatusCode::CONFLICT, ErrorCode::Busy),
+            Self::Failed(source) => {
+                error!(error = source.as_ref() as &dyn Error, "an operator's request failed");
+                (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Failed)
+            }
+        };
+        let mut message = self.to_string();
+        let mut source = self.source();
+        while let Some(cause) = source {
+            message.push_str(&format!(": {cause}"));
+            source = cause.source();
+        }
+        (status, Json(ErrorBody { code, message })).into_response()
+    }
+}

@@ -1,0 +1,409 @@
+//! The JSON of every verb. Fields are only ever added: an older client skips those it does not know.
+//!
+//! Paths of files are text for people: bytes that are not UTF-8 show as `�`. Moments are RFC 3339. Amounts are bytes.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The most entries of one list.
+pub const LIST_MAX: usize = 10_000;
+
+/// The entries of one list unless said otherwise.
+pub const LIST_DEFAULT: usize = 100;
+
+/// How the gateway is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The version of the daemon.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// When it was started.
+    pub started: Timestamp,
+    /// Its mounts, in the order of the configuration.
+    pub mounts: Vec<Mount>,
+    /// Its cache.
+    pub cache: Cache,
+    /// What waits to be uploaded.
+    pub queue: QueueTotals,
+    /// How fast bytes pass.
+    pub rates: Rates,
+    /// Its hooks, in the order of the configuration.
+    pub hooks: Vec<Hook>,
+    /// The process that runs hooks; none while there is none.
+    pub worker: Option<Worker>,
+}
+
+/// A share and where it is mounted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// The share's name.
+    pub share: String,
+    /// Where its files go; none if they stay on this machine.
+    pub url: Option<String>,
+    /// Where it is mounted.
+    pub mount: PathBuf,
+    /// Nothing can be changed through it.
+    pub read_only: bool,
+    /// Its link to the store.
+    pub link: Link,
+}
+
+/// The link between a share and its store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum Link {
+    /// There is none: the share is local.
+    Local,
+    /// The store answers.
+    Online,
+    /// The store can't be reached; the gateway probes it and goes on by itself.
+    Offline {
+        /// Since when.
+        since: Timestamp,
+        /// What happened last.
+        error: String,
+    },
+    /// The store refuses the credentials; a person must act.
+    Denied {
+        /// Since when.
+        since: Timestamp,
+        /// What the store said.
+        error: String,
+    },
+    /// The bucket, container or directory is not there; a person must act.
+    Missing {
+        /// Since when.
+        since: Timestamp,
+        /// What the store said.
+        error: String,
+    },
+}
+
+/// How full the cache is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cache {
+    /// What cached files take on disk.
+    pub bytes_used: u64,
+    /// What they may take.
+    pub bytes_max: u64,
+    /// How much of it is not uploaded yet, and so can't be dropped.
+    pub bytes_dirty: u64,
+    /// How many files are cached, wholly or partly.
+    pub files: u64,
+}
+
+/// How much waits to be uploaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueTotals {
+    /// Files and directories that differ from the store.
+    pub items: u64,
+    /// Bytes that are to be sent for them.
+    pub bytes: u64,
+    /// How many are being sent.
+    pub in_flight: u64,
+    /// How many were given up until a person acts.
+    pub parked: u64,
+}
+
+/// How fast bytes pass, both ways.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rates {
+    /// To the stores.
+    pub up: Pace,
+    /// From the stores.
+    pub down: Pace,
+}
+
+/// How fast bytes pass, one way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pace {
+    /// Over the last seconds.
+    pub bytes_per_second: u64,
+    /// What the schedule allows now: none is no limit, zero is a pause.
+    pub allowed_bytes_per_second: Option<u64>,
+    /// Since the daemon was started.
+    pub bytes_total: u64,
+}
+
+/// What waits to be uploaded, in the order in which it will be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queue {
+    /// All of it.
+    pub totals: QueueTotals,
+    /// The first of it, as many as were asked for.
+    pub items: Vec<QueueItem>,
+}
+
+/// One file or directory that differs from the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueItem {
+    /// The share it is in.
+    pub share: String,
+    /// Its path in the share.
+    pub path: String,
+    /// What is to be done.
+    pub action: Action,
+    /// How far that is.
+    pub state: ItemState,
+    /// Bytes to be sent.
+    pub bytes: u64,
+    /// Bytes already sent.
+    pub bytes_sent: u64,
+    /// Attempts that failed.
+    pub tries: u32,
+    /// Why the last attempt failed.
+    pub error: Option<String>,
+    /// Since when it differs.
+    pub since: Timestamp,
+}
+
+/// What makes the store equal again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// The content is sent.
+    Upload,
+    /// Only attributes are sent.
+    Metadata,
+    /// The object is moved to another key.
+    Move,
+    /// The object is deleted.
+    Delete,
+}
+
+/// How far an item of the queue is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ItemState {
+    /// It waits for its turn, for quiet, or for the link.
+    Waiting,
+    /// It is being sent.
+    Sending,
+    /// A hook has not decided yet whether it may leave.
+    Held,
+    /// It was given up until a person acts.
+    Parked,
+}
+
+/// How much is left to upload of what was asked about. It is done when `items` is zero.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitProgress {
+    /// Files and directories that still differ from the store, parked ones included.
+    pub items: u64,
+    /// Bytes still to be sent for them.
+    pub bytes: u64,
+    /// How many of them were given up: waiting does not help these.
+    pub parked: u64,
+    /// Why nothing moves, if it does not: a link that is down, a pause of the schedule.
+    pub blocked: Option<String>,
+}
+
+/// A hook and its jobs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hook {
+    /// Its name.
+    pub name: String,
+    /// Its version: a hash of its folder.
+    pub version: String,
+    /// The shares whose files it sees.
+    pub shares: Vec<String>,
+    /// What runs it; none as long as no worker has loaded it.
+    pub engine: Option<Engine>,
+    /// Why it can't run, if it can't.
+    pub error: Option<String>,
+    /// Its jobs by state.
+    pub jobs: JobCounts,
+}
+
+/// What runs a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Engine {
+    /// The GPU, by its shader.
+    Gpu,
+    /// The processor, by the shader's twin.
+    Cpu,
+}
+
+/// How many jobs are in which state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobCounts {
+    /// See [`JobState::Waiting`].
+    pub waiting: u64,
+    /// See [`JobState::Running`].
+    pub running: u64,
+    /// See [`JobState::Done`].
+    pub done: u64,
+    /// See [`JobState::Failed`].
+    pub failed: u64,
+    /// See [`JobState::Parked`].
+    pub parked: u64,
+}
+
+/// One arrived version of a file that a hook looks at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// Its number; never given twice.
+    pub id: u64,
+    /// The hook.
+    pub hook: String,
+    /// The share that the file arrived in.
+    pub share: String,
+    /// The file's path in the share.
+    pub path: String,
+    /// How far it is.
+    pub state: JobState,
+    /// Attempts that failed.
+    pub tries: u32,
+    /// Why the last attempt failed.
+    pub error: Option<String>,
+    /// When the file arrived.
+    pub arrived: Timestamp,
+    /// When the state last changed.
+    pub changed: Timestamp,
+}
+
+/// How far a job is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    /// It waits for its turn, or for another attempt.
+    Waiting,
+    /// The worker has it.
+    Running,
+    /// Its outcome is applied.
+    Done,
+    /// The hook could not make anything of the file; another attempt would end the same.
+    Failed,
+    /// It broke the worker too often and was given up until a person acts.
+    Parked,
+}
+
+/// Which jobs are asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobFilter {
+    /// Only those of this hook.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hook: Option<String>,
+    /// Only those in this state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<JobState>,
+    /// At most so many, the latest first.
+    #[serde(default = "list_default")]
+    pub limit: usize,
+}
+
+/// What a hook said about a file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HookResult {
+    /// The job that said it.
+    pub job: u64,
+    /// The hook.
+    pub hook: String,
+    /// Its version.
+    pub version: String,
+    /// What ran it.
+    pub engine: Engine,
+    /// The adapter, if it ran on a GPU.
+    pub adapter: Option<String>,
+    /// When.
+    pub at: Timestamp,
+    /// What it found, by name.
+    pub fields: serde_json::Map<String, serde_json::Value>,
+    /// Files that it derived: paths in the mounts.
+    pub derived: Vec<String>,
+}
+
+/// The process that runs hooks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Worker {
+    /// Its process.
+    pub pid: u32,
+    /// The GPU it uses, or why there is none.
+    pub adapter: String,
+    /// What it can't do, as it was enforced: a line for each barrier.
+    pub sandbox: Vec<String>,
+}
+
+/// Jobs that are to be tried again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Retry {
+    /// This one.
+    Job(u64),
+    /// All that failed or were parked.
+    All,
+}
+
+/// How many jobs are tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retried {
+    /// The number.
+    pub jobs: u64,
+}
+
+/// A mount that is to be taken away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unmount {
+    /// Where it is mounted.
+    pub mount: PathBuf,
+}
+
+/// A mount was taken away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unmounted {
+    /// It was the last one: the daemon ends.
+    pub daemon_ends: bool,
+    /// Files that are not uploaded yet; they are kept, and go on when the share is mounted again.
+    pub items_left: u64,
+}
+
+/// Why a request failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// Which kind of failure.
+    pub code: ErrorCode,
+    /// What happened.
+    pub message: String,
+}
+
+/// Kinds of failure, by what the caller can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// The request makes no sense.
+    BadRequest,
+    /// No such mount, file, hook or job.
+    NotFound,
+    /// Something is in use; try again later.
+    Busy,
+    /// The gateway failed; its log says more.
+    Failed,
+}
+
+/// What `GET /v1/queue` takes.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct QueueQuery {
+    #[serde(default = "list_default")]
+    pub(super) limit: usize,
+}
+
+/// What `GET /v1/wait` takes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct WaitQuery {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) path: Option<PathBuf>,
+}
+
+/// What `GET /v1/hooks/results` takes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct ResultsQuery {
+    pub(super) path: PathBuf,
+}
+
+fn list_default() -> usize {
+    LIST_DEFAULT
+}

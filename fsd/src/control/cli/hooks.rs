@@ -1,0 +1,138 @@
+//! `fsd hooks`
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+use super::super::api::types::{
+    Engine, HookResult, Job, JobFilter, JobState, LIST_DEFAULT, LIST_MAX, Retry,
+};
+use super::find::{self, DaemonArgs};
+use super::output::{ago, count, print, print_json, table};
+use super::{Context, Exit, Failure, Outcome, status};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct HooksArgs {
+    #[command(subcommand)]
+    command: HooksCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum HooksCommand {
+    /// Show all hooks and how many jobs they have
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        daemon: DaemonArgs,
+    },
+    /// Show jobs, the latest first
+    Jobs {
+        /// Only those of this hook
+        #[arg(long)]
+        hook: Option<String>,
+        /// Only those in this state
+        #[arg(long)]
+        state: Option<JobState>,
+        /// Show at most so many
+        #[arg(long, default_value_t = LIST_DEFAULT)]
+        limit: usize,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        daemon: DaemonArgs,
+    },
+    /// Show what hooks found in a file
+    Results {
+        /// The file, in a mount
+        file: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Try jobs again that failed or were parked
+    Retry {
+        /// The number of the job, as `fsd hooks jobs` shows it
+        #[arg(required_unless_present = "all")]
+        job: Option<u64>,
+        /// All that failed or were parked
+        #[arg(long, conflicts_with = "job")]
+        all: bool,
+        #[command(flatten)]
+        daemon: DaemonArgs,
+    },
+}
+
+pub(super) async fn hooks(args: &HooksArgs, context: &Context<'_>) -> Outcome {
+    match &args.command {
+        HooksCommand::List { json, daemon } => {
+            let found = find::daemon(daemon, None, context).await?;
+            let hooks = found.client.hooks().await?;
+            if *json { print_json(&hooks) } else { print(&status::hooks(&hooks)) }
+        }
+        HooksCommand::Jobs { hook, state, limit, json, daemon } => {
+            if *limit > LIST_MAX {
+                return Err(Failure::new(Exit::Usage, format!("--limit is at most {LIST_MAX}")));
+            }
+            let found = find::daemon(daemon, None, context).await?;
+            let filter = JobFilter { hook: hook.clone(), state: *state, limit: *limit };
+            let jobs = found.client.hook_jobs(&filter).await?;
+            if *json { print_json(&jobs) } else { print(&jobs_text(&jobs)) }
+        }
+        HooksCommand::Results { file, json } => {
+            let found = find::daemon(&DaemonArgs::default(), Some(file), context).await?;
+            let file = found.path.as_deref().unwrap_or(file);
+            let results = found.client.hook_results(file).await?;
+            if *json { print_json(&results) } else { print(&results_text(&results)) }
+        }
+        HooksCommand::Retry { job, all: _, daemon } => {
+            let found = find::daemon(daemon, None, context).await?;
+            let retry = job.map_or(Retry::All, Retry::Job);
+            let retried = found.client.hook_retry(&retry).await?;
+            eprintln!("fsd: {} tried again", count(retried.jobs, "job"));
+            Ok(())
+        }
+    }
+}
+
+fn jobs_text(jobs: &[Job]) -> String {
+    let row = |job: &Job| {
+        let state = match job.state {
+            JobState::Waiting => "waiting",
+            JobState::Running => "running",
+            JobState::Done => "done",
+            JobState::Failed => "failed",
+            JobState::Parked => "parked",
+        };
+        [
+            job.id.to_string(),
+            job.hook.clone(),
+            state.to_owned(),
+            ago(job.changed),
+            job.tries.to_string(),
+            format!("{}/{}", job.share, job.path.trim_start_matches('/')),
+            job.error.clone().unwrap_or_default(),
+        ]
+    };
+    let rows: Vec<_> = jobs.iter().map(row).collect();
+    table(["job", "hook", "state", "changed", "tries", "file", "error"], &rows)
+}
+
+fn results_text(results: &[HookResult]) -> String {
+    let mut text = String::new();
+    for result in results {
+        let engine = match (result.engine, &result.adapter) {
+            (Engine::Gpu, Some(adapter)) => format!("GPU {adapter}"),
+            (Engine::Gpu, None) => "GPU".to_owned(),
+            (Engine::Cpu, _) => "CPU".to_owned(),
+        };
+        text.push_str(&format!("{} ({}, {engine})\n", result.hook, ago(result.at)));
+        for (name, value) in &result.fields {
+            text.push_str(&format!("  {name} = {value}\n"));
+        }
+        result.derived.iter().for_each(|file| text.push_str(&format!("  → {file}\n")));
+    }
+    text
+}

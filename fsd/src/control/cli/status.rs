@@ -1,0 +1,142 @@
+//! `fsd status`
+
+use policies::units::show_bytes;
+
+use super::super::api::types::{Engine, Hook, Link, Mount, Pace, Status};
+use super::find::{self, DaemonArgs};
+use super::output::{ago, amount, count, fact, print, print_json, table};
+use super::{Context, Outcome};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct StatusArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    daemon: DaemonArgs,
+}
+
+pub(super) async fn status(args: &StatusArgs, context: &Context<'_>) -> Outcome {
+    let found = find::daemon(&args.daemon, None, context).await?;
+    if args.json { print_json(&found.status) } else { print(&text(&found.status)) }
+}
+
+fn text(status: &Status) -> String {
+    let mut text = table(
+        ["mount", "share", "store", "link"],
+        &status.mounts.iter().map(mount).collect::<Vec<_>>(),
+    );
+    text.push('\n');
+    let cache = &status.cache;
+    fact(
+        &mut text,
+        "cache",
+        &format!(
+            "{} of {}, {}, {} not uploaded",
+            show_bytes(cache.bytes_used),
+            show_bytes(cache.bytes_max),
+            count(cache.files, "file"),
+            show_bytes(cache.bytes_dirty)
+        ),
+    );
+    let queue = &status.queue;
+    let waiting = amount(queue.items, queue.bytes);
+    fact(
+        &mut text,
+        "queue",
+        &format!("{waiting}, {} sent now, {} parked", queue.in_flight, queue.parked),
+    );
+    fact(&mut text, "up", &pace(&status.rates.up));
+    fact(&mut text, "down", &pace(&status.rates.down));
+    if let Some(worker) = &status.worker {
+        let sandbox = worker.sandbox.join(", ");
+        fact(
+            &mut text,
+            "worker",
+            &format!("process {}, {}, {sandbox}", worker.pid, worker.adapter),
+        );
+    }
+    let process =
+        format!("fsd {}, process {}, started {}", status.version, status.pid, ago(status.started));
+    fact(&mut text, "daemon", &process);
+    if !status.hooks.is_empty() {
+        text.push('\n');
+        text.push_str(&hooks(&status.hooks));
+    }
+    text
+}
+
+fn mount(mount: &Mount) -> [String; 4] {
+    let link = match &mount.link {
+        Link::Local => "local".to_owned(),
+        Link::Online => "online".to_owned(),
+        Link::Offline { since, error } => format!("offline ({}): {error}", ago(*since)),
+        Link::Denied { since, error } => format!("refused ({}): {error}", ago(*since)),
+        Link::Missing { since, error } => format!("missing ({}): {error}", ago(*since)),
+    };
+    let link = if mount.read_only { format!("{link}, read-only") } else { link };
+    let store = mount.url.clone().unwrap_or_else(|| "-".to_owned());
+    [mount.mount.display().to_string(), mount.share.clone(), store, link]
+}
+
+fn pace(pace: &Pace) -> String {
+    let allowed = match pace.allowed_bytes_per_second {
+        None => "no limit".to_owned(),
+        Some(0) => "paused".to_owned(),
+        Some(bytes) => format!("at most {}/s", show_bytes(bytes)),
+    };
+    format!(
+        "{}/s, {allowed}, {} since the start",
+        show_bytes(pace.bytes_per_second),
+        show_bytes(pace.bytes_total)
+    )
+}
+
+/// A table of hooks, with those that can't run explained below it.
+pub(super) fn hooks(hooks: &[Hook]) -> String {
+    let rows: Vec<_> = hooks
+        .iter()
+        .map(|hook| {
+            let engine = match (&hook.error, hook.engine) {
+                (Some(_), _) => "broken",
+                (None, None) => "not loaded",
+                (None, Some(Engine::Gpu)) => "gpu",
+                (None, Some(Engine::Cpu)) => "cpu",
+            };
+            let version = hook.version.chars().take(12).collect();
+            let jobs = &hook.jobs;
+            let jobs = [jobs.waiting, jobs.running, jobs.done, jobs.failed, jobs.parked];
+            let [waiting, running, done, failed, parked] = jobs.map(|jobs| jobs.to_string());
+            [hook.name.clone(), version, engine.to_owned(), waiting, running, done, failed, parked]
+        })
+        .collect();
+    let names = ["hook", "version", "engine", "waiting", "running", "done", "failed", "parked"];
+    let mut text = table(names, &rows);
+    for (hook, error) in hooks.iter().filter_map(|hook| Some((hook, hook.error.as_ref()?))) {
+        text.push_str(&format!("{}: {error}\n", hook.name));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::tests;
+
+    #[test]
+    fn a_status_is_shown_on_one_page() {
+        let shown = text(&tests::status(&["/mnt/cam".into()]));
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        let lines: Vec<_> = shown.lines().map(words).collect();
+        assert_eq!(lines[0], "MOUNT SHARE STORE LINK");
+        assert!(lines[1].starts_with("/mnt/cam cam s3://box/a offline ("), "{shown}");
+        assert!(lines[1].ends_with("ago): no route, read-only"), "{shown}");
+        assert_eq!(lines[3], "cache 1.0 GiB of 64.0 GiB, 1 file, 1.0 MiB not uploaded");
+        assert_eq!(lines[4], "queue 2 items, 1.0 MiB, 1 sent now, 0 parked");
+        assert_eq!(lines[5], "up 1.0 KiB/s, at most 1.0 MiB/s, 3.0 MiB since the start");
+        assert_eq!(lines[6], "down 0 B/s, no limit, 0 B since the start");
+        assert_eq!(lines[7], "worker process 8, none: no Vulkan, no files, no network");
+        assert_eq!(lines[10], "HOOK VERSION ENGINE WAITING RUNNING DONE FAILED PARKED");
+        assert_eq!(lines[11], "thumbnail 0123456789ab cpu 1 0 5 0 0");
+    }
+}

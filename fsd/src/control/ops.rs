@@ -1,0 +1,84 @@
+//! The operator's verbs, whatever carries them.
+
+use std::error::Error;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+
+use super::api::types::{
+    Hook, HookResult, Job, JobFilter, Queue, Retried, Retry, Status, Unmounted, WaitProgress,
+};
+
+/// Why a verb failed, by what the operator can do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum OperationError {
+    /// Nothing is mounted there.
+    #[error("no share is mounted at {}", path.display())]
+    NoMount {
+        /// The path asked for.
+        path: PathBuf,
+    },
+    /// The file is not there.
+    #[error("{} does not exist", path.display())]
+    NoFile {
+        /// The path asked for.
+        path: PathBuf,
+    },
+    /// There is no such hook.
+    #[error("there is no hook {name:?}")]
+    NoHook {
+        /// The name asked for.
+        name: String,
+    },
+    /// There is no such job.
+    #[error("there is no job {id}")]
+    NoJob {
+        /// The number asked for.
+        id: u64,
+    },
+    /// The mount has open files or is somebody's working directory.
+    #[error("{} is in use", mount.display())]
+    Busy {
+        /// The mount asked for.
+        mount: PathBuf,
+    },
+    /// A part of the gateway failed.
+    #[error("the gateway failed")]
+    Failed(#[source] Box<dyn Error + Send + Sync>),
+}
+
+/// What an operator can ask for and do.
+#[async_trait]
+pub trait Operations: fmt::Debug + Send + Sync + 'static {
+    /// How everything is.
+    async fn status(&self) -> Result<Status, OperationError>;
+
+    /// The first `limit` items of the queue, and its totals.
+    async fn queue(&self, limit: usize) -> Result<Queue, OperationError>;
+
+    /// How much is left to upload of what is at and below `path` (absolute, in a mount), or of everything. Answers
+    /// when it is done, when it made progress, or after about a second, whichever comes first; so it is asked in a loop.
+    ///
+    /// # Cancel safety
+    /// Asking changes nothing.
+    async fn wait(&self, path: Option<&Path>) -> Result<WaitProgress, OperationError>;
+
+    /// All hooks.
+    async fn hooks(&self) -> Result<Vec<Hook>, OperationError>;
+
+    /// Jobs of hooks, the latest first.
+    async fn hook_jobs(&self, filter: &JobFilter) -> Result<Vec<Job>, OperationError>;
+
+    /// What hooks said about the version of a file that is there now; `path` is absolute, in a mount.
+    async fn hook_results(&self, path: &Path) -> Result<Vec<HookResult>, OperationError>;
+
+    /// Tries jobs again that failed or were parked.
+    async fn hook_retry(&self, retry: &Retry) -> Result<Retried, OperationError>;
+
+    /// Takes a mount away, and answers when it is gone. What is not uploaded is kept.
+    ///
+    /// # Cancel safety
+    /// The mount may or may not be gone.
+    async fn unmount(&self, mount: &Path) -> Result<Unmounted, OperationError>;
+}

@@ -1,0 +1,258 @@
+//! Verbs over a real socket, answered by a gateway that only remembers what it was asked.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+use super::api::types::*;
+use super::api::{Client, ClientError, RuntimeDir, serve, socket::current_uid};
+use super::ops::{OperationError, Operations};
+
+/// Answers that are plain to see, and a list of what was asked.
+#[derive(Debug, Default)]
+pub(super) struct Scripted {
+    mounts: Vec<PathBuf>,
+    /// Answers to `wait`, one after the other; then it is done.
+    waits: Mutex<Vec<WaitProgress>>,
+    asked: Mutex<Vec<String>>,
+    ended: CancellationToken,
+}
+
+impl Scripted {
+    pub(super) fn new(mounts: &[&str], waits: Vec<WaitProgress>) -> Self {
+        let mounts = mounts.iter().map(PathBuf::from).collect();
+        Self { mounts, waits: Mutex::new(waits), ..Self::default() }
+    }
+
+    fn note(&self, what: String) {
+        self.asked.lock().unwrap().push(what);
+    }
+}
+
+fn moment() -> Timestamp {
+    "2026-11-22T10:00:00Z".parse().unwrap()
+}
+
+pub(super) fn status(mounts: &[PathBuf]) -> Status {
+    let mount = |mount: &PathBuf| Mount {
+        share: "cam".to_owned(),
+        url: Some("s3://box/a".to_owned()),
+        mount: mount.clone(),
+        read_only: true,
+        link: Link::Offline { since: moment(), error: "no route".to_owned() },
+    };
+    Status {
+        version: "1.2.3".to_owned(),
+        pid: 7,
+        started: moment(),
+        mounts: mounts.iter().map(mount).collect(),
+        cache: Cache { bytes_used: 1 << 30, bytes_max: 64 << 30, bytes_dirty: 1 << 20, files: 1 },
+        queue: QueueTotals { items: 2, bytes: 1 << 20, in_flight: 1, parked: 0 },
+        rates: Rates {
+            up: Pace {
+                bytes_per_second: 1_024,
+                allowed_bytes_per_second: Some(1 << 20),
+                bytes_total: 3 << 20,
+            },
+            down: Pace::default(),
+        },
+        hooks: vec![hook()],
+        worker: Some(Worker {
+            pid: 8,
+            adapter: "none: no Vulkan".to_owned(),
+            sandbox: vec!["no files".to_owned(), "no network".to_owned()],
+        }),
+    }
+}
+
+fn hook() -> Hook {
+    Hook {
+        name: "thumbnail".to_owned(),
+        version: "0123456789abcdef".to_owned(),
+        shares: vec!["cam".to_owned()],
+        engine: Some(Engine::Cpu),
+        error: None,
+        jobs: JobCounts { waiting: 1, done: 5, ..JobCounts::default() },
+    }
+}
+
+fn job(state: JobState) -> Job {
+    Job {
+        id: 3,
+        hook: "thumbnail".to_owned(),
+        share: "cam".to_owned(),
+        path: "a b/c.jpg".to_owned(),
+        state,
+        tries: 1,
+        error: Some("truncated".to_owned()),
+        arrived: moment(),
+        changed: moment(),
+    }
+}
+
+#[async_trait]
+impl Operations for Scripted {
+    async fn status(&self) -> Result<Status, OperationError> {
+        Ok(status(&self.mounts))
+    }
+
+    async fn queue(&self, limit: usize) -> Result<Queue, OperationError> {
+        self.note(format!("queue {limit}"));
+        Ok(Queue::default())
+    }
+
+    async fn wait(&self, path: Option<&Path>) -> Result<WaitProgress, OperationError> {
+        self.note(format!("wait {path:?}"));
+        let mut waits = self.waits.lock().unwrap();
+        Ok(if waits.is_empty() { WaitProgress::default() } else { waits.remove(0) })
+    }
+
+    async fn hooks(&self) -> Result<Vec<Hook>, OperationError> {
+        Ok(vec![hook()])
+    }
+
+    async fn hook_jobs(&self, filter: &JobFilter) -> Result<Vec<Job>, OperationError> {
+        self.note(format!("jobs {:?} {:?} {}", filter.hook, filter.state, filter.limit));
+        match &filter.hook {
+            Some(name) if name != "thumbnail" => Err(OperationError::NoHook { name: name.clone() }),
+            Some(_) | None => Ok(vec![job(filter.state.unwrap_or(JobState::Done))]),
+        }
+    }
+
+    async fn hook_results(&self, path: &Path) -> Result<Vec<HookResult>, OperationError> {
+        Err(OperationError::NoFile { path: path.to_owned() })
+    }
+
+    async fn hook_retry(&self, retry: &Retry) -> Result<Retried, OperationError> {
+        self.note(format!("retry {retry:?}"));
+        match retry {
+            Retry::All => Ok(Retried { jobs: 4 }),
+            Retry::Job(id) => Err(OperationError::NoJob { id: *id }),
+        }
+    }
+
+    async fn unmount(&self, mount: &Path) -> Result<Unmounted, OperationError> {
+        self.note(format!("unmount {}", mount.display()));
+        if mount == Path::new("/mnt/busy") {
+            return Err(OperationError::Busy { mount: mount.to_owned() });
+        }
+        if mount == Path::new("/mnt/broken") {
+            let cause = std::io::Error::other("disk on fire");
+            return Err(OperationError::Failed(cause.into()));
+        }
+        self.ended.cancel();
+        Ok(Unmounted { daemon_ends: true, items_left: 0 })
+    }
+}
+
+/// A gateway on a socket in a directory of its own, for as long as it lives.
+pub(super) struct Served {
+    pub(super) dir: TempDir,
+    socket: PathBuf,
+    operations: Arc<Scripted>,
+}
+
+impl Served {
+    pub(super) fn new(operations: Scripted) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self::in_dir(dir, 7, operations)
+    }
+
+    pub(super) fn in_dir(dir: TempDir, pid: u32, operations: Scripted) -> Self {
+        let runtime_dir = RuntimeDir::open(current_uid(), Some(&dir.path().join("run")), None).unwrap();
+        let operations = Arc::new(operations);
+        let socket = runtime_dir.listen(pid).unwrap();
+        let path = socket.path().to_owned();
+        let ended = operations.ended.clone();
+        tokio::runtime::Handle::current().spawn(serve(socket, operations.clone(), ended));
+        Self { dir, socket: path, operations }
+    }
+
+    pub(super) fn asked(&self) -> Vec<String> {
+        self.operations.asked.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.operations.ended.cancel();
+    }
+}
+
+fn refused<T: std::fmt::Debug>(answer: Result<T, ClientError>) -> (ErrorCode, String) {
+    match answer.unwrap_err() {
+        ClientError::Refused(body) => (body.code, body.message),
+        error @ ClientError::Transport { .. } => panic!("{error:?}"),
+    }
+}
+
+#[tokio::test]
+async fn what_is_asked_arrives_and_what_is_answered_comes_back() {
+    let served = Served::new(Scripted::new(&["/mnt/cam"], Vec::new()));
+    let client = Client::new(&served.socket).unwrap();
+    assert_eq!(client.status().await.unwrap(), status(&["/mnt/cam".into()]));
+    assert_eq!(client.queue(5).await.unwrap(), Queue::default());
+    assert_eq!(client.wait(None).await.unwrap(), WaitProgress::default());
+    client.wait(Some(Path::new("/mnt/cam/a b&c=ü?#%"))).await.unwrap();
+    assert_eq!(client.hooks().await.unwrap(), [hook()]);
+    let filter = JobFilter { hook: None, state: Some(JobState::Parked), limit: 2 };
+    assert_eq!(client.hook_jobs(&filter).await.unwrap(), [job(JobState::Parked)]);
+    assert_eq!(client.hook_retry(&Retry::All).await.unwrap(), Retried { jobs: 4 });
+    let filter = JobFilter { hook: Some("thumbnail".to_owned()), state: None, limit: usize::MAX };
+    client.hook_jobs(&filter).await.unwrap();
+    assert_eq!(
+        served.asked(),
+        [
+            "queue 5",
+            "wait None",
+            "wait Some(\"/mnt/cam/a b&c=ü?#%\")",
+            "jobs None Some(Parked) 2",
+            "retry All",
+            "jobs Some(\"thumbnail\") None 10000",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn refusals_say_what_the_caller_can_do() {
+    let served = Served::new(Scripted::default());
+    let client = Client::new(&served.socket).unwrap();
+    let path = |path| client.unmount(Path::new(path));
+    assert_eq!(
+        refused(path("/mnt/busy").await),
+        (ErrorCode::Busy, "/mnt/busy is in use".to_owned())
+    );
+    let failed = "the gateway failed: disk on fire".to_owned();
+    assert_eq!(refused(path("/mnt/broken").await), (ErrorCode::Failed, failed));
+    let no_job = (ErrorCode::NotFound, "there is no job 9".to_owned());
+    assert_eq!(refused(client.hook_retry(&Retry::Job(9)).await), no_job);
+    let results = refused(client.hook_results(Path::new("/mnt/x")).await);
+    assert_eq!(results, (ErrorCode::NotFound, "/mnt/x does not exist".to_owned()));
+}
+
+#[tokio::test]
+async fn the_answer_to_the_last_unmount_still_arrives_and_the_socket_goes() {
+    let served = Served::new(Scripted::new(&["/mnt/cam"], Vec::new()));
+    let client = Client::new(&served.socket).unwrap();
+    assert!(client.unmount(Path::new("/mnt/cam")).await.unwrap().daemon_ends);
+    while served.socket.exists() {
+        tokio::task::yield_now().await;
+    }
+    assert!(matches!(client.status().await, Err(ClientError::Transport { .. })));
+}
+
+#[test]
+fn the_json_of_a_status_is_as_documented() {
+    let json = serde_json::to_value(status(&["/mnt/cam".into()])).unwrap();
+    let mount = serde_json::json!({
+        "share": "cam", "url": "s3://box/a", "mount": "/mnt/cam", "read_only": true,
+        "link": { "state": "offline", "since": "2026-11-22T10:00:00Z", "error": "no route" },
+    });
+    assert_eq!(json["mounts"][0], mount);
+    assert_eq!(json["hooks"][0]["engine"], "cpu");
+    assert_eq!(json["rates"]["down"]["allowed_bytes_per_second"], serde_json::Value::Null);
+}
