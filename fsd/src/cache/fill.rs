@@ -117,6 +117,19 @@ impl Cache {
         Ok(buffer)
     }
 
+    /// Writes `data` at `offset` if the file is wholly here and there is room; false if not.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn write_here(&self, backing: &Backing, offset: u64, data: &[u8]) -> Result<bool> {
+        if !backing.is_whole() || !self.has_room(data.len() as u64)? {
+            return Ok(false);
+        }
+        backing.file.write_all_at(data, offset)?;
+        self.wrote(backing, data.len() as u64);
+        Ok(true)
+    }
+
     /// Writes `data` at `offset`. Blocks that are covered only in part are fetched first.
     ///
     /// # Errors
@@ -129,22 +142,23 @@ impl Cache {
     ) -> Result<()> {
         let end = offset + data.len() as u64;
         self.make_room(data.len() as u64).await?;
-        if backing.is_whole() {
-            backing.file.write_all_at(data, offset)?;
-        } else {
-            let size = backing.file().metadata()?.len();
+        let size = backing.file().metadata()?.len();
+        if !backing.is_whole() {
             for edge in [offset, end] {
                 if !edge.is_multiple_of(BLOCK_BYTES) && edge < size {
                     self.ensure(backing, edge..edge + 1).await?;
                 }
             }
-            let mut state = backing.state();
-            backing.file.write_all_at(data, offset)?;
+        }
+        let mut state = backing.state();
+        backing.file.write_all_at(data, offset)?;
+        if !backing.is_whole() {
             // Between the old end and the new data is a hole: it is here, as zeros.
             let from = offset.min(size.next_multiple_of(BLOCK_BYTES));
             let written = from / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES);
             backing.mark(&mut state, written, size.max(end));
         }
+        drop(state);
         self.wrote(backing, data.len() as u64);
         Ok(())
     }
@@ -224,7 +238,7 @@ impl Cache {
             let inode = self.meta.read(|tx| tx.inode(backing.ino))?.ok_or_else(lost)?;
             let object =
                 inode.object.filter(|_| inode.backing == backing.number).ok_or_else(lost)?;
-            let remote = self.remotes.get(&inode.share).ok_or_else(lost)?;
+            let remote = self.remote(inode.share).ok_or_else(lost)?;
             tokio::select! {
                 data = remote.get(&object.key, bytes.clone(), object.etag.as_ref()) => data?,
                 () = self.clock.sleep(FETCH_DEADLINE) => return Err(CacheError::Deadline),

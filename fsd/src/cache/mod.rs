@@ -83,13 +83,22 @@ pub struct Cache {
     limits: Limits,
     meta: Arc<Meta>,
     index: Index,
-    remotes: BTreeMap<ShareId, RemoteRef>,
+    stores: BTreeMap<ShareId, Store>,
     clock: Arc<dyn Clock>,
     tasks: Tasks,
     open: Mutex<HashMap<Ino, Weak<Backing>>>,
     recency: Mutex<lru::LruCache<Ino, ()>>,
     used: AtomicU64,
     names: names::Listings,
+}
+
+/// Where a share's objects are.
+#[derive(Clone, Debug)]
+pub struct Store {
+    /// The store.
+    pub remote: RemoteRef,
+    /// Attributes of objects that carry none.
+    pub defaults: Defaults,
 }
 
 /// What a cache is built of.
@@ -102,7 +111,7 @@ pub struct Parts {
     /// The precious store.
     pub meta: Arc<Meta>,
     /// The store of each cloud share; a local share has none.
-    pub remotes: BTreeMap<ShareId, RemoteRef>,
+    pub stores: BTreeMap<ShareId, Store>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Where fetches run.
@@ -115,7 +124,7 @@ impl Cache {
     /// # Errors
     /// If the disk fails.
     pub fn open(parts: Parts) -> Result<Self> {
-        let Parts { dir, limits, meta, remotes, clock, tasks } = parts;
+        let Parts { dir, limits, meta, stores, clock, tasks } = parts;
         let data = dir.join("data");
         for folder in 0..=255u8 {
             std::fs::create_dir_all(data.join(format!("{folder:02x}")))?;
@@ -126,7 +135,7 @@ impl Cache {
             limits,
             meta,
             index,
-            remotes,
+            stores,
             clock,
             tasks,
             open: Mutex::default(),
@@ -159,7 +168,7 @@ impl Cache {
     /// The store of a share; none for a local share.
     #[must_use]
     pub fn remote(&self, share: ShareId) -> Option<&RemoteRef> {
-        self.remotes.get(&share)
+        self.stores.get(&share).map(|store| &store.remote)
     }
 
     /// Makes the first backing file of a new inode, inside the transaction that makes the inode.

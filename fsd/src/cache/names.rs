@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex};
 use futures::StreamExt as _;
 use futures::stream;
 
-use super::{Cache, Result, lock};
+use super::{Cache, Result, Store, lock};
 use crate::meta::{Inode, NewInode, ObjectRecord, Tx};
-use crate::remote::{Object, RemoteError, RemoteRef};
+use crate::remote::{Object, RemoteError};
 use crate::types::{
     Attr, FileKind, Ino, Key, PosixMeta, ShareId, Time, name_of_segment, segment_of_name,
 };
@@ -56,6 +56,14 @@ struct Doubt {
     object: ObjectRecord,
 }
 
+/// What the cloud says of a doubt.
+#[derive(Debug)]
+struct Answer {
+    doubt: Doubt,
+    object: Option<Object>,
+    defaults: Defaults,
+}
+
 impl Cache {
     /// Whether all names of `dir` are known here: it was listed at or after `since`, or nothing of it is in the cloud.
     #[must_use]
@@ -67,8 +75,8 @@ impl Cache {
     ///
     /// # Errors
     /// If the cloud does not answer and `dir` was never listed.
-    pub async fn list(&self, dir: &Inode, since: i64, defaults: &Defaults) -> Result<Merged> {
-        let (Some(remote), Some(object)) = (self.remotes.get(&dir.share), &dir.object) else {
+    pub async fn list(&self, dir: &Inode, since: i64) -> Result<Merged> {
+        let (Some(store), Some(object)) = (self.stores.get(&dir.share), &dir.object) else {
             return Ok(Merged::default());
         };
         let turn = lock(&self.names.looking).entry(dir.ino).or_default().clone();
@@ -77,7 +85,7 @@ impl Cache {
             return Ok(Merged::default());
         }
         let began = self.clock.wall().secs;
-        let listed = self.list_now(remote, dir, &object.key, defaults).await;
+        let listed = self.list_now(store, dir, &object.key).await;
         lock(&self.names.looking).remove(&dir.ino);
         match listed {
             Ok(merged) => {
@@ -96,9 +104,9 @@ impl Cache {
     ///
     /// # Errors
     /// If the cloud does not answer.
-    pub async fn probe(&self, dir: &Inode, name: &[u8], defaults: &Defaults) -> Result<Merged> {
+    pub async fn probe(&self, dir: &Inode, name: &[u8]) -> Result<Merged> {
         const PROBES_BEFORE_LISTING: u32 = 2;
-        let (Some(remote), Some(object)) = (self.remotes.get(&dir.share), &dir.object) else {
+        let (Some(store), Some(object)) = (self.stores.get(&dir.share), &dir.object) else {
             return Ok(Merged::default());
         };
         let probes = {
@@ -108,14 +116,17 @@ impl Cache {
             *count
         };
         if probes > PROBES_BEFORE_LISTING {
-            let merged = self.list(dir, 0, defaults).await;
+            let merged = self.list(dir, 0).await;
             lock(&self.names.probes).remove(&dir.ino);
             return merged;
         }
         let key = Key::from_raw(format!("{}{}", object.key, segment_of_name(name)));
         let prefix = Key::from_raw(format!("{key}/"));
-        let (file, marker, below) =
-            futures::join!(remote.head(&key), remote.head(&prefix), remote.list(&prefix, None));
+        let (file, marker, below) = futures::join!(
+            store.remote.head(&key),
+            store.remote.head(&prefix),
+            store.remote.list(&prefix, None)
+        );
         let below = below?;
         let mut found = Vec::new();
         if let Some(marker) = absent_is_none(marker)? {
@@ -125,14 +136,14 @@ impl Cache {
         } else if let Some(file) = absent_is_none(file)? {
             found.push(Found::object(file));
         }
-        Ok(self.add(dir.ino, found, defaults)?.0)
+        Ok(self.add(dir.ino, found, &store.defaults)?.0)
     }
 
     /// Reads the attributes of those of `inos` that a listing showed and nobody asked for yet.
     ///
     /// # Errors
     /// If the cloud does not answer.
-    pub async fn read_attrs(&self, inos: &[Ino], defaults: &Defaults) -> Result<Merged> {
+    pub async fn read_attrs(&self, inos: &[Ino]) -> Result<Merged> {
         let mut doubts = Vec::new();
         self.meta.read(|tx| -> Result<()> {
             for &ino in inos {
@@ -144,36 +155,30 @@ impl Cache {
             }
             Ok(())
         })?;
-        self.settle(doubts, defaults).await
+        self.settle(doubts).await
     }
 
     /// Asks the cloud about one file, and takes over what changed there.
     ///
     /// # Errors
     /// If the cloud does not answer.
-    pub async fn refresh(&self, inode: &Inode, defaults: &Defaults) -> Result<Merged> {
+    pub async fn refresh(&self, inode: &Inode) -> Result<Merged> {
         let Some(object) = inode.object.clone() else { return Ok(Merged::default()) };
-        self.settle(vec![Doubt { ino: inode.ino, object }], defaults).await
+        self.settle(vec![Doubt { ino: inode.ino, object }]).await
     }
 
-    async fn list_now(
-        &self,
-        remote: &RemoteRef,
-        dir: &Inode,
-        prefix: &Key,
-        defaults: &Defaults,
-    ) -> Result<Merged> {
+    async fn list_now(&self, store: &Store, dir: &Inode, prefix: &Key) -> Result<Merged> {
         let mut merged = Merged::default();
         let mut doubts = Vec::new();
         let mut seen = BTreeSet::new();
         let mut token = None;
         loop {
-            let page = remote.list(prefix, token.as_ref()).await?;
+            let page = store.remote.list(prefix, token.as_ref()).await?;
             let dirs = page.prefixes.into_iter().map(|key| Found::dir(key, None));
             let found: Vec<Found> =
                 dirs.chain(page.objects.into_iter().map(Found::object)).collect();
             seen.extend(found.iter().map(|f| f.key.clone()));
-            let (more, doubted) = self.add(dir.ino, found, defaults)?;
+            let (more, doubted) = self.add(dir.ino, found, &store.defaults)?;
             merged.append(more);
             doubts.extend(doubted);
             token = page.next;
@@ -182,7 +187,7 @@ impl Cache {
             }
         }
         doubts.extend(self.missing(dir.ino, prefix, &seen)?);
-        merged.append(self.settle(doubts, defaults).await?);
+        merged.append(self.settle(doubts).await?);
         Ok(merged)
     }
 
@@ -239,34 +244,29 @@ impl Cache {
     }
 
     /// Asks the cloud about each doubt, and takes over what it says.
-    async fn settle(&self, doubts: Vec<Doubt>, defaults: &Defaults) -> Result<Merged> {
+    async fn settle(&self, doubts: Vec<Doubt>) -> Result<Merged> {
         let mut answers = stream::iter(doubts)
             .map(|doubt| async move {
                 let share = self.meta.read(|tx| tx.inode(doubt.ino))?.map(|inode| inode.share);
-                let Some(remote) = share.and_then(|share| self.remotes.get(&share)) else {
+                let Some(store) = share.and_then(|share| self.stores.get(&share)) else {
                     return Ok(None);
                 };
-                Ok(Some((absent_is_none(remote.head(&doubt.object.key).await)?, doubt)))
+                let object = absent_is_none(store.remote.head(&doubt.object.key).await)?;
+                Ok(Some(Answer { doubt, object, defaults: store.defaults }))
             })
             .buffer_unordered(HEADS_AT_ONCE);
         let mut merged = Merged::default();
         while let Some(answer) = answers.next().await {
-            let answer: Result<Option<(Option<Object>, Doubt)>> = answer;
-            if let Some((object, doubt)) = answer? {
-                merged.append(self.take_over(doubt, object, defaults)?);
+            let answer: Result<Option<Answer>> = answer;
+            if let Some(answer) = answer? {
+                merged.append(self.take_over(answer)?);
             }
         }
         Ok(merged)
     }
 
-    fn take_over(
-        &self,
-        doubt: Doubt,
-        object: Option<Object>,
-        defaults: &Defaults,
-    ) -> Result<Merged> {
-        let Doubt { ino, object: doubted } = doubt;
-        let defaults = *defaults;
+    fn take_over(&self, answer: Answer) -> Result<Merged> {
+        let Answer { doubt: Doubt { ino, object: doubted }, object, defaults } = answer;
         let (merged, stale) = self.meta.write(move |tx| -> Result<_> {
             let mut merged = Merged::default();
             let Some(mut inode) = tx.inode(ino)? else { return Ok((merged, None)) };

@@ -222,6 +222,16 @@ impl Tx<'_> {
         })
     }
 
+    /// The root directory of a share.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn root_of(&self, share: ShareId) -> Result<Option<Ino>> {
+        self.one("SELECT root FROM share WHERE id = ?1", [share.0], |r| {
+            Ok(Ino(unsigned(r, "root")?))
+        })
+    }
+
     /// Makes a share with its root directory.
     ///
     /// # Errors

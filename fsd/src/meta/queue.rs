@@ -149,14 +149,14 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Items that may be worked on at `now`, the longest due first; none that is open for writing.
+    /// Items of `share` that may be worked on at `now`, the longest due first; none that is open for writing.
     ///
     /// # Errors
     /// If the store fails.
-    pub fn due_items(&self, now: i64, count: usize) -> Result<Vec<Item>> {
-        let sql = "SELECT * FROM item WHERE parked = 0 AND due <= ?1 \
-             AND ino NOT IN (SELECT ino FROM writing) ORDER BY due LIMIT ?2";
-        self.all(sql, params![now, limit(count)], item)
+    pub fn due_items(&self, share: ShareId, now: i64, count: usize) -> Result<Vec<Item>> {
+        let sql = "SELECT * FROM item WHERE share = ?1 AND parked = 0 AND due <= ?2 \
+             AND ino NOT IN (SELECT ino FROM writing) ORDER BY due LIMIT ?3";
+        self.all(sql, params![share.0, now, limit(count)], item)
     }
 
     /// All items, the oldest first.
@@ -266,13 +266,13 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Tombstones that may be worked on at `now`.
+    /// Tombstones of `share` that may be worked on at `now`.
     ///
     /// # Errors
     /// If the store fails.
-    pub fn due_tombstones(&self, now: i64, count: usize) -> Result<Vec<Tombstone>> {
-        let sql = "SELECT * FROM tombstone WHERE parked = 0 AND due <= ?1 ORDER BY due LIMIT ?2";
-        self.all(sql, params![now, limit(count)], tombstone)
+    pub fn due_tombstones(&self, share: ShareId, now: i64, count: usize) -> Result<Vec<Tombstone>> {
+        let sql = "SELECT * FROM tombstone WHERE share = ?1 AND parked = 0 AND due <= ?2 ORDER BY due LIMIT ?3";
+        self.all(sql, params![share.0, now, limit(count)], tombstone)
     }
 
     /// All tombstones.

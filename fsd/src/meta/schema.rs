@@ -39,11 +39,11 @@ CREATE TABLE presence (ino INTEGER PRIMARY KEY, blocks BLOB NOT NULL);
 CREATE TABLE item (
   ino INTEGER PRIMARY KEY, share INTEGER NOT NULL, since INTEGER NOT NULL, due INTEGER NOT NULL,
   tries INTEGER NOT NULL, parked INTEGER NOT NULL, error TEXT);
-CREATE INDEX item_due ON item (parked, due);
+CREATE INDEX item_due ON item (share, parked, due);
 CREATE TABLE tombstone (
   share INTEGER NOT NULL, object_key TEXT NOT NULL, etag TEXT NOT NULL, due INTEGER NOT NULL,
   tries INTEGER NOT NULL, parked INTEGER NOT NULL, error TEXT, PRIMARY KEY (share, object_key)) WITHOUT ROWID;
-CREATE INDEX tombstone_due ON tombstone (parked, due);
+CREATE INDEX tombstone_due ON tombstone (share, parked, due);
 CREATE TABLE multipart (
   ino INTEGER PRIMARY KEY, share INTEGER NOT NULL, object_key TEXT NOT NULL, upload TEXT NOT NULL,
   content INTEGER NOT NULL, size INTEGER NOT NULL, part_bytes INTEGER NOT NULL);

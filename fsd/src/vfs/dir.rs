@@ -174,7 +174,7 @@ impl Vfs {
 
     async fn list_now(&self, dir: &Inode, since: i64) -> Result<()> {
         let share = self.share(dir.share)?;
-        let merged = self.cache.list(dir, since, &share.defaults).await?;
+        let merged = self.cache.list(dir, since).await?;
         self.announce(share.id, merged);
         Ok(())
     }
@@ -210,7 +210,7 @@ impl Vfs {
             return Ok(());
         }
         let merged = tokio::select! {
-            merged = self.cache.probe(dir, name, &share.defaults) => merged?,
+            merged = self.cache.probe(dir, name) => merged?,
             () = self.clock.sleep(LISTING_DEADLINE) => return Err(CacheError::Deadline.into()),
         };
         self.announce(share.id, merged);

@@ -4,7 +4,7 @@ use std::collections::hash_map::Entry;
 use std::io::Write as _;
 use std::sync::Arc;
 
-use super::handle::{Open, has_changed, overlay, size_of, stamp_now};
+use super::handle::{Handle, Open, has_changed, overlay, size_of, stamp_now};
 use super::{Caller, HandleId, OpenHow, Result, Vfs, VfsError, check_name};
 use crate::cache::{Backing, CacheError};
 use crate::meta::{Inode, NewInode, Stamp};
@@ -133,6 +133,44 @@ impl Vfs {
             self.kill_privileges(handle.ino)?;
         }
         Ok(u32::try_from(data.len()).unwrap_or(u32::MAX))
+    }
+
+    /// As [`Vfs::read`] into `buffer`, if all of it is here; none if the cloud must be asked.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn read_here(&self, id: HandleId, offset: u64, buffer: &mut [u8]) -> Result<Option<usize>> {
+        let handle = self.handles.get(id).ok_or(VfsError::BadHandle)?;
+        if !handle.backing.is_whole() {
+            return Ok(None);
+        }
+        Ok(Some(handle.backing.read_at(buffer, offset)?))
+    }
+
+    /// As [`Vfs::write`], if the file is wholly here and there is room; none if something must be waited for.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn write_here(
+        &self,
+        id: HandleId,
+        offset: u64,
+        data: &[u8],
+        kill_privileges: bool,
+    ) -> Result<Option<u32>> {
+        let handle = self.handles.get(id).filter(|h| h.how.write).ok_or(VfsError::BadHandle)?;
+        let offset = if handle.how.append { size_of(&handle.backing)? } else { offset };
+        if !self.cache.write_here(&handle.backing, offset, data)? {
+            return Ok(None);
+        }
+        self.after_write(&handle, kill_privileges)?;
+        Ok(Some(u32::try_from(data.len()).unwrap_or(u32::MAX)))
+    }
+
+    /// Whether the close of `id` has anything to wait for.
+    #[must_use]
+    pub fn needs_flush(&self, id: HandleId) -> bool {
+        self.handles.get(id).is_some_and(|handle| handle.how.write && !handle.backing.is_whole())
     }
 
     /// What `close` waits for: a file that is partly here remembers which blocks were written.
@@ -370,6 +408,15 @@ impl Vfs {
             }
             Some(_) | None => {}
         }
+    }
+
+    fn after_write(&self, handle: &Handle, kill_privileges: bool) -> Result<()> {
+        if kill_privileges
+            && self.handles.files().get(&handle.ino).is_some_and(|open| open.privileged)
+        {
+            self.kill_privileges(handle.ino)?;
+        }
+        Ok(())
     }
 
     fn kill_privileges(&self, ino: Ino) -> Result<()> {

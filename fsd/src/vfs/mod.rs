@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::handle::Handles;
-use crate::cache::{Cache, Defaults, Merged};
+use crate::cache::{Cache, Merged};
 use crate::clock::Clock;
 use crate::events::{Events, Invalidation};
 use crate::meta::{Inode, Meta, Tx};
@@ -51,8 +51,6 @@ pub struct Share {
     pub local: bool,
     /// Nothing may be changed here.
     pub read_only: bool,
-    /// Attributes of objects that carry none.
-    pub defaults: Defaults,
     /// How long a file is left alone before it is uploaded.
     pub upload_delay: Duration,
     /// How old a listing may get before the cloud is asked again.

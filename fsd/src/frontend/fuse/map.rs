@@ -1,0 +1,134 @@
+//! Types and errors, translated once.
+
+use std::error::Error as _;
+use std::time::SystemTime;
+
+use fuser::{Errno, FileAttr, FileType, INodeNo, TimeOrNow};
+
+use crate::cache::CacheError;
+use crate::remote::RemoteError;
+use crate::types::{Attr, FileKind, Ino, Time};
+use crate::vfs::{SetTime, VfsError};
+
+/// The block size told to programs that ask for one.
+const BLOCK_BYTES: u32 = 4096;
+
+/// The kernel calls the root of a mount 1. Of several shares only one has a root with that number: the two swap.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NodeIds {
+    pub(super) root: Ino,
+}
+
+impl NodeIds {
+    pub(super) fn ino(self, node: INodeNo) -> Ino {
+        Ino(self.swap(node.0))
+    }
+
+    pub(super) fn node(self, ino: Ino) -> INodeNo {
+        INodeNo(self.swap(ino.0))
+    }
+
+    fn swap(self, number: u64) -> u64 {
+        match number {
+            1 => self.root.0,
+            number if number == self.root.0 => 1,
+            number => number,
+        }
+    }
+}
+
+pub(super) fn errno(error: &VfsError) -> Errno {
+    match error {
+        VfsError::NoEntry => Errno::ENOENT,
+        VfsError::Exists | VfsError::AttributeExists => Errno::EEXIST,
+        VfsError::NotDir => Errno::ENOTDIR,
+        VfsError::IsDir => Errno::EISDIR,
+        VfsError::NotEmpty => Errno::ENOTEMPTY,
+        VfsError::Invalid(_) => Errno::EINVAL,
+        VfsError::ReadOnly => Errno::EROFS,
+        VfsError::BadHandle => Errno::EBADF,
+        VfsError::NameTooLong => Errno::ENAMETOOLONG,
+        VfsError::Unsupported(_) => Errno::EOPNOTSUPP,
+        VfsError::Reserved => Errno::EPERM,
+        VfsError::NoAttribute => Errno::ENODATA,
+        VfsError::TooLarge => Errno::E2BIG,
+        VfsError::Cache(error) => cache_errno(error),
+        VfsError::Meta(error) if error.is_disk_full() => Errno::ENOSPC,
+        VfsError::Meta(_) => Errno::EIO,
+    }
+}
+
+fn cache_errno(error: &CacheError) -> Errno {
+    match error {
+        CacheError::Full => Errno::ENOSPC,
+        CacheError::Deadline => Errno::ETIMEDOUT,
+        CacheError::Lost(_) => Errno::EIO,
+        CacheError::Disk(error) => error.raw_os_error().map_or(Errno::EIO, Errno::from_i32),
+        CacheError::Meta(error) if error.is_disk_full() => Errno::ENOSPC,
+        CacheError::Meta(_) => Errno::EIO,
+        CacheError::Remote(error) => remote_errno(error),
+    }
+}
+
+fn remote_errno(error: &RemoteError) -> Errno {
+    match error {
+        RemoteError::Unreachable { .. } => Errno::ENETUNREACH,
+        RemoteError::Denied { .. } => Errno::EACCES,
+        RemoteError::NoContainer { .. } => Errno::ENODEV,
+        RemoteError::Precondition { .. } => Errno::ESTALE,
+        RemoteError::NotFound { .. }
+        | RemoteError::Unsupported { .. }
+        | RemoteError::Rejected { .. } => Errno::EIO,
+    }
+}
+
+/// Whether an error is everyday business of a file system, not worth a line in the log.
+pub(super) fn is_everyday(error: &VfsError) -> bool {
+    !matches!(error, VfsError::Cache(_) | VfsError::Meta(_))
+}
+
+/// An error and its sources, for the log.
+pub(super) fn chain(error: &VfsError) -> String {
+    let mut text = error.to_string();
+    let mut at = error.source();
+    while let Some(source) = at {
+        text = format!("{text}: {source}");
+        at = source.source();
+    }
+    text
+}
+
+pub(super) fn attr(node: INodeNo, attr: &Attr) -> FileAttr {
+    FileAttr {
+        ino: node,
+        size: attr.size,
+        blocks: attr.size.div_ceil(512),
+        atime: attr.atime.into(),
+        mtime: attr.mtime.into(),
+        ctime: attr.ctime.into(),
+        crtime: SystemTime::UNIX_EPOCH,
+        kind: kind(attr.kind),
+        perm: u16::try_from(attr.perm & 0o7777).unwrap_or(0),
+        nlink: attr.nlink,
+        uid: attr.uid,
+        gid: attr.gid,
+        rdev: 0,
+        blksize: BLOCK_BYTES,
+        flags: 0,
+    }
+}
+
+pub(super) fn kind(kind: FileKind) -> FileType {
+    match kind {
+        FileKind::File => FileType::RegularFile,
+        FileKind::Dir => FileType::Directory,
+        FileKind::Symlink => FileType::Symlink,
+    }
+}
+
+pub(super) fn set_time(time: TimeOrNow) -> SetTime {
+    match time {
+        TimeOrNow::Now => SetTime::Now,
+        TimeOrNow::SpecificTime(time) => SetTime::To(Time::from(time)),
+    }
+}

@@ -1,0 +1,611 @@
+//! The kernel's requests, each handed to the vfs.
+
+use std::ffi::OsStr;
+use std::future::Future;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Waker};
+use std::time::{Duration, SystemTime};
+
+use fuser::{
+    BsdFileFlags, Errno, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
+    InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite,
+    ReplyXattr, Request, TimeOrNow, WriteFlags,
+};
+
+use super::map::{self, NodeIds, errno};
+use crate::vfs::{
+    AttrChange, Caller, Entry, HandleId, NAME_BYTES_MAX, OpenHow, RenameHow, Vfs, VfsError,
+    XattrHow,
+};
+
+/// Inode numbers are never reused, so there is one generation.
+const GENERATION: Generation = Generation(0);
+/// Entries that one request for a directory's content may take.
+const DIR_PAGE: usize = 512;
+/// Places of `.` and `..`; names lie behind.
+const DOT: u64 = 1;
+const DOT_DOT: u64 = 2;
+const STATFS_BLOCK_BYTES: u32 = 4096;
+
+/// One share, as the kernel sees it.
+#[derive(Debug)]
+pub(super) struct Drive {
+    vfs: Arc<Vfs>,
+    nodes: NodeIds,
+    ttl: Duration,
+    /// Reads are answered from here, so that no read pays for fresh memory.
+    buffer: Mutex<Vec<u8>>,
+}
+
+fn caller(request: &Request) -> Caller {
+    Caller { uid: request.uid(), gid: request.gid() }
+}
+
+fn handle(fh: FileHandle) -> HandleId {
+    HandleId(fh.0)
+}
+
+fn open_how(flags: i32) -> OpenHow {
+    OpenHow {
+        write: flags & libc::O_ACCMODE != libc::O_RDONLY,
+        truncate: flags & libc::O_TRUNC != 0,
+        append: flags & libc::O_APPEND != 0,
+    }
+}
+
+/// The errno of an error; what is not everyday business is logged.
+fn said(error: &VfsError, op: &'static str, node: INodeNo) -> Errno {
+    let errno = errno(error);
+    if !map::is_everyday(error) {
+        tracing::warn!(op, ino = node.0, error = %map::chain(error), "a request failed");
+    }
+    errno
+}
+
+impl Drive {
+    pub(super) fn new(vfs: Arc<Vfs>, nodes: NodeIds, ttl: Duration) -> Self {
+        Self { vfs, nodes, ttl, buffer: Mutex::default() }
+    }
+
+    /// Tries a request at once; what has to wait goes on as a task.
+    fn answer(&self, request: impl Future<Output = ()> + Send + 'static) {
+        let mut request = Box::pin(request);
+        let _runtime = self.vfs.tasks().handle().enter();
+        if request.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            self.vfs.tasks().spawn("fuse.request", request);
+        }
+    }
+
+    fn entry(
+        &self,
+        reply: ReplyEntry,
+        found: Result<Entry, VfsError>,
+        op: &'static str,
+        parent: INodeNo,
+    ) {
+        reply_entry(reply, found, op, parent, self.nodes, self.ttl);
+    }
+}
+
+fn reply_entry(
+    reply: ReplyEntry,
+    found: Result<Entry, VfsError>,
+    op: &'static str,
+    parent: INodeNo,
+    nodes: NodeIds,
+    ttl: Duration,
+) {
+    match found {
+        Ok(entry) => reply.entry(&ttl, &map::attr(nodes.node(entry.ino), &entry.attr), GENERATION),
+        Err(error) => reply.error(said(&error, op, parent)),
+    }
+}
+
+fn reply_empty(reply: ReplyEmpty, done: Result<(), VfsError>, op: &'static str, node: INodeNo) {
+    match done {
+        Ok(()) => reply.ok(),
+        Err(error) => reply.error(said(&error, op, node)),
+    }
+}
+
+impl Filesystem for Drive {
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
+        let wanted = [
+            InitFlags::FUSE_EXPORT_SUPPORT,
+            InitFlags::FUSE_ATOMIC_O_TRUNC,
+            InitFlags::FUSE_DO_READDIRPLUS,
+            InitFlags::FUSE_READDIRPLUS_AUTO,
+            InitFlags::FUSE_PARALLEL_DIROPS,
+            InitFlags::FUSE_HANDLE_KILLPRIV_V2,
+            InitFlags::FUSE_CACHE_SYMLINKS,
+        ];
+        for flag in wanted {
+            if config.add_capabilities(flag).is_err() {
+                tracing::debug!(?flag, "this kernel does not have it");
+            }
+        }
+        Ok(())
+    }
+
+    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let (vfs, nodes, ttl) = (self.vfs.clone(), self.nodes, self.ttl);
+        let (dir, name) = (self.nodes.ino(parent), name.as_bytes().to_vec());
+        self.answer(async move {
+            // NFS asks for these after the kernel forgot an inode.
+            let found = match name.as_slice() {
+                b"." => vfs.attr(dir).map(|attr| Entry { name, ino: dir, attr, cookie: 0 }),
+                b".." => vfs
+                    .parent(dir)
+                    .and_then(|ino| Ok(Entry { name, ino, attr: vfs.attr(ino)?, cookie: 0 })),
+                _ => vfs.lookup(dir, &name).await,
+            };
+            reply_entry(reply, found, "lookup", parent, nodes, ttl);
+        });
+    }
+
+    fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        match self.vfs.attr(self.nodes.ino(ino)) {
+            Ok(attr) => reply.attr(&self.ttl, &map::attr(ino, &attr)),
+            Err(error) => reply.error(said(&error, "getattr", ino)),
+        }
+    }
+
+    fn setattr(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _fh: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let change = AttrChange {
+            perm: mode.map(|mode| mode & 0o7777),
+            uid,
+            gid,
+            size,
+            atime: atime.map(map::set_time),
+            mtime: mtime.map(map::set_time),
+            kill_privileges: size.is_some() && request.uid() != 0,
+        };
+        let (vfs, node, ttl) = (self.vfs.clone(), self.nodes.ino(ino), self.ttl);
+        self.answer(async move {
+            match vfs.set_attr(node, change).await {
+                Ok(attr) => reply.attr(&ttl, &map::attr(ino, &attr)),
+                Err(error) => reply.error(said(&error, "setattr", ino)),
+            }
+        });
+    }
+
+    fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
+        let (vfs, node) = (self.vfs.clone(), self.nodes.ino(ino));
+        self.answer(async move {
+            match vfs.read_link(node).await {
+                Ok(target) => reply.data(&target),
+                Err(error) => reply.error(said(&error, "readlink", ino)),
+            }
+        });
+    }
+
+    fn mknod(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        _: u32,
+        reply: ReplyEntry,
+    ) {
+        if mode & libc::S_IFMT != libc::S_IFREG {
+            return reply.error(Errno::EPERM);
+        }
+        let made = self
+            .vfs
+            .create(
+                self.nodes.ino(parent),
+                name.as_bytes(),
+                mode & !umask,
+                caller(request),
+                OpenHow::default(),
+            )
+            .and_then(|(ino, attr, handle)| {
+                self.vfs.release(handle)?;
+                Ok(Entry { name: name.as_bytes().to_vec(), ino, attr, cookie: 0 })
+            });
+        self.entry(reply, made, "mknod", parent);
+    }
+
+    fn mkdir(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        reply: ReplyEntry,
+    ) {
+        let made = self.vfs.make_dir(
+            self.nodes.ino(parent),
+            name.as_bytes(),
+            mode & !umask,
+            caller(request),
+        );
+        self.entry(reply, made, "mkdir", parent);
+    }
+
+    fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        reply_empty(
+            reply,
+            self.vfs.unlink(self.nodes.ino(parent), name.as_bytes()),
+            "unlink",
+            parent,
+        );
+    }
+
+    fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let (vfs, dir, name) = (self.vfs.clone(), self.nodes.ino(parent), name.as_bytes().to_vec());
+        self.answer(async move {
+            reply_empty(reply, vfs.remove_dir(dir, &name).await, "rmdir", parent);
+        });
+    }
+
+    fn symlink(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        target: &Path,
+        reply: ReplyEntry,
+    ) {
+        let target = target.as_os_str().as_bytes();
+        let made =
+            self.vfs.symlink(self.nodes.ino(parent), name.as_bytes(), target, caller(request));
+        self.entry(reply, made, "symlink", parent);
+    }
+
+    fn rename(
+        &self,
+        _: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let how = match flags {
+            flags if flags.is_empty() => RenameHow::Replace,
+            RenameFlags::RENAME_NOREPLACE => RenameHow::NoReplace,
+            RenameFlags::RENAME_EXCHANGE => RenameHow::Exchange,
+            _ => return reply.error(Errno::EINVAL),
+        };
+        let (vfs, from, to) =
+            (self.vfs.clone(), self.nodes.ino(parent), self.nodes.ino(new_parent));
+        let (name, new_name) = (name.as_bytes().to_vec(), new_name.as_bytes().to_vec());
+        self.answer(async move {
+            reply_empty(
+                reply,
+                vfs.rename((from, &name), (to, &new_name), how).await,
+                "rename",
+                parent,
+            );
+        });
+    }
+
+    fn create(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let how = open_how(flags);
+        match self.vfs.create(
+            self.nodes.ino(parent),
+            name.as_bytes(),
+            mode & !umask,
+            caller(request),
+            how,
+        ) {
+            Ok((ino, attr, handle)) => {
+                let attr = map::attr(self.nodes.node(ino), &attr);
+                let flags = FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH;
+                reply.created(&self.ttl, &attr, GENERATION, FileHandle(handle.0), flags);
+            }
+            Err(error) => reply.error(said(&error, "create", parent)),
+        }
+    }
+
+    fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let (vfs, node, how) = (self.vfs.clone(), self.nodes.ino(ino), open_how(flags.0));
+        self.answer(async move {
+            match vfs.open(node, how).await {
+                Ok(handle) => {
+                    let mut flags = FopenFlags::FOPEN_KEEP_CACHE;
+                    if !vfs.needs_flush(handle) {
+                        flags |= FopenFlags::FOPEN_NOFLUSH;
+                    }
+                    reply.opened(FileHandle(handle.0), flags);
+                }
+                Err(error) => reply.error(said(&error, "open", ino)),
+            }
+        });
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        {
+            let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
+            let length = usize::try_from(size).unwrap_or(0);
+            if buffer.len() < length {
+                buffer.resize(length, 0);
+            }
+            match self.vfs.read_here(handle(fh), offset, &mut buffer[..length]) {
+                Ok(Some(count)) => return reply.data(&buffer[..count]),
+                Ok(None) => {}
+                Err(error) => return reply.error(said(&error, "read", ino)),
+            }
+        }
+        let vfs = self.vfs.clone();
+        self.answer(async move {
+            match vfs.read(handle(fh), offset, size).await {
+                Ok(data) => reply.data(&data),
+                Err(error) => reply.error(said(&error, "read", ino)),
+            }
+        });
+    }
+
+    fn write(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        data: &[u8],
+        write_flags: WriteFlags,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let kill = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        match self.vfs.write_here(handle(fh), offset, data, kill) {
+            Ok(Some(written)) => return reply.written(written),
+            Ok(None) => {}
+            Err(error) => return reply.error(said(&error, "write", ino)),
+        }
+        let (vfs, data) = (self.vfs.clone(), data.to_vec());
+        self.answer(async move {
+            match vfs.write(handle(fh), offset, &data, kill).await {
+                Ok(written) => reply.written(written),
+                Err(error) => reply.error(said(&error, "write", ino)),
+            }
+        });
+    }
+
+    fn flush(&self, _: &Request, ino: INodeNo, fh: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        reply_empty(reply, self.vfs.flush(handle(fh)), "flush", ino);
+    }
+
+    fn release(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        _: bool,
+        reply: ReplyEmpty,
+    ) {
+        reply_empty(reply, self.vfs.release(handle(fh)), "release", ino);
+    }
+
+    fn fsync(&self, _: &Request, ino: INodeNo, fh: FileHandle, _: bool, reply: ReplyEmpty) {
+        let (vfs, tasks) = (self.vfs.clone(), self.vfs.tasks().clone());
+        // The disk may take its time: other requests go on meanwhile.
+        self.vfs.tasks().spawn("fuse.fsync", async move {
+            let synced = tasks.blocking(move || vfs.fsync(handle(fh))).await;
+            reply_empty(reply, synced.map_err(VfsError::from).flatten(), "fsync", ino);
+        });
+    }
+
+    fn opendir(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        let (vfs, node) = (self.vfs.clone(), self.nodes.ino(ino));
+        self.answer(async move {
+            match vfs.open_dir(node).await {
+                Ok(()) => reply.opened(FileHandle(0), FopenFlags::empty()),
+                Err(error) => reply.error(said(&error, "opendir", ino)),
+            }
+        });
+    }
+
+    fn readdir(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        let (vfs, nodes, node) = (self.vfs.clone(), self.nodes, self.nodes.ino(ino));
+        self.answer(async move {
+            let page = match vfs.read_dir(node, names_behind(offset), DIR_PAGE).await {
+                Ok(page) => page,
+                Err(error) => return reply.error(said(&error, "readdir", ino)),
+            };
+            for (name, above, place) in dots(ino, nodes.node(page.parent), offset) {
+                if reply.add(above, place, FileType::Directory, name) {
+                    return reply.ok();
+                }
+            }
+            for entry in page.entries {
+                let name = OsStr::from_bytes(&entry.name);
+                if reply.add(nodes.node(entry.ino), entry.cookie, map::kind(entry.attr.kind), name)
+                {
+                    break;
+                }
+            }
+            reply.ok();
+        });
+    }
+
+    fn readdirplus(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        let (vfs, nodes, node, ttl) = (self.vfs.clone(), self.nodes, self.nodes.ino(ino), self.ttl);
+        self.answer(async move {
+            let page = match vfs.read_dir(node, names_behind(offset), DIR_PAGE).await {
+                Ok(page) => page,
+                Err(error) => return reply.error(said(&error, "readdirplus", ino)),
+            };
+            for (name, above, place) in dots(ino, nodes.node(page.parent), offset) {
+                let Ok(attr) = vfs.attr(nodes.ino(above)) else { continue };
+                if reply.add(above, place, name, &ttl, &map::attr(above, &attr), GENERATION) {
+                    return reply.ok();
+                }
+            }
+            for entry in page.entries {
+                let node = nodes.node(entry.ino);
+                let name = OsStr::from_bytes(&entry.name);
+                if reply.add(
+                    node,
+                    entry.cookie,
+                    name,
+                    &ttl,
+                    &map::attr(node, &entry.attr),
+                    GENERATION,
+                ) {
+                    break;
+                }
+            }
+            reply.ok();
+        });
+    }
+
+    fn fsyncdir(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        let (vfs, tasks) = (self.vfs.clone(), self.vfs.tasks().clone());
+        self.vfs.tasks().spawn("fuse.fsync", async move {
+            let synced = tasks.blocking(move || vfs.barrier()).await;
+            reply_empty(reply, synced.map_err(VfsError::from).flatten(), "fsyncdir", ino);
+        });
+    }
+
+    fn statfs(&self, _: &Request, ino: INodeNo, reply: ReplyStatfs) {
+        match self.vfs.space(self.nodes.ino(ino)) {
+            Ok(space) => {
+                let blocks = |bytes: u64| bytes / u64::from(STATFS_BLOCK_BYTES);
+                let (total, free) = (blocks(space.total), blocks(space.free));
+                let names = u32::try_from(NAME_BYTES_MAX).unwrap_or(255);
+                reply.statfs(
+                    total,
+                    free,
+                    free,
+                    0,
+                    0,
+                    STATFS_BLOCK_BYTES,
+                    names,
+                    STATFS_BLOCK_BYTES,
+                );
+            }
+            Err(error) => reply.error(said(&error, "statfs", ino)),
+        }
+    }
+
+    fn setxattr(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _: u32,
+        reply: ReplyEmpty,
+    ) {
+        let how = match flags {
+            libc::XATTR_CREATE => XattrHow::Create,
+            libc::XATTR_REPLACE => XattrHow::Replace,
+            _ => XattrHow::Any,
+        };
+        let set = self.vfs.set_xattr(self.nodes.ino(ino), name.as_bytes(), value, how);
+        reply_empty(reply, set, "setxattr", ino);
+    }
+
+    fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        match self.vfs.xattr(self.nodes.ino(ino), name.as_bytes()) {
+            Ok(value) => reply_sized(reply, &value, size),
+            Err(error) => reply.error(said(&error, "getxattr", ino)),
+        }
+    }
+
+    fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        match self.vfs.xattr_names(self.nodes.ino(ino)) {
+            Ok(names) => {
+                let list: Vec<u8> =
+                    names.into_iter().flat_map(|name| name.into_iter().chain([0])).collect();
+                reply_sized(reply, &list, size);
+            }
+            Err(error) => reply.error(said(&error, "listxattr", ino)),
+        }
+    }
+
+    fn removexattr(&self, _: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        reply_empty(
+            reply,
+            self.vfs.remove_xattr(self.nodes.ino(ino), name.as_bytes()),
+            "removexattr",
+            ino,
+        );
+    }
+}
+
+fn reply_sized(reply: ReplyXattr, value: &[u8], size: u32) {
+    match u32::try_from(value.len()) {
+        Ok(length) if size == 0 => reply.size(length),
+        Ok(length) if length <= size => reply.data(value),
+        Ok(_) | Err(_) => reply.error(Errno::ERANGE),
+    }
+}
+
+fn names_behind(offset: u64) -> u64 {
+    if offset <= DOT_DOT { 0 } else { offset }
+}
+
+/// `.` and `..`, as far as they lie behind `offset`.
+fn dots(
+    here: INodeNo,
+    above: INodeNo,
+    offset: u64,
+) -> impl Iterator<Item = (&'static str, INodeNo, u64)> {
+    [(".", here, DOT), ("..", above, DOT_DOT)]
+        .into_iter()
+        .filter(move |&(_, _, place)| place > offset)
+}

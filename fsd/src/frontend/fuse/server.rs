@@ -1,0 +1,216 @@
+//! Mounting, the session's life, and telling the kernel what changed behind its back.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fuser::{BackgroundSession, Config, MountOption, Notifier, SessionACL};
+
+use super::map::NodeIds;
+use super::ops::Drive;
+use crate::events::Invalidation;
+use crate::types::ShareId;
+use crate::vfs::Vfs;
+
+/// How many KiB the kernel reads ahead; its default of 128 costs a request for each 128 KiB.
+const READ_AHEAD_KIB: u32 = 4096;
+/// A local share changes only through us, and we tell the kernel.
+const LOCAL_TTL: Duration = Duration::from_secs(24 * 3600);
+
+/// How to mount.
+#[derive(Clone, Debug)]
+pub struct MountOptions {
+    /// What `mount` shows as the source.
+    pub source: String,
+    /// Other users than the one who mounts may use it.
+    pub allow_other: bool,
+    /// Nothing may be changed.
+    pub read_only: bool,
+}
+
+/// Why it could not be mounted.
+#[derive(Debug, thiserror::Error)]
+pub enum MountError {
+    /// The place to mount on is not a directory.
+    #[error("can't mount on {path}: it is not a directory; make it with `mkdir -p {path}`")]
+    NoDir {
+        /// The place.
+        path: PathBuf,
+    },
+    /// Something is mounted there already.
+    #[error(
+        "can't mount on {path}: something is mounted there; `umount {path}` first, or choose another directory"
+    )]
+    InUse {
+        /// The place.
+        path: PathBuf,
+    },
+    /// A mount whose daemon died is still there, and busy.
+    #[error("can't mount on {path}: a dead mount is there; `umount -l {path}` first")]
+    Dead {
+        /// The place.
+        path: PathBuf,
+    },
+    /// The kernel or fusermount refused.
+    #[error("can't mount on {path}; is the package fuse3 installed, and may you use /dev/fuse?")]
+    Refused {
+        /// The place.
+        path: PathBuf,
+        /// What it said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A mounted share. Dropping it unmounts.
+#[derive(Debug)]
+pub struct Mount {
+    path: PathBuf,
+    session: BackgroundSession,
+}
+
+/// Mounts a share.
+///
+/// # Errors
+/// See [`MountError`].
+pub fn mount(
+    vfs: &Arc<Vfs>,
+    share: ShareId,
+    path: &Path,
+    options: &MountOptions,
+) -> Result<Mount, MountError> {
+    let path = check_place(path)?;
+    let refused = |source| MountError::Refused { path: path.clone(), source };
+    let share = vfs.share(share).map_err(|e| refused(io::Error::other(e)))?;
+    let ttl = if share.local { LOCAL_TTL } else { share.listing_age_max };
+    let nodes = NodeIds { root: share.root };
+    let mut mount_options = vec![
+        MountOption::FSName(options.source.clone()),
+        MountOption::Subtype("fsd".into()),
+        MountOption::DefaultPermissions,
+        MountOption::NoAtime,
+        MountOption::NoDev,
+        MountOption::NoSuid,
+    ];
+    if options.read_only {
+        mount_options.push(MountOption::RO);
+    }
+    let mut config = Config::default();
+    config.mount_options = mount_options;
+    config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
+    let invalidations = vfs.events().invalidations(share.id);
+    let drive = Drive::new(vfs.clone(), nodes, ttl);
+    let session = fuser::Session::new(drive, &path, &config)
+        .and_then(fuser::Session::spawn)
+        .map_err(refused)?;
+    raise_read_ahead(&path);
+    let notifier = session.notifier();
+    // The kernel may hold a lock that a request of ours waits for: a thread of its own can wait for it.
+    std::thread::Builder::new()
+        .name("fuse.notify".into())
+        .spawn(move || {
+            for invalidation in invalidations {
+                tell(&notifier, nodes, &invalidation);
+            }
+        })
+        .map_err(refused)?;
+    Ok(Mount { path, session })
+}
+
+impl Mount {
+    /// Where it is mounted.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the session is over: somebody unmounted it.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.session.guard.is_finished()
+    }
+
+    /// Unmounts, and waits for requests under way. A mount in use is detached: its users keep what they have open until the process ends.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn unmount(self) -> io::Result<()> {
+        if self.session.guard.is_finished() {
+            return self.session.join();
+        }
+        self.session.umount_and_join()
+    }
+}
+
+fn check_place(path: &Path) -> Result<PathBuf, MountError> {
+    let dead = |path: &Path| MountError::Dead { path: path.to_owned() };
+    let path = match path.canonicalize() {
+        Ok(path) => path,
+        Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => {
+            // What a killed daemon left behind; nobody can use it any more.
+            let unmounted = nix::mount::umount2(path, nix::mount::MntFlags::MNT_DETACH);
+            if unmounted.is_err() && !fusermount_lazily(path) {
+                return Err(dead(path));
+            }
+            tracing::warn!(path = %path.display(), "unmounted what a killed daemon had left there");
+            path.canonicalize().map_err(|_| dead(path))?
+        }
+        Err(_) => return Err(MountError::NoDir { path: path.to_owned() }),
+    };
+    let meta = std::fs::metadata(&path)
+        .map_err(|source| MountError::Refused { path: path.clone(), source })?;
+    if !meta.is_dir() {
+        return Err(MountError::NoDir { path });
+    }
+    let above = path.parent().and_then(|above| std::fs::metadata(above).ok());
+    if above.is_some_and(|above| above.dev() != meta.dev()) && is_fuse_mount(&path) {
+        return Err(MountError::InUse { path });
+    }
+    Ok(path)
+}
+
+fn is_fuse_mount(path: &Path) -> bool {
+    let Ok(mounts) = std::fs::read_to_string("/proc/self/mounts") else { return false };
+    let path = path.to_string_lossy().replace(' ', "\\040");
+    mounts
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split(' ');
+            Some((words.nth(1)?, words.next()?))
+        })
+        .any(|(at, kind)| at == path && kind.starts_with("fuse"))
+}
+
+fn fusermount_lazily(path: &Path) -> bool {
+    let status = std::process::Command::new("fusermount3").arg("-uz").arg(path).status();
+    status.is_ok_and(|status| status.success())
+}
+
+/// Without the right to do it, reads are smaller and all else is the same.
+fn raise_read_ahead(path: &Path) {
+    let Ok(meta) = std::fs::metadata(path) else { return };
+    let (major, minor) = (nix::sys::stat::major(meta.dev()), nix::sys::stat::minor(meta.dev()));
+    let knob = format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb");
+    if let Err(error) = std::fs::write(&knob, READ_AHEAD_KIB.to_string()) {
+        tracing::debug!(%error, knob, "the kernel's read-ahead stays as it is");
+    }
+}
+
+fn tell(notifier: &Notifier, nodes: NodeIds, invalidation: &Invalidation) {
+    let told = match invalidation {
+        Invalidation::Name { parent, name, .. } => {
+            notifier.inval_entry(nodes.node(*parent), OsStr::from_bytes(name))
+        }
+        Invalidation::Inode { ino, .. } => notifier.inval_inode(nodes.node(*ino), 0, 0),
+    };
+    match told {
+        Ok(()) => {}
+        // The kernel does not have it in its cache.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+        Err(error) => tracing::debug!(%error, "the kernel did not take an invalidation"),
+    }
+}

@@ -1,0 +1,214 @@
+//! Content on its way up: in one piece, or in parts that are recorded as they are finished.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+
+use super::worker::{SyncError, Worker};
+use crate::cache::{Backing, Cache, CacheError};
+use crate::meta::{Inode, Meta, MetaError, Multipart, Stamp};
+use crate::remote::{Condition, Limits, PartId, RemoteError, RemoteRef, UploadId};
+use crate::types::{ETag, Ino, Key, Metadata, Time};
+
+/// A file up to this length goes up in one piece.
+const PIECE_BYTES_MAX: u64 = 8 << 20;
+const PARTS_AT_ONCE: usize = 4;
+const KIB: u64 = 1024;
+/// Bodies in memory, over all uploads.
+pub(super) const MEMORY_KIB_MAX: usize = 128 << 10;
+const _: () = assert!(PARTS_AT_ONCE as u64 * PIECE_BYTES_MAX <= MEMORY_KIB_MAX as u64 * KIB);
+
+/// One version of a file, wholly here, with the means to tell whether it still is that version.
+#[derive(Debug)]
+pub(super) struct Whole {
+    backing: Arc<Backing>,
+    meta: Arc<Meta>,
+    ino: Ino,
+    content: u64,
+    size: u64,
+    stamp: Stamp,
+}
+
+impl Whole {
+    /// Fetches what is not here of a file that is to go up anew.
+    pub(super) async fn open(
+        cache: &Arc<Cache>,
+        meta: &Arc<Meta>,
+        inode: &Inode,
+    ) -> Result<Self, SyncError> {
+        let backing = cache.backing(inode.ino)?;
+        let stamp = stamp(&backing)?;
+        cache.ensure(&backing, 0..stamp.size).await?;
+        let whole = Self {
+            stamp: self::stamp(&backing)?,
+            backing,
+            meta: meta.clone(),
+            ino: inode.ino,
+            content: inode.content,
+            size: stamp.size,
+        };
+        if whole.size != inode.attr.size {
+            return Err(SyncError::Changed);
+        }
+        whole.check()?;
+        Ok(whole)
+    }
+
+    pub(super) fn backing(&self) -> &Backing {
+        &self.backing
+    }
+
+    /// Fails if what was read since [`Whole::open`] may not be of one version.
+    fn check(&self) -> Result<(), SyncError> {
+        let same = self.meta.read(|tx| -> Result<bool, MetaError> {
+            let same = tx.inode(self.ino)?.is_some_and(|inode| inode.content == self.content);
+            Ok(same && !tx.is_writing(self.ino)?)
+        })?;
+        if same && stamp(&self.backing)? == self.stamp { Ok(()) } else { Err(SyncError::Changed) }
+    }
+
+    /// Bytes of this version.
+    fn read(&self, offset: u64, length: u64) -> Result<Bytes, SyncError> {
+        let mut buffer = vec![0; usize::try_from(length).unwrap_or(0)];
+        let count = self.backing.read_at(&mut buffer, offset).map_err(CacheError::from)?;
+        self.check()?;
+        if count as u64 == length { Ok(buffer.into()) } else { Err(SyncError::Changed) }
+    }
+}
+
+fn stamp(backing: &Backing) -> Result<Stamp, SyncError> {
+    Ok(backing.stamp(Time { secs: i64::MAX, nanos: 0 }).map_err(CacheError::from)?)
+}
+
+/// Uploads `whole` to `key`.
+pub(super) async fn upload(
+    worker: &Worker,
+    remote: &RemoteRef,
+    whole: &Whole,
+    key: &Key,
+    metadata: &Metadata,
+    condition: &Condition,
+) -> Result<ETag, SyncError> {
+    if whole.size <= PIECE_BYTES_MAX.min(remote.limits().put_bytes_max) {
+        let _memory = reserve(worker, whole.size).await;
+        let body = whole.read(0, whole.size)?;
+        return Ok(remote.put(key, body, metadata, condition).await?);
+    }
+    match upload_parts(worker, remote, whole, key, metadata, condition).await {
+        // The store has forgotten the upload: begin anew at the next try.
+        Err(SyncError::Remote(RemoteError::NotFound { .. })) => {
+            let ino = whole.ino;
+            worker.meta.write(move |tx| tx.end_multipart(ino))?;
+            Err(SyncError::Changed)
+        }
+        sent => sent,
+    }
+}
+
+async fn upload_parts(
+    worker: &Worker,
+    remote: &RemoteRef,
+    whole: &Whole,
+    key: &Key,
+    metadata: &Metadata,
+    condition: &Condition,
+) -> Result<ETag, SyncError> {
+    let (multipart, finished) = begin(worker, remote, whole, key, metadata).await?;
+    let id = UploadId(multipart.upload.clone());
+    let count = u32::try_from(whole.size.div_ceil(multipart.part_bytes)).unwrap_or(u32::MAX);
+    let mut parts: Vec<Option<PartId>> = (0..count).map(|_| None).collect();
+    for (number, part) in finished {
+        if let Some(slot) = parts.get_mut(number as usize) {
+            *slot = Some(PartId(part));
+        }
+    }
+    let missing: Vec<u32> = (0..count).filter(|&n| parts[n as usize].is_none()).collect();
+    let sent: Vec<(u32, PartId)> = stream::iter(missing)
+        .map(|number| send_part(worker, remote, whole, key, &id, &multipart, number))
+        .buffer_unordered(PARTS_AT_ONCE)
+        .try_collect()
+        .await?;
+    for (number, part) in sent {
+        parts[number as usize] = Some(part);
+    }
+    let parts: Vec<PartId> = parts.into_iter().flatten().collect();
+    Ok(remote.multipart_complete(key, &id, &parts, metadata, condition).await?)
+}
+
+async fn send_part(
+    worker: &Worker,
+    remote: &RemoteRef,
+    whole: &Whole,
+    key: &Key,
+    id: &UploadId,
+    multipart: &Multipart,
+    number: u32,
+) -> Result<(u32, PartId), SyncError> {
+    let offset = u64::from(number) * multipart.part_bytes;
+    let length = multipart.part_bytes.min(whole.size - offset);
+    let _memory = reserve(worker, length).await;
+    let body = whole.read(offset, length)?;
+    let part = remote.multipart_put(key, id, number, body).await?;
+    let (ino, name) = (whole.ino, part.0.clone());
+    worker.meta.write(move |tx| tx.add_part(ino, number, &name))?;
+    Ok((number, part))
+}
+
+/// The upload that was begun for this very version, or a new one.
+async fn begin(
+    worker: &Worker,
+    remote: &RemoteRef,
+    whole: &Whole,
+    key: &Key,
+    metadata: &Metadata,
+) -> Result<(Multipart, Vec<(u32, String)>), SyncError> {
+    let (ino, inode) =
+        (whole.ino, worker.meta.read(|tx| tx.inode(whole.ino))?.ok_or(SyncError::Changed)?);
+    if let Some((old, parts)) = worker.meta.read(|tx| tx.multipart(ino))? {
+        if old.key == *key && old.content == whole.content && old.size == whole.size {
+            return Ok((old, parts));
+        }
+        remote.multipart_abort(&old.key, &UploadId(old.upload)).await?;
+    }
+    let id = remote.multipart_create(key, metadata).await?;
+    let multipart = Multipart {
+        ino,
+        share: inode.share,
+        key: key.clone(),
+        upload: id.0,
+        content: whole.content,
+        size: whole.size,
+        part_bytes: part_bytes(whole.size, &remote.limits()),
+    };
+    let record = multipart.clone();
+    worker.meta.write(move |tx| tx.begin_multipart(&record))?;
+    Ok((multipart, Vec::new()))
+}
+
+/// Parts grow with the file, so that their number stays within what the store takes.
+fn part_bytes(size: u64, limits: &Limits) -> u64 {
+    let least = size.div_ceil(u64::from(limits.parts_max).max(1)).next_multiple_of(1 << 20);
+    PIECE_BYTES_MAX.max(limits.part_bytes_min).max(least)
+}
+
+async fn reserve(worker: &Worker, bytes: u64) -> Option<tokio::sync::SemaphorePermit<'_>> {
+    let kib = u32::try_from(bytes.div_ceil(KIB)).unwrap_or(u32::MAX);
+    let most = u32::try_from(MEMORY_KIB_MAX).unwrap_or(u32::MAX);
+    // The semaphore is never closed.
+    worker.memory.acquire_many(kib.min(most)).await.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_grow_so_that_five_terabytes_fit() {
+        let limits = Limits { put_bytes_max: 5 << 30, part_bytes_min: 5 << 20, parts_max: 10_000 };
+        assert_eq!(part_bytes(10 << 20, &limits), PIECE_BYTES_MAX);
+        let huge = 5 << 40;
+        assert!(huge.div_ceil(part_bytes(huge, &limits)) <= 10_000);
+        assert!(part_bytes(huge, &limits) <= 5 << 30);
+    }
+}

@@ -1,0 +1,604 @@
+//! Carries out plans, one step at a time: plan, hold the keys, look whether the plan still stands, do it, store the outcome.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+
+use super::keys::Keys;
+use super::plan::{Occupant, Step, Subject, aside_key, plan};
+use super::transfer::{self, Whole};
+use crate::cache::{Cache, CacheError, Merged};
+use crate::clock::Clock;
+use crate::events::{Events, Invalidation};
+use crate::meta::{Inode, Meta, MetaError, ObjectRecord, Tombstone, Tx};
+use crate::remote::{Condition, RemoteError, RemoteRef};
+use crate::types::{
+    ETag, FileKind, Ino, Key, KeyError, Metadata, PosixMeta, ShareId, key_names_path, key_of_path,
+};
+
+/// Steps for one item before it makes room for others.
+const STEPS_MAX: usize = 64;
+/// In objects' metadata: which version of which inode of which gateway it is, to know our own writes again.
+const VERSION_NAME: &str = "fsdversion";
+
+/// Why an item could not be finished.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SyncError {
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    #[error(transparent)]
+    Meta(#[from] MetaError),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The file changed under the upload; the next try sees the new version.
+    #[error("the file changed while it was uploaded")]
+    Changed,
+    /// Both sides changed; settled by keeping both, which is a new state to plan from.
+    #[error("the cloud has another version")]
+    Conflict { key: Key },
+}
+
+/// What came of an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Worked {
+    /// It differs no more.
+    Done,
+    /// Not now: it is open for writing, or others go first.
+    Later,
+}
+
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) meta: Arc<Meta>,
+    pub(super) cache: Arc<Cache>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) events: Arc<Events>,
+    pub(super) keys: Arc<Keys>,
+    /// This gateway's name.
+    pub(super) gateway: String,
+    /// Bytes of bodies in memory, in KiB.
+    pub(super) memory: Semaphore,
+}
+
+impl Worker {
+    /// Works on `ino` until it differs no more.
+    pub(super) async fn work(&self, ino: Ino) -> Result<Worked, SyncError> {
+        // Now and then another inode must go first; after one step of it we look again at ours.
+        let mut at = ino;
+        for _ in 0..STEPS_MAX {
+            let Some((share, subject)) = self.subject(at)? else { return self.done(ino, None) };
+            let step = plan(&subject);
+            let _held = self.keys.hold(share, keys_of(&subject, &step)).await;
+            let Some((_, subject)) = self.subject(at)? else { continue };
+            if plan(&subject) != step {
+                continue;
+            }
+            match step {
+                Step::Done if at == ino => return self.done(ino, Some(&subject.inode)),
+                Step::Park(error) if at == ino => return Err(error.into()),
+                Step::Wait | Step::Park(_) => return Ok(Worked::Later),
+                Step::First(other) if at == ino => at = other,
+                Step::First(_) => return Ok(Worked::Later),
+                Step::Done => at = ino,
+                step => {
+                    self.perform(share, &subject, step).await?;
+                    at = ino;
+                }
+            }
+        }
+        Ok(Worked::Later)
+    }
+
+    async fn perform(
+        &self,
+        share: ShareId,
+        subject: &Subject,
+        step: Step,
+    ) -> Result<(), SyncError> {
+        let inode = &subject.inode;
+        let remote = self.cache.remote(share).ok_or(CacheError::Lost(inode.ino))?;
+        let performed = match step {
+            Step::Put { key, condition } => self.put(remote, subject, &key, condition).await,
+            Step::SetMetadata { key, expect } => {
+                self.set_metadata(remote, subject, &key, &expect).await
+            }
+            Step::Move { from, etag, to, replacing } => {
+                self.move_object(remote, inode, &from, &etag, &to, replacing).await
+            }
+            Step::Descend => self.descend(inode).await,
+            Step::Aside { ino, from, etag, to } => {
+                self.aside(remote, share, ino, &from, &etag, &to).await
+            }
+            Step::Done | Step::Wait | Step::Park(_) | Step::First(_) => Ok(()),
+        };
+        match performed {
+            Err(SyncError::Conflict { key }) => self.settle(remote, inode, &key).await,
+            performed => performed,
+        }
+    }
+
+    /// Deletes the object of a deleted file, unless the key is somebody's again.
+    pub(super) async fn delete(&self, tombstone: &Tombstone) -> Result<Worked, SyncError> {
+        let Tombstone { share, key, etag, .. } = tombstone;
+        let _held = self.keys.hold(*share, vec![key.clone()]).await;
+        enum Look {
+            Gone,
+            Claimed,
+            Wanted,
+            Delete,
+        }
+        let (look_share, look_key) = (*share, key.clone());
+        let look = self.meta.read(|tx| -> Result<Look, MetaError> {
+            if tx.tombstone(look_share, &look_key)?.is_none() {
+                return Ok(Look::Gone);
+            }
+            if tx.inode_by_key(look_share, &look_key)?.is_some() {
+                return Ok(Look::Claimed);
+            }
+            Ok(if is_wanted(tx, look_share, &look_key)? { Look::Wanted } else { Look::Delete })
+        })?;
+        match look {
+            Look::Gone => return Ok(Worked::Done),
+            // Whoever has that name now replaces the object; deleting it first would leave a gap.
+            Look::Wanted => return Ok(Worked::Later),
+            Look::Claimed => {}
+            Look::Delete => {
+                let remote = self.cache.remote(*share).ok_or(CacheError::Lost(Ino(0)))?;
+                match remote.delete(key, &Condition::Match(etag.clone())).await {
+                    Ok(()) => {}
+                    // Somebody changed it after we knew it: it stays, and is seen again at the next listing.
+                    Err(RemoteError::Precondition { .. }) => {
+                        tracing::warn!(%key, "a deleted file's object was changed in the cloud and stays there");
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        let (share, key) = (*share, key.clone());
+        self.meta.write(move |tx| tx.remove_tombstone(share, &key))?;
+        Ok(Worked::Done)
+    }
+
+    /// All records that a plan for `ino` depends on; none if it is gone.
+    fn subject(&self, ino: Ino) -> Result<Option<(ShareId, Subject)>, MetaError> {
+        self.meta.read(|tx| {
+            let Some(inode) = tx.inode(ino)? else { return Ok(None) };
+            let share = inode.share;
+            let path = tx.path(ino)?.filter(|_| inode.attr.nlink > 0);
+            let dir = inode.attr.kind == FileKind::Dir;
+            let wanted = path.as_ref().map(|path| key_of_path(names(path), dir));
+            let at_home = match (&path, &inode.object) {
+                (Some(path), Some(object)) => {
+                    path.is_empty() || key_names_path(&object.key, names(path))
+                }
+                _ => false,
+            };
+            let (mut occupant, mut tombstone) = (None, None);
+            if let Some(Ok(key)) = &wanted {
+                occupant = occupant_of(tx, share, key, ino)?;
+                tombstone = tx.tombstone(share, key)?.map(|t| t.etag);
+            }
+            let writing = tx.is_writing(ino)?;
+            Ok(Some((share, Subject { inode, wanted, at_home, writing, occupant, tombstone })))
+        })
+    }
+
+    fn done(&self, ino: Ino, inode: Option<&Inode>) -> Result<Worked, SyncError> {
+        let planned = inode.map(|inode| (inode.content, inode.attrs, inode.object.clone()));
+        let done = self.meta.write(move |tx| -> Result<bool, MetaError> {
+            let now = tx.inode(ino)?.map(|inode| (inode.content, inode.attrs, inode.object));
+            if now != planned {
+                return Ok(false);
+            }
+            tx.remove_item(ino)?;
+            Ok(true)
+        })?;
+        Ok(if done { Worked::Done } else { Worked::Later })
+    }
+
+    async fn put(
+        &self,
+        remote: &RemoteRef,
+        subject: &Subject,
+        key: &Key,
+        condition: Condition,
+    ) -> Result<(), SyncError> {
+        let inode = &subject.inode;
+        let metadata = self.metadata(inode)?;
+        let etag = match inode.attr.kind {
+            FileKind::Dir => remote.put(key, Bytes::new(), &metadata, &condition).await?,
+            FileKind::Symlink => {
+                let target = inode.target.clone().ok_or(CacheError::Lost(inode.ino))?;
+                self.conditional(
+                    remote.put(key, target.into(), &metadata, &condition).await,
+                    remote,
+                    key,
+                    &metadata,
+                )
+                .await?
+            }
+            FileKind::File => {
+                let whole = Whole::open(&self.cache, &self.meta, inode).await?;
+                let sent = transfer::upload(self, remote, &whole, key, &metadata, &condition).await;
+                let etag = match sent {
+                    Err(SyncError::Remote(error)) => {
+                        self.conditional(Err(error), remote, key, &metadata).await?
+                    }
+                    sent => sent?,
+                };
+                self.uploaded(inode, key, &etag)?;
+                self.cache.remember(whole.backing())?;
+                return Ok(());
+            }
+        };
+        Ok(self.uploaded(inode, key, &etag)?)
+    }
+
+    /// Stores that the object `key`, version `etag`, holds what `inode` was when its upload was planned.
+    fn uploaded(&self, inode: &Inode, key: &Key, etag: &ETag) -> Result<(), MetaError> {
+        let (ino, share, content, attrs) = (inode.ino, inode.share, inode.content, inode.attrs);
+        let (key, etag, now) = (key.clone(), etag.clone(), self.millis());
+        self.meta.write(move |tx| {
+            tx.remove_tombstone(share, &key)?;
+            tx.end_multipart(ino)?;
+            match tx.inode(ino)? {
+                Some(mut inode) if inode.attr.nlink > 0 => {
+                    if let Some(old) = inode.object.take()
+                        && old.key != key
+                        && let Some(old_etag) = &old.etag
+                    {
+                        tx.bury(share, &old.key, old_etag, now)?;
+                    }
+                    inode.object = Some(ObjectRecord { key, etag: Some(etag), content, attrs });
+                    tx.put_inode(&inode)
+                }
+                // It lost its name meanwhile: then so does the object.
+                Some(_) | None => tx.bury(share, &key, &etag, now),
+            }
+        })
+    }
+
+    /// A conditional write that was refused may have been ours, with its answer lost.
+    async fn conditional(
+        &self,
+        sent: Result<ETag, RemoteError>,
+        remote: &RemoteRef,
+        key: &Key,
+        metadata: &Metadata,
+    ) -> Result<ETag, SyncError> {
+        match sent {
+            Err(RemoteError::Precondition { .. }) => match remote.head(key).await {
+                Ok(there)
+                    if there.metadata.as_ref().and_then(|m| m.get(VERSION_NAME))
+                        == metadata.get(VERSION_NAME) =>
+                {
+                    Ok(there.etag)
+                }
+                Ok(_) | Err(RemoteError::NotFound { .. }) => {
+                    Err(SyncError::Conflict { key: key.clone() })
+                }
+                Err(error) => Err(error.into()),
+            },
+            sent => Ok(sent?),
+        }
+    }
+
+    async fn set_metadata(
+        &self,
+        remote: &RemoteRef,
+        subject: &Subject,
+        key: &Key,
+        expect: &ETag,
+    ) -> Result<(), SyncError> {
+        let inode = &subject.inode;
+        let metadata = self.metadata(inode)?;
+        match remote.set_metadata(key, &metadata, expect).await {
+            Ok(etag) => Ok(self.uploaded(inode, key, &etag)?),
+            Err(RemoteError::Unsupported { .. }) => {
+                self.put(remote, subject, key, Condition::Match(expect.clone())).await
+            }
+            Err(RemoteError::Precondition { .. } | RemoteError::NotFound { .. }) => {
+                let etag = self
+                    .conditional(
+                        Err(RemoteError::Precondition { key: key.clone() }),
+                        remote,
+                        key,
+                        &metadata,
+                    )
+                    .await;
+                match etag {
+                    Ok(etag) => Ok(self.uploaded(inode, key, &etag)?),
+                    // The cloud's content is newer, and so are its attributes: ours give way at the next listing.
+                    Err(SyncError::Conflict { .. }) => Ok(self.give_way(inode)?),
+                    Err(error) => Err(error),
+                }
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Counts the attributes as uploaded, so that the cloud's may come in.
+    fn give_way(&self, inode: &Inode) -> Result<(), MetaError> {
+        let (ino, attrs) = (inode.ino, inode.attrs);
+        self.meta.write(move |tx| {
+            let Some(mut inode) = tx.inode(ino)? else { return Ok(()) };
+            if let Some(object) = &mut inode.object {
+                object.attrs = attrs;
+            }
+            tx.put_inode(&inode)
+        })
+    }
+
+    async fn move_object(
+        &self,
+        remote: &RemoteRef,
+        inode: &Inode,
+        from: &Key,
+        etag: &ETag,
+        to: &Key,
+        replacing: Option<ETag>,
+    ) -> Result<(), SyncError> {
+        match remote.head(to).await {
+            Err(RemoteError::NotFound { .. }) => {}
+            Ok(there) if Some(&there.etag) == replacing.as_ref() => {}
+            // A copy whose outcome was not stored: the same version of the same file.
+            Ok(there) if self.is_ours(inode, there.metadata.as_ref()) => {
+                return Ok(self.moved(inode.ino, inode.share, from, etag, to, &there.etag)?);
+            }
+            Ok(_) => return Err(SyncError::Conflict { key: to.clone() }),
+            Err(error) => return Err(error.into()),
+        }
+        match remote.head(from).await {
+            Ok(there) if there.etag == *etag => {}
+            // What was to be moved is not what we know: our name goes on with a new object if the bytes are here.
+            Ok(_) | Err(RemoteError::NotFound { .. }) => return self.lose_object(inode),
+            Err(error) => return Err(error.into()),
+        }
+        let copied = remote.copy(from, to).await?;
+        Ok(self.moved(inode.ino, inode.share, from, etag, to, &copied)?)
+    }
+
+    async fn aside(
+        &self,
+        remote: &RemoteRef,
+        share: ShareId,
+        ino: Ino,
+        from: &Key,
+        etag: &ETag,
+        to: &Key,
+    ) -> Result<(), SyncError> {
+        debug_assert_eq!(*to, aside_key(ino));
+        let copied = remote.copy(from, to).await?;
+        let now = self.millis();
+        self.moved(ino, share, from, etag, to, &copied)?;
+        self.meta.write(move |tx| tx.differs(ino, share, now, now))?;
+        Ok(())
+    }
+
+    /// Stores that the object of `ino` is at `to` now, and that the one at `from` is to be deleted.
+    fn moved(
+        &self,
+        ino: Ino,
+        share: ShareId,
+        from: &Key,
+        etag: &ETag,
+        to: &Key,
+        copied: &ETag,
+    ) -> Result<(), MetaError> {
+        let (from, etag, to, copied, now) =
+            (from.clone(), etag.clone(), to.clone(), copied.clone(), self.millis());
+        self.meta.write(move |tx| {
+            tx.remove_tombstone(share, &to)?;
+            tx.bury(share, &from, &etag, now)?;
+            match tx.inode(ino)? {
+                Some(mut inode) if inode.attr.nlink > 0 => {
+                    if let Some(object) = &mut inode.object {
+                        object.key = to;
+                        object.etag = Some(copied);
+                    }
+                    tx.put_inode(&inode)
+                }
+                Some(_) | None => tx.bury(share, &to, &copied, now),
+            }
+        })
+    }
+
+    /// The object that we knew is not there any more. If the bytes are here they go up anew; else the name goes.
+    fn lose_object(&self, inode: &Inode) -> Result<(), SyncError> {
+        // Held open, it can't be evicted while it becomes the only copy.
+        let backing = self.cache.backing(inode.ino)?;
+        let (ino, known, whole) = (inode.ino, inode.object.clone(), backing.is_whole());
+        self.meta.write(move |tx| -> Result<(), MetaError> {
+            let Some(mut inode) = tx.inode(ino)?.filter(|inode| inode.object == known) else { return Ok(()) };
+            inode.object = None;
+            tx.put_inode(&inode)?;
+            if !whole {
+                tracing::warn!(%ino, "a renamed file's object was deleted in the cloud, and its bytes are not here");
+                if let Some((parent, name)) = tx.a_name(ino)? {
+                    tx.remove_entry(parent, &name)?;
+                }
+                tx.remove_inode(ino)?;
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// A directory has another name now: what is in it differs, and its old marker goes.
+    async fn descend(&self, dir: &Inode) -> Result<(), SyncError> {
+        const AT_ONCE: usize = 1000;
+        if !self.cache.is_listed(dir, 0) {
+            // All its names must be known before they can move.
+            let merged = self.cache.list(dir, 0).await?;
+            self.announce(dir.share, merged);
+        }
+        let (ino, share, now) = (dir.ino, dir.share, self.millis());
+        let mut at = 0;
+        loop {
+            let from = at;
+            let next = self.meta.write(move |tx| -> Result<Option<u64>, MetaError> {
+                let entries = tx.entries(ino, from, AT_ONCE)?;
+                for entry in &entries {
+                    tx.differs(entry.ino, share, now, now)?;
+                }
+                Ok(entries.last().map(|entry| entry.cookie))
+            })?;
+            match next {
+                Some(cookie) => at = cookie,
+                None => break,
+            }
+        }
+        self.meta.write(move |tx| -> Result<(), MetaError> {
+            let Some(mut dir) = tx.inode(ino)? else { return Ok(()) };
+            if let Some(ObjectRecord { key, etag: Some(etag), .. }) = dir.object.take() {
+                tx.bury(share, &key, &etag, now)?;
+            }
+            tx.put_inode(&dir)
+        })?;
+        Ok(())
+    }
+
+    /// Both sides changed: our version goes on under another name, and the cloud's comes in under this one.
+    async fn settle(&self, remote: &RemoteRef, inode: &Inode, key: &Key) -> Result<(), SyncError> {
+        let gone = match remote.head(key).await {
+            Ok(_) => false,
+            Err(RemoteError::NotFound { .. }) => true,
+            Err(error) => return Err(error.into()),
+        };
+        let (ino, share, key, gateway) =
+            (inode.ino, inode.share, key.clone(), self.gateway.clone());
+        let now = self.clock.wall();
+        let stamp =
+            jiff::Timestamp::new(now.secs, 0).map(|t| t.strftime("%Y%m%dT%H%M%SZ").to_string());
+        let stamp = stamp.unwrap_or_else(|_| now.secs.to_string());
+        let renamed = self.meta.write(move |tx| -> Result<Option<(Inode, Vec<u8>)>, MetaError> {
+            tx.remove_tombstone(share, &key)?;
+            let Some(mut inode) = tx.inode(ino)? else { return Ok(None) };
+            // What we knew is not there any more: this version is put anew, where nothing may be.
+            if inode.object.as_ref().is_some_and(|object| object.key == key) {
+                inode.object = None;
+                tx.put_inode(&inode)?;
+            }
+            let Some((parent, name)) = tx.a_name(ino)?.filter(|_| !gone) else { return Ok(None) };
+            let aside = conflict_name(&name, &gateway, &stamp);
+            tracing::warn!(%key, kept_as = %String::from_utf8_lossy(&aside), "both sides changed a file: both are kept");
+            tx.remove_entry(parent, &name)?;
+            tx.add_entry(parent, &aside, ino)?;
+            Ok(tx.inode(parent)?.map(|parent| (parent, name)))
+        })?;
+        if let Some((parent, name)) = renamed {
+            self.events.invalidate(&Invalidation::Name { share, parent: parent.ino, name });
+            let since = self.clock.wall().secs;
+            let merged = self.cache.list(&parent, since.saturating_add(1)).await?;
+            self.announce(share, merged);
+        }
+        Ok(())
+    }
+
+    fn announce(&self, share: ShareId, merged: Merged) {
+        for (parent, name) in merged.names {
+            self.events.invalidate(&Invalidation::Name { share, parent, name });
+        }
+        for ino in merged.inodes {
+            self.events.invalidate(&Invalidation::Inode { share, ino });
+        }
+    }
+
+    fn is_ours(&self, inode: &Inode, metadata: Option<&Metadata>) -> bool {
+        let prefix = format!("{}-{}-{}-", self.gateway, inode.ino, inode.content);
+        metadata
+            .and_then(|m| m.get(VERSION_NAME))
+            .is_some_and(|version| version.starts_with(&prefix))
+    }
+
+    fn metadata(&self, inode: &Inode) -> Result<Metadata, MetaError> {
+        let xattrs: BTreeMap<Vec<u8>, Vec<u8>> = self.meta.read(|tx| tx.xattrs(inode.ino))?;
+        let mut metadata = PosixMeta::write(&inode.attr, &xattrs);
+        let version = format!("{}-{}-{}-{}", self.gateway, inode.ino, inode.content, inode.attrs);
+        metadata.insert(VERSION_NAME.into(), version);
+        Ok(metadata)
+    }
+
+    pub(super) fn millis(&self) -> i64 {
+        let now = self.clock.wall();
+        now.secs * 1000 + i64::from(now.nanos / 1_000_000)
+    }
+}
+
+fn names(path: &[Vec<u8>]) -> impl Iterator<Item = &[u8]> {
+    path.iter().map(Vec::as_slice)
+}
+
+fn keys_of(subject: &Subject, step: &Step) -> Vec<Key> {
+    let current = subject.inode.object.as_ref().map(|object| object.key.clone());
+    let mut keys: Vec<Key> =
+        current.into_iter().chain(subject.wanted.clone().and_then(Result::ok)).collect();
+    if let Step::Aside { to, .. } = step {
+        keys.push(to.clone());
+    }
+    keys
+}
+
+fn occupant_of(
+    tx: &Tx<'_>,
+    share: ShareId,
+    key: &Key,
+    ino: Ino,
+) -> Result<Option<Occupant>, MetaError> {
+    let Some(other) = tx.inode_by_key(share, key)?.filter(|other| other.ino != ino) else {
+        return Ok(None);
+    };
+    let dir = other.attr.kind == FileKind::Dir;
+    let home = tx.path(other.ino)?.and_then(|path| key_of_path(names(&path), dir).ok());
+    let can_go_home = match &home {
+        Some(home) => tx.inode_by_key(share, home)?.is_none(),
+        None => false,
+    };
+    let etag = other.object.and_then(|object| object.etag);
+    Ok(Some(Occupant {
+        ino: other.ino,
+        key: key.clone(),
+        etag,
+        kind: other.attr.kind,
+        can_go_home,
+    }))
+}
+
+/// Whether a file that differs has the name that `key` stands for: it will replace the object.
+fn is_wanted(tx: &Tx<'_>, share: ShareId, key: &Key) -> Result<bool, MetaError> {
+    let Some(mut at) = tx.root_of(share)? else { return Ok(false) };
+    for segment in key.as_str().trim_end_matches('/').split('/') {
+        match tx.lookup(at, &crate::types::name_of_segment(segment))? {
+            Some(ino) => at = ino,
+            None => return Ok(false),
+        }
+    }
+    let is_dir = tx.inode(at)?.is_some_and(|inode| inode.attr.kind == FileKind::Dir);
+    Ok(is_dir == key.is_dir() && tx.item(at)?.is_some_and(|item| !item.parked))
+}
+
+fn conflict_name(name: &[u8], gateway: &str, stamp: &str) -> Vec<u8> {
+    const NAME_BYTES_MAX: usize = 255;
+    let dot = name.iter().rposition(|&b| b == b'.').filter(|&at| at > 0 && name.len() - at <= 16);
+    let (stem, extension) = name.split_at(dot.unwrap_or(name.len()));
+    let mark = format!(" (conflict {gateway} {stamp})");
+    let stem = &stem[..stem.len().min(NAME_BYTES_MAX - mark.len() - extension.len())];
+    [stem, mark.as_bytes(), extension].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_conflicting_version_keeps_its_extension_and_fits() {
+        let named = |name: &[u8]| String::from_utf8(conflict_name(name, "gw1", "T")).unwrap();
+        assert_eq!(named(b"scan.dcm"), "scan (conflict gw1 T).dcm");
+        assert_eq!(named(b".profile"), ".profile (conflict gw1 T)");
+        assert_eq!(conflict_name(&[b'x'; 255], "gw1", "T").len(), 255);
+    }
+}
