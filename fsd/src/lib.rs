@@ -1,5 +1,16 @@
 //! fsd: an edge storage gateway that is mounted as a drive.
 
+pub mod app;
+pub mod cache;
 pub mod clock;
+pub mod config;
+pub mod control;
+pub mod events;
+pub mod frontend;
+pub mod meta;
 pub mod remote;
+pub mod rng;
+pub mod sync;
+pub mod tasks;
 pub mod types;
+pub mod vfs;

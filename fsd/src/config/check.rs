@@ -15,6 +15,7 @@ use super::{
     RESULTS_FOLDER, ResultsTo, SHARES_MAX, STATE_DIR, ShareConfig, StoreConfig, UPLOAD_DELAY,
     UPLOAD_DELAY_MAX,
 };
+use crate::remote::{Place, UrlError};
 
 /// The longest name of a share, which is part of file names.
 const NAME_BYTES_MAX: usize = 64;
@@ -118,12 +119,13 @@ fn share(index: usize, section: &ShareSection, findings: &mut Findings) -> Share
     }
     let store = match (section.url.as_deref(), section.local) {
         (None, true) => StoreConfig::Local,
-        (Some(url), false) => {
-            if let Err(kind) = check_url(url) {
-                findings.note(key("url"), without_secrets(url), kind);
+        (Some(text), false) => match text.parse() {
+            Ok(url) => StoreConfig::Cloud { url },
+            Err(error) => {
+                findings.note(key("url"), without_secrets(text), UrlError::into(error));
+                StoreConfig::Local
             }
-            StoreConfig::Cloud { url: url.trim_end_matches('/').to_owned() }
-        }
+        },
         (Some(_), true) => {
             findings.note(key("local"), "true", ProblemKind::TwoStores);
             StoreConfig::Local
@@ -269,11 +271,17 @@ fn check_places(config: &Config, findings: &mut Findings) {
             if other.mount != share.mount && share.mount.starts_with(&other.mount) {
                 findings.note(key("mount"), &mount, inside(other_key("mount"), &other.mount));
             }
-            if let StoreConfig::Cloud { url } = &other.store
-                && let Some(path) = url.strip_prefix("file://")
-                && Path::new(path).starts_with(&share.mount)
-            {
-                findings.note(other_key("url"), url, inside(key("mount"), &share.mount));
+            if let StoreConfig::Cloud { url } = &other.store {
+                if earlier && other.store == share.store {
+                    let kind = ProblemKind::Taken { other_key: other_key("url") };
+                    findings.note(key("url"), url.to_string(), kind);
+                }
+                if let Place::Dir { path } = &url.place
+                    && path.starts_with(&share.mount)
+                {
+                    let kind = inside(key("mount"), &share.mount);
+                    findings.note(other_key("url"), url.to_string(), kind);
+                }
             }
         }
         if share.mount.starts_with(&config.state_dir) {
@@ -297,29 +305,6 @@ fn is_name(name: &str) -> bool {
     name.len() <= NAME_BYTES_MAX
         && name.starts_with(|ch: char| ch.is_ascii_alphanumeric())
         && name.chars().all(|ch| ch.is_ascii_alphanumeric() || "-_.".contains(ch))
-}
-
-fn check_url(url: &str) -> Result<(), ProblemKind> {
-    if let Some(path) = url.strip_prefix("file://") {
-        let path = Path::new(path);
-        let plain =
-            path.is_absolute() && path.components().all(|part| part != Component::ParentDir);
-        return if plain { Ok(()) } else { Err(ProblemKind::UrlFile) };
-    }
-    let schemes = ["az", "s3", "gs"].into_iter();
-    let (scheme, rest) = schemes
-        .filter_map(|scheme| Some((scheme, url.strip_prefix(scheme)?.strip_prefix("://")?)))
-        .next()
-        .ok_or(ProblemKind::UrlScheme)?;
-    let (container, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-    let is_container = |ch: char| ch.is_ascii_alphanumeric() || "-_.$".contains(ch);
-    if container.is_empty() || !container.chars().all(is_container) {
-        return Err(ProblemKind::UrlContainer { scheme });
-    }
-    let prefix = prefix.trim_end_matches('/');
-    let odd = prefix.contains(['?', '#'])
-        || prefix.split('/').any(|part| matches!(part, "" | "." | ".."));
-    if odd && !prefix.is_empty() { Err(ProblemKind::UrlPrefix { scheme }) } else { Ok(()) }
 }
 
 /// A URL that is shown in an error, without what stands where others put keys.

@@ -13,6 +13,8 @@ use std::time::Duration;
 use jiff::tz::TimeZoneDatabase;
 use policies::{Rate, Schedule};
 
+use crate::remote::RemoteUrl;
+
 pub use file::File;
 pub use problem::{ConfigError, Problem, ProblemKind};
 
@@ -101,10 +103,10 @@ pub struct ShareConfig {
 pub enum StoreConfig {
     /// Nowhere: they stay on this machine.
     Local,
-    /// To a store: `az://container/prefix`, `s3://bucket/prefix`, `gs://bucket/prefix`, `file:///path`.
+    /// To a store.
     Cloud {
-        /// The URL; holds no secret.
-        url: String,
+        /// Which, and the prefix in it; holds no secret.
+        url: RemoteUrl,
     },
 }
 

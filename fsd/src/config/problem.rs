@@ -12,6 +12,7 @@ use policies::units::{UnitError, show_bytes, show_duration};
 use toml::de::{DeTable, DeValue};
 
 use super::{DISK_BYTES_LEAST, HOOKS_MAX, SHARES_MAX, UPLOAD_DELAY_MAX};
+use crate::remote::UrlError;
 
 /// What is wrong with one value.
 #[derive(Debug, thiserror::Error)]
@@ -62,20 +63,8 @@ pub enum ProblemKind {
     NoStore,
     #[error("a share has a `url` or is `local = true`, not both")]
     TwoStores,
-    #[error(
-        "a URL is az://CONTAINER/PREFIX, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or file:///PATH"
-    )]
-    UrlScheme,
-    #[error(
-        "the name of the container or bucket is missing or has characters that none can have; write {scheme}://NAME/PREFIX"
-    )]
-    UrlContainer { scheme: &'static str },
-    #[error(
-        "a prefix has no empty, `.` or `..` parts, no `?` and no `#`; write {scheme}://NAME/PREFIX"
-    )]
-    UrlPrefix { scheme: &'static str },
-    #[error("a plain directory is written file:///PATH, absolute and without `..`")]
-    UrlFile,
+    #[error(transparent)]
+    Url(#[from] UrlError),
     #[error("no share has this name; there is {known}")]
     NoSuchShare { known: String },
     #[error("a hook needs a share whose files it sees; leave `shares` out for all")]

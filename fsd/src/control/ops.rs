@@ -1,5 +1,7 @@
 //! The operator's verbs, whatever carries them.
 
+mod gateway;
+
 use std::error::Error;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,6 +11,8 @@ use async_trait::async_trait;
 use super::api::types::{
     Hook, HookResult, Job, JobFilter, Queue, Retried, Retry, Status, Unmounted, WaitProgress,
 };
+
+pub use gateway::{Gateway, MountedShare, Parts, UnmountRequest};
 
 /// Why a verb failed, by what the operator can do about it.
 #[derive(Debug, thiserror::Error)]

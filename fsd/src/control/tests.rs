@@ -163,7 +163,8 @@ impl Served {
     }
 
     pub(super) fn in_dir(dir: TempDir, pid: u32, operations: Scripted) -> Self {
-        let runtime_dir = RuntimeDir::open(current_uid(), Some(&dir.path().join("run")), None).unwrap();
+        let runtime_dir =
+            RuntimeDir::open(current_uid(), Some(&dir.path().join("run")), None).unwrap();
         let operations = Arc::new(operations);
         let socket = runtime_dir.listen(pid).unwrap();
         let path = socket.path().to_owned();

@@ -97,7 +97,7 @@ fn a_mount_is_a_configuration_with_one_share() {
     ]);
     let share = &by_flags.shares[0];
     assert_eq!((share.name.as_str(), share.mount.to_str()), ("cam-1", Some(dir)));
-    assert_eq!(share.store, StoreConfig::Cloud { url: "s3://box/in/cam 1".to_owned() });
+    assert_eq!(share.store, StoreConfig::Cloud { url: "s3://box/in/cam 1".parse().unwrap() });
     assert!(share.read_only && share.allow_other);
     assert_eq!(by_flags.cache.disk_bytes_max, 1 << 30);
     assert_eq!(by_flags.upload, "64kbit".parse::<policies::Rate>().unwrap().into());
@@ -142,7 +142,7 @@ fn a_wrong_mount_is_explained_in_its_own_words() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().to_str().unwrap();
     let cases: &[(&[&str], &str)] = &[
-        (&["http://x", dir], "fsd: URL is \"http://x\": a URL is az://CONTAINER/PREFIX"),
+        (&["http://x", dir], "fsd: URL is \"http://x\": a remote is az://container/prefix"),
         (
             &["s3://box", dir, "--cache-size", "1KiB"],
             "fsd: --cache-size is \"1KiB\": the smallest useful cache",

@@ -1,0 +1,460 @@
+//! The one place where the parts meet: builds them, starts them, stops them in reverse.
+
+use std::collections::BTreeMap;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use nix::fcntl::{Flock, FlockArg};
+use policies::{Rate, Schedule};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::cache::{self, Cache, Defaults, Limits, Store};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{ShareConfig, StoreConfig};
+use crate::control::api;
+use crate::control::cli::{Program, Start, Vars};
+use crate::control::ops::{self, Gateway, MountedShare, UnmountRequest};
+use crate::events::Events;
+use crate::frontend::fuse::{self, Mount, MountOptions};
+use crate::meta::{Meta, MetaError};
+use crate::remote::{self, Env, Opened, Pacer, Pacers, RemoteError, RemoteUrl};
+use crate::rng::Rng;
+use crate::sync;
+use crate::tasks::Tasks;
+use crate::types::{Attr, FileKind, ShareId};
+use crate::vfs::{self, Vfs};
+
+/// How long the first question to a store may take; after that the store counts as unreachable.
+const CHECK_PATIENCE: Duration = Duration::from_secs(15);
+/// How long tasks may take to stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// How often mounts are looked at: has somebody unmounted one?
+const MOUNTS_POLL: Duration = Duration::from_millis(200);
+/// How old a listing of the cloud may get before it is asked again.
+const LISTING_AGE_MAX: Duration = Duration::from_secs(60);
+const LOCK_FILE: &str = "lock";
+
+/// The program around the commands.
+#[derive(Debug)]
+pub struct Fsd {
+    vars: Vars,
+}
+
+impl Fsd {
+    /// The program, in an environment that is read once, here.
+    #[must_use]
+    pub fn new(vars: Vars) -> Self {
+        Self { vars }
+    }
+}
+
+impl Program for Fsd {
+    fn serve(&self, start: Start) -> anyhow::Result<()> {
+        start_logging(&self.vars);
+        let _lock = take_state_dir(&start.config.state_dir)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("fsd")
+            .enable_all()
+            .build()
+            .context("start the runtime")?;
+        let env: Env = self.vars.clone().into_iter().collect();
+        let served = runtime.block_on(serve(start, env));
+        runtime.shutdown_timeout(STOP_PATIENCE);
+        served
+    }
+
+    fn hook_worker(&self) -> anyhow::Result<()> {
+        bail!("hooks are not there yet")
+    }
+}
+
+fn start_logging(vars: &Vars) {
+    let filter = vars.get("FSD_LOG").map_or("info,fuser=warn,sled=warn", String::as_str);
+    let filter = tracing_subscriber::EnvFilter::new(filter);
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    // A second start in one process (tests) keeps the first one's log.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colours)
+        .try_init();
+}
+
+/// Takes the state directory for this process: two daemons on one would tear each other's files.
+fn take_state_dir(dir: &Path) -> anyhow::Result<Flock<File>> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .with_context(|| format!("make the state directory {}", dir.display()))?;
+    let path = dir.join(LOCK_FILE);
+    let mut options = OpenOptions::new();
+    let file =
+        options.write(true).create(true).truncate(false).mode(0o600).open(&path).with_context(
+            || {
+                format!(
+                    "write in the state directory {}: choose another with --cache-dir",
+                    dir.display()
+                )
+            },
+        )?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
+        nix::errno::Errno::EWOULDBLOCK => anyhow::anyhow!(
+            "another fsd uses the state directory {}: stop it, or choose another with --cache-dir",
+            dir.display()
+        ),
+        error => anyhow::Error::new(error).context(format!("lock {}", path.display())),
+    })
+}
+
+/// A share with all that was opened for it.
+struct OpenShare {
+    config: ShareConfig,
+    id: ShareId,
+    root: crate::types::Ino,
+    url: Option<String>,
+    opened: Option<(Opened, Pacers)>,
+}
+
+async fn serve(start: Start, env: Env) -> anyhow::Result<()> {
+    let Start { config, runtime_dir, ready } = start;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let tasks = Tasks::new(tokio::runtime::Handle::current());
+    let events = Arc::new(Events::default());
+    let mut rng = Rng::seeded_by(clock.wall());
+    let meta = Arc::new(Meta::open(&config.state_dir)?);
+    let name = format!("{:08x}", rng.next_u64() >> 32);
+    let gateway = meta.write(move |tx| tx.gateway(|| name))?;
+
+    let pacers = Pacers {
+        up: Pacer::new(clock.clone(), rate_now(&config.upload, clock.as_ref()), None),
+        down: Pacer::new(clock.clone(), rate_now(&config.download, clock.as_ref()), None),
+    };
+    let mut shares = Vec::new();
+    for share in &config.shares {
+        shares.push(open_share(share, &meta, &env, &pacers, &clock, &tasks).await?);
+    }
+    let cache = Arc::new(Cache::open(cache::Parts {
+        dir: config.state_dir.clone(),
+        limits: Limits {
+            disk_bytes_max: config.cache.disk_bytes_max,
+            free_bytes_min: config.cache.free_bytes_min,
+        },
+        meta: meta.clone(),
+        stores: shares.iter().filter_map(store_of).collect(),
+        clock: clock.clone(),
+        tasks: tasks.clone(),
+    })?);
+    let vfs = Vfs::new(vfs::Parts {
+        meta: meta.clone(),
+        cache: cache.clone(),
+        events: events.clone(),
+        clock: clock.clone(),
+        tasks: tasks.clone(),
+        shares: shares.iter().map(|share| vfs_share(share, false)).collect(),
+    });
+    let recovered = vfs.recover()?;
+    if recovered != vfs::Recovered::default() {
+        tracing::warn!(?recovered, "the last run did not stop cleanly");
+    }
+    let links = shares.iter().filter_map(|share| {
+        let (opened, pacers) = share.opened.as_ref()?;
+        Some((share.id, (opened.link.clone(), pacers.up.clone())))
+    });
+    let sync = sync::start(sync::Parts {
+        meta: meta.clone(),
+        cache: cache.clone(),
+        events: events.clone(),
+        clock: clock.clone(),
+        tasks: tasks.clone(),
+        rng,
+        gateway,
+        links: links.collect(),
+    });
+    follow_schedule(config.upload.clone(), pacers.up.clone(), &clock, &tasks);
+    follow_schedule(config.download.clone(), pacers.down.clone(), &clock, &tasks);
+
+    let (ask, asked) = mpsc::channel(1);
+    let mounts = mount_all(&shares, &vfs)?;
+    let operations = Gateway::new(ops::Parts {
+        meta,
+        cache,
+        vfs,
+        sync: Arc::new(sync),
+        events,
+        clock: clock.clone(),
+        pacers,
+        mounts: shares.iter().zip(&mounts).map(|(share, mount)| mounted(share, mount)).collect(),
+        unmount: ask,
+    });
+    let socket = runtime_dir.listen(std::process::id()).context("listen for commands")?;
+    let stop_serving = CancellationToken::new();
+    let serving = api::serve(socket, Arc::new(operations), stop_serving.clone());
+    tasks.spawn("control.api", async move {
+        if let Err(error) = serving.await {
+            tracing::error!(%error, "commands are not answered any more");
+        }
+    });
+    ready.up();
+    let unmounted = until_the_end(mounts, asked, clock.as_ref()).await;
+    stop_serving.cancel();
+    tasks.shutdown(STOP_PATIENCE).await;
+    unmounted
+}
+
+async fn open_share(
+    config: &ShareConfig,
+    meta: &Arc<Meta>,
+    env: &Env,
+    pacers: &Pacers,
+    clock: &Arc<dyn Clock>,
+    tasks: &Tasks,
+) -> anyhow::Result<OpenShare> {
+    let (url, opened) = match &config.store {
+        StoreConfig::Local => (None, None),
+        StoreConfig::Cloud { url } => {
+            let parsed: &RemoteUrl = url;
+            let share_pacers = Pacers {
+                up: Pacer::new(clock.clone(), config.upload_rate_max, Some(pacers.up.clone())),
+                down: Pacer::new(
+                    clock.clone(),
+                    config.download_rate_max,
+                    Some(pacers.down.clone()),
+                ),
+            };
+            let opened = remote::open(parsed, env, share_pacers.clone(), clock.clone(), tasks)?;
+            (Some(parsed.to_string()), Some((opened, share_pacers)))
+        }
+    };
+    let text = url.clone().unwrap_or_default();
+    let name = config.name.clone();
+    let known = meta.read(|tx| tx.share(&name))?;
+    if let Some(known) = &known
+        && known.url != text
+    {
+        bail!(
+            "the state directory knows the share {name} with {}, not {}: what is not uploaded yet belongs there; \
+             give the new place another name or another state directory",
+            shown_url(&known.url),
+            shown_url(&text),
+        );
+    }
+    if let Some((opened, _)) = &opened {
+        check_store(opened, &name, known.is_some(), clock.as_ref()).await?;
+    }
+    let share = match known {
+        Some(share) => share,
+        None => {
+            let now = clock.wall();
+            let (owner, url) = (defaults(), text);
+            meta.write(move |tx| -> Result<_, MetaError> {
+                let root = Attr {
+                    kind: FileKind::Dir,
+                    perm: owner.dir_perm,
+                    uid: owner.uid,
+                    gid: owner.gid,
+                    size: 0,
+                    atime: now,
+                    mtime: now,
+                    ctime: now,
+                    nlink: 2,
+                };
+                tx.add_share(&name, &url, root)
+            })?
+        }
+    };
+    Ok(OpenShare { config: config.clone(), id: share.id, root: share.root, url, opened })
+}
+
+/// Asks a store whether it is there. One that can't be reached may come later. One that refuses is an error, unless
+/// files of it are here already: those must be had, whatever the store says.
+async fn check_store(
+    opened: &Opened,
+    name: &str,
+    known: bool,
+    clock: &dyn Clock,
+) -> anyhow::Result<()> {
+    let checked = tokio::select! {
+        checked = opened.remote.check() => checked,
+        () = clock.sleep(CHECK_PATIENCE) => {
+            tracing::warn!(share = name, "the store did not answer in time: starting without it");
+            return Ok(());
+        }
+    };
+    match checked {
+        Ok(()) => Ok(()),
+        Err(error @ RemoteError::Unreachable { .. }) => {
+            tracing::warn!(
+                share = name,
+                error = &error as &dyn std::error::Error,
+                "starting without the store"
+            );
+            Ok(())
+        }
+        Err(error) if known => {
+            tracing::error!(
+                share = name,
+                error = &error as &dyn std::error::Error,
+                "starting without the store"
+            );
+            Ok(())
+        }
+        Err(error) => {
+            let remedy = match &error {
+                RemoteError::Denied { .. } => "check the account, the key and the machine's clock",
+                RemoteError::NoContainer { .. } => "make it first, or check its name",
+                RemoteError::NotFound { .. }
+                | RemoteError::Precondition { .. }
+                | RemoteError::Unreachable { .. }
+                | RemoteError::Unsupported { .. }
+                | RemoteError::Rejected { .. } => "check the URL and the endpoint",
+            };
+            Err(anyhow::Error::new(error).context(format!("open the share {name} ({remedy})")))
+        }
+    }
+}
+
+fn shown_url(url: &str) -> &str {
+    if url.is_empty() { "no store" } else { url }
+}
+
+fn defaults() -> Defaults {
+    let umask = nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+    nix::sys::stat::umask(umask);
+    Defaults {
+        uid: nix::unistd::geteuid().as_raw(),
+        gid: nix::unistd::getegid().as_raw(),
+        file_perm: 0o666 & !umask.bits(),
+        dir_perm: 0o777 & !umask.bits(),
+    }
+}
+
+fn store_of(share: &OpenShare) -> Option<(ShareId, Store)> {
+    let (opened, _) = share.opened.as_ref()?;
+    Some((share.id, Store { remote: opened.remote.clone(), defaults: defaults() }))
+}
+
+fn vfs_share(share: &OpenShare, hooked: bool) -> vfs::Share {
+    vfs::Share {
+        id: share.id,
+        name: share.config.name.clone(),
+        root: share.root,
+        local: share.opened.is_none(),
+        read_only: share.config.read_only,
+        upload_delay: share.config.upload_delay,
+        listing_age_max: LISTING_AGE_MAX,
+        hooked,
+    }
+}
+
+fn mount_all(shares: &[OpenShare], vfs: &Arc<Vfs>) -> anyhow::Result<Vec<Mount>> {
+    let mut mounts = Vec::new();
+    for share in shares {
+        let options = MountOptions {
+            source: share.url.clone().unwrap_or_else(|| share.config.name.clone()),
+            allow_other: share.config.allow_other,
+            read_only: share.config.read_only,
+        };
+        mounts.push(fuse::mount(vfs, share.id, &share.config.mount, &options)?);
+    }
+    Ok(mounts)
+}
+
+fn mounted(share: &OpenShare, mount: &Mount) -> MountedShare {
+    MountedShare {
+        share: share.id,
+        name: share.config.name.clone(),
+        root: share.root,
+        url: share.url.clone(),
+        path: mount.path().to_owned(),
+        read_only: share.config.read_only,
+        link: share.opened.as_ref().map(|(opened, _)| opened.link.clone()),
+    }
+}
+
+fn rate_now(schedule: &Schedule, clock: &dyn Clock) -> Rate {
+    schedule.rate_at(timestamp(clock))
+}
+
+fn timestamp(clock: &dyn Clock) -> jiff::Timestamp {
+    let now = clock.wall();
+    jiff::Timestamp::new(now.secs, now.nanos.cast_signed()).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+}
+
+/// Sets the pace as the schedule says, also for transfers under way.
+fn follow_schedule(schedule: Schedule, pacer: Arc<Pacer>, clock: &Arc<dyn Clock>, tasks: &Tasks) {
+    /// A clock that is set meanwhile is noticed after this time.
+    const LOOK_AFTER_MAX: Duration = Duration::from_secs(30);
+    let (clock, stopping) = (clock.clone(), tasks.clone());
+    tasks.spawn("app.schedule", async move {
+        loop {
+            let rate = rate_now(&schedule, clock.as_ref());
+            if pacer.rate() != rate {
+                tracing::info!(?rate, "the schedule changes the pace");
+                pacer.set_rate(rate);
+            }
+            let now = timestamp(clock.as_ref());
+            let until = schedule.next_change(now).map(|at| at.duration_since(now).unsigned_abs());
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                () = clock.sleep(until.map_or(LOOK_AFTER_MAX, |until| until.min(LOOK_AFTER_MAX))) => {}
+            }
+        }
+    });
+}
+
+/// Until a signal comes or the last mount is gone; then takes all mounts away.
+async fn until_the_end(
+    mounts: Vec<Mount>,
+    mut asked: mpsc::Receiver<UnmountRequest>,
+    clock: &dyn Clock,
+) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    let mut hangup = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
+    let mut mounts: BTreeMap<PathBuf, Mount> =
+        mounts.into_iter().map(|mount| (mount.path().to_owned(), mount)).collect();
+    while !mounts.is_empty() {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => break,
+            Some((path, tell)) = asked.recv() => {
+                let unmounted = unmount_one(&mut mounts, &path).await.map(|()| mounts.len());
+                // The asker may have gone away.
+                let _ = tell.send(unmounted);
+            }
+            () = clock.sleep(MOUNTS_POLL) => {
+                mounts.retain(|path, mount| {
+                    let over = mount.is_over();
+                    if over {
+                        tracing::info!(path = %path.display(), "unmounted");
+                    }
+                    !over
+                });
+            }
+        }
+    }
+    for (path, mount) in mounts {
+        if let Err(error) = unmount(mount).await {
+            tracing::error!(path = %path.display(), %error, "could not be unmounted");
+        }
+    }
+    Ok(())
+}
+
+async fn unmount_one(mounts: &mut BTreeMap<PathBuf, Mount>, path: &Path) -> std::io::Result<()> {
+    let mount = mounts.remove(path).ok_or(std::io::ErrorKind::NotFound)?;
+    unmount(mount).await
+}
+
+async fn unmount(mount: Mount) -> std::io::Result<()> {
+    tokio::task::spawn_blocking(move || mount.unmount()).await.map_err(std::io::Error::other)?
+}
