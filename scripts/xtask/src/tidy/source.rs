@@ -48,7 +48,7 @@ impl Source {
     }
 
     /// Whether the whole file is a test's.
-    fn is_test(&self) -> bool {
+    pub(super) fn is_test(&self) -> bool {
         let mut parts = self.path.iter().filter_map(|part| part.to_str());
         let top = parts.next();
         let in_tests = parts.any(|part| part == "tests" || part == "tests.rs");
