@@ -362,7 +362,8 @@ mod tests {
 
     #[test]
     fn what_is_no_frame_is_an_error_and_takes_no_memory() {
-        let cases: [(&[u8], fn(&FrameError) -> bool); 5] = [
+        type Expected = fn(&FrameError) -> bool;
+        let cases: [(&[u8], Expected); 5] = [
             (b"", |error| matches!(error, FrameError::Closed)),
             (b"\x05\0\0", |error| matches!(error, FrameError::Closed)),
             (b"\xff\xff\xff\xff\0\0\0\0", |error| matches!(error, FrameError::TooLarge { .. })),

@@ -207,3 +207,93 @@ const REFUSED_WITHOUT_GPU: &[i64] = &[
     libc::SYS_openat,
     libc::SYS_openat2,
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::io::ErrorKind;
+    use std::net::TcpStream;
+    use std::process::Command;
+
+    use super::*;
+
+    const INSIDE: &str = "FSD_TEST_INSIDE_THE_SANDBOX";
+
+    /// Runs the test of this name in a process of its own, which the sandbox may spoil.
+    fn in_a_process(name: &str) {
+        let status = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--nocapture"])
+            .env(INSIDE, "1")
+            .status();
+        assert!(status.unwrap().success());
+    }
+
+    #[expect(clippy::print_stdout, reason = "skips are printed and counted")]
+    fn skip(why: &str) {
+        println!("SKIP: no Landlock test: {why}");
+    }
+
+    fn kind<T>(result: io::Result<T>) -> Option<ErrorKind> {
+        result.err().map(|error| error.kind())
+    }
+
+    #[test]
+    fn a_driver_may_open_its_files_and_nobody_else_s() {
+        if std::env::var_os(INSIDE).is_none() {
+            return in_a_process("sandbox::tests::a_driver_may_open_its_files_and_nobody_else_s");
+        }
+        let landlock = enter(1 << 30).unwrap();
+        let seccomp = seal(true);
+        assert!(seccomp.starts_with("on"), "{seccomp}");
+        let refused = Some(ErrorKind::PermissionDenied);
+        assert_eq!(kind(Command::new("/bin/true").status()), refused);
+        assert_eq!(kind(TcpStream::connect("127.0.0.1:1")), refused);
+        assert_eq!(kind(fs::read_dir("/usr/share")), None);
+        if landlock.starts_with("off") {
+            skip(&landlock);
+            return;
+        }
+        for path in ["/etc/passwd", "/root", "/tmp", "/proc/1/environ", "/var/lib"] {
+            assert_eq!(kind(File::open(path)), refused, "{path}");
+        }
+        assert_eq!(kind(fs::write("/usr/share/fsd-test", "")), refused);
+        // A thread that is started now is no less shut in.
+        let opened = std::thread::spawn(|| kind(File::open("/etc/passwd"))).join().unwrap();
+        assert_eq!(opened, refused);
+    }
+
+    #[test]
+    fn without_a_gpu_nothing_can_be_opened_by_any_thread() {
+        if std::env::var_os(INSIDE).is_none() {
+            return in_a_process(
+                "sandbox::tests::without_a_gpu_nothing_can_be_opened_by_any_thread",
+            );
+        }
+        // A thread that was there before, as a driver's are.
+        let (go, wait) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            wait.recv().unwrap();
+            kind(File::open("/usr/share"))
+        });
+        let seccomp = seal(false);
+        assert!(seccomp.starts_with("on: no files"), "{seccomp}");
+        go.send(()).unwrap();
+        let refused = Some(ErrorKind::PermissionDenied);
+        assert_eq!(thread.join().unwrap(), refused);
+        assert_eq!(kind(File::open("/usr/share")), refused);
+        // What a job needs goes on: memory, threads, sealed files in memory.
+        let memory = nix::sys::memfd::memfd_create("test", nix::sys::memfd::MFdFlags::empty());
+        memory.unwrap();
+    }
+
+    #[test]
+    fn memory_beyond_the_limit_is_not_given() {
+        if std::env::var_os(INSIDE).is_none() {
+            return in_a_process("sandbox::tests::memory_beyond_the_limit_is_not_given");
+        }
+        enter(256 << 20).unwrap();
+        let mut much = Vec::<u8>::new();
+        assert!(much.try_reserve_exact(512 << 20).is_err());
+        assert!(much.try_reserve_exact(64 << 20).is_ok());
+    }
+}

@@ -9,6 +9,9 @@ mod pipeline;
 mod plan;
 mod prelude;
 
+#[cfg(test)]
+pub(crate) mod tests;
+
 use std::time::Duration;
 
 use image::RgbaImage;

@@ -87,6 +87,10 @@ impl Gpu {
         for scope in scopes.iter_mut().rev().filter_map(Option::take) {
             failed = ready(scope.pop()).or(failed);
         }
+        if failed.is_some() {
+            // On a device that is lost everything fails, but the news of it waits for a poll, whose own outcome is no news.
+            let _ = self.device.poll(wgpu::PollType::Poll);
+        }
         match (self.lost(), failed) {
             (Some(why), _) => Err(GpuError::Lost(why)),
             (None, None) => Ok(value),

@@ -1,1 +1,243 @@
+use std::collections::BTreeMap;
+use std::fs;
 
+use super::*;
+
+const HOOK: &str = r#"[hook]
+name = "invert"
+api = 1
+match = ["*.png"]
+
+[input]
+kind = "image"
+max_bytes = "1MiB"
+
+[params]
+amount = { type = "f32", default = 0.5, min = 0, max = 1 }
+zones = { type = "rects", default = [] }
+
+[buffers]
+scratch = { type = "u32", len = "width * height" }
+
+[[pass]]
+shader = "invert.wgsl"
+entry = "main"
+dispatch = ["ceil(width / 8)", "ceil(height / 8)"]
+reads = ["input"]
+writes = ["scratch", "output"]
+
+[output.image]
+suffix = ".inverted.png"
+format = "png"
+
+[limits]
+gpu_ms = 100
+memory = "64MiB"
+retries = 3
+"#;
+
+fn source(hook: &str, params: Option<&str>) -> HookSource {
+    let mut files = BTreeMap::from([
+        ("hook.toml".to_owned(), hook.as_bytes().to_vec()),
+        ("invert.wgsl".to_owned(), b"// later".to_vec()),
+    ]);
+    files.extend(params.map(|text| ("params.toml".to_owned(), text.as_bytes().to_vec())));
+    HookSource::new(files)
+}
+
+fn parse(hook: &str, params: Option<&str>) -> Result<Hook, HookError> {
+    Hook::parse(source(hook, params))
+}
+
+#[test]
+fn a_hook_is_read_with_its_defaults() {
+    let hook = parse(HOOK, None).unwrap();
+    assert_eq!(
+        (hook.name(), hook.globs(), hook.fallback()),
+        ("invert", &["*.png".to_owned()][..], None)
+    );
+    assert_eq!(hook.input(), InputSpec { bytes_max: 1 << 20, pixels_max: 200_000_000 });
+    let expected = Limits {
+        gpu_max: Duration::from_millis(100),
+        compile_max: Duration::from_secs(5),
+        memory_bytes_max: 64 << 20,
+        retries_max: 3,
+    };
+    assert_eq!(hook.limits(), expected);
+    assert_eq!(hook.params()["amount"], ParamValue::F32(0.5));
+    assert_eq!(hook.output_size(7, 9), Ok([7, 9]));
+}
+
+#[test]
+fn an_error_names_file_line_key_value_and_remedy() {
+    for (from, to, message) in [
+        ("api = 1", "api = 2", "hook.toml:3: hook.api = 2 is not known; this fsd speaks api = 1"),
+        (
+            "name = \"invert\"",
+            "name = \"in vert\"",
+            "hook.toml:2: hook.name = \"in vert\" is no hook name; use 1 to 64 letters, digits, `-` and `_`",
+        ),
+        (
+            "kind = \"image\"",
+            "kind = \"csv\"",
+            "hook.toml:7: input.kind = \"csv\" is not supported; this fsd reads kind = \"image\" only",
+        ),
+        (
+            "\"1MiB\"",
+            "\"1MB\"",
+            "hook.toml:8: input.max_bytes = \"1MB\" is no size that can be used; write \"64MiB\" or so, from 1 to 4294967296 bytes",
+        ),
+        (
+            "[\"*.png\"]",
+            "[]",
+            "hook.toml:4: hook.match = [] matches no file; write at least one glob, such as \"*.jpg\"",
+        ),
+        (
+            "default = 0.5",
+            "default = 1.5",
+            "hook.toml:11: params.amount.default = 1.5 is out of range; its value must be from 0 to 1",
+        ),
+        (
+            "\"f32\"",
+            "\"f64\"",
+            "hook.toml:11: params.amount.type = \"f64\" is not a type; the types are u32, i32, f32, bool, rects",
+        ),
+        (
+            "\"width * height\"",
+            "\"width * depth\"",
+            "hook.toml:15: buffers.scratch.len = \"width * depth\" names `depth`; known here are width, height, len, amount, zones_count, out_width, out_height, ceil(), floor(), max(), min(), round()",
+        ),
+        (
+            "scratch = {",
+            "files = {",
+            "hook.toml:15: buffers.files = { type = \"u32\", len = \"width * height\" } has a name that no shader can use; \
+             use a-z, 0-9 and single `_`, from a letter, and none of batch, files, height, input, len, out_height, out_width, output, params, report, width",
+        ),
+        (
+            "scratch = {",
+            "zones = {",
+            "hook.toml:15: buffers.zones = { type = \"u32\", len = \"width * height\" } is a parameter, too; rename one of the two",
+        ),
+        (
+            "shader = \"invert.wgsl\"",
+            "shader = \"../secret\"",
+            "hook.toml:18: pass[0].shader = \"../secret\" does not exist; name a .wgsl file of the hook folder",
+        ),
+        (
+            "reads = [\"input\"]",
+            "reads = [\"imput\"]",
+            "hook.toml:21: pass[0].reads = \"imput\" is not declared; known here are scratch, output, input",
+        ),
+        (
+            "format = \"png\"",
+            "format = \"png\"\nquality = 80",
+            "hook.toml:26: output.image.format = \"png\" has no quality; leave it out: PNG keeps every bit",
+        ),
+        (
+            "suffix = \".inverted.png\"",
+            "suffix = \"/etc/passwd\"",
+            "hook.toml:25: output.image.suffix = \"/etc/passwd\" is no suffix; write \".thumb.png\" or so: a dot, then letters, digits, `.`, `-`, `_`",
+        ),
+        (
+            "gpu_ms = 100",
+            "gpu_ms = 0",
+            "hook.toml:29: limits.gpu_ms = 0 is out of range; use 1 to 600000",
+        ),
+        (
+            "retries = 3",
+            "retires = 3",
+            "hook.toml:31: unknown field `retires`, expected one of `gpu_ms`, `compile_ms`, `memory`, `retries`; the line is `retires = 3`",
+        ),
+        (
+            "retries = 3",
+            "retries = 3\n[fallback]\ncpu = \"builtin:blur\"",
+            "hook.toml:33: fallback.cpu = \"builtin:blur\" does not exist; there are builtin:privacy-blur, builtin:sharpness, builtin:thumbnail",
+        ),
+        (
+            "retries = 3",
+            "retries = 3\n[fallback]\ncpu = \"builtin:privacy-blur\"",
+            "hook.toml:33: fallback.cpu = \"builtin:privacy-blur\" needs the parameter `masks`; declare masks = { type = \"rects\", .. } in [params]",
+        ),
+        (
+            "retries = 3",
+            "retries = 3\n[fallback]\ncpu = \"builtin:thumbnail\"\n[output.json]\nfields = { sum = \"u32\" }",
+            "hook.toml:33: fallback.cpu = \"builtin:thumbnail\" gives no field `sum` of that type; its fields are width, height",
+        ),
+    ] {
+        assert!(HOOK.contains(from), "{from}");
+        let found = parse(&HOOK.replacen(from, to, 1), None).expect_err(to).to_string();
+        assert_eq!(found, message);
+    }
+    let nothing = HOOK
+        .replace("suffix = \".inverted.png\"\nformat = \"png\"", "")
+        .replace("output.image", "output");
+    let nothing = parse(&nothing, None).expect_err("no output").to_string();
+    assert!(nothing.contains("gives nothing; add [output.image], or [output.json]"), "{nothing}");
+    assert!(matches!(parse("", None), Err(HookError::Value(_))));
+    assert!(matches!(Hook::parse(HookSource::new(BTreeMap::new())), Err(HookError::NoHookFile)));
+}
+
+#[test]
+fn params_toml_sets_parameters_within_their_bounds() {
+    let set = "amount = 1\nzones = [{ x = 0.7, y = 0, width = 0.3, height = 1 }]";
+    let hook = parse(HOOK, Some(set)).unwrap();
+    assert_eq!(hook.params()["amount"], ParamValue::F32(1.0));
+    assert_eq!(hook.params()["zones"].number(), 1.0);
+
+    let remedy = "; write a list of { x = 0.1, y = 0.2, width = 0.3, height = 0.4 }, in fractions of the picture";
+    for (set, message) in [
+        ("amount = 7", "params.toml:1: amount = 7 is out of range; its value must be from 0 to 1".to_owned()),
+        ("amount = nan", "params.toml:1: amount = nan is not of type f32".to_owned()),
+        ("\namuont = 1", "params.toml:2: amuont = 1 is not a parameter; [params] of hook.toml declares: amount, zones".to_owned()),
+        ("zones = 3", format!("params.toml:1: zones = 3 is not a list{remedy}")),
+        (
+            "zones = [{ x = 0.8, y = 0, width = 0.3, height = 1 }]",
+            format!(
+                "params.toml:1: zones = [{{ x = 0.8, y = 0, width = 0.3, height = 1 }}] \
+                 has no rectangle within the picture at position 1{remedy}"
+            ),
+        ),
+        ("zones = [{ x = 0.1 }]", format!("params.toml:1: zones = [{{ x = 0.1 }}] has no rectangle within the picture at position 1{remedy}")),
+        ("amount = ", "params.toml:1: string values must be quoted, expected literal string; the line is `amount =`".to_owned()),
+    ] {
+        assert_eq!(parse(HOOK, Some(set)).expect_err(set).to_string(), message);
+    }
+}
+
+#[test]
+fn any_change_of_any_file_is_another_version() {
+    let version = |hook: &str, params| source(hook, params).version();
+    let plain = version(HOOK, None);
+    assert_eq!(plain, version(HOOK, None));
+    assert_eq!(plain.as_str().len(), 64);
+    assert_ne!(plain, version(&format!("{HOOK}\n"), None));
+    assert_ne!(plain, version(HOOK, Some("")));
+    // Bytes that move from one file to the next do not cancel out.
+    let two = |one: &[u8], other: &[u8]| {
+        let files = [("a".to_owned(), one.to_vec()), ("b".to_owned(), other.to_vec())];
+        HookSource::new(BTreeMap::from(files)).version()
+    };
+    assert_ne!(two(b"xy", b"z"), two(b"x", b"yz"));
+}
+
+#[test]
+fn a_folder_is_read_flat_and_without_hidden_files() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("hook.toml"), HOOK).unwrap();
+    fs::write(folder.path().join("invert.wgsl"), "").unwrap();
+    fs::write(folder.path().join(".hook.toml.swp"), "x").unwrap();
+    let source = HookSource::read(folder.path()).unwrap();
+    assert_eq!(source.files().keys().collect::<Vec<_>>(), ["hook.toml", "invert.wgsl"]);
+    assert_eq!(Hook::parse(source).unwrap().name(), "invert");
+
+    fs::create_dir(folder.path().join("old")).unwrap();
+    let nested = HookSource::read(folder.path()).expect_err("nested").to_string();
+    assert!(
+        nested.ends_with("old` is not a plain file; a hook folder is flat and holds files only"),
+        "{nested}"
+    );
+    fs::remove_dir(folder.path().join("old")).unwrap();
+    fs::write(folder.path().join("model.bin"), vec![0; (1 << 20) + 1]).unwrap();
+    assert!(matches!(HookSource::read(folder.path()), Err(HookError::FileTooLarge { .. })));
+    assert!(matches!(HookSource::read(&folder.path().join("none")), Err(HookError::Read { .. })));
+}

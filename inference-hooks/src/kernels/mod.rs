@@ -10,7 +10,8 @@ use serde_json::{Map, Value};
 
 use crate::hook::{FieldType, ParamType, ParamValue, Params, Rect};
 
-#[cfg(all(test, feature = "gpu"))]
+#[cfg(feature = "gpu")]
+#[cfg(test)]
 mod parity;
 
 /// All CPU twins; a hook names one as `cpu = "builtin:NAME"`.

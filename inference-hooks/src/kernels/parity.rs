@@ -22,11 +22,6 @@ pub(super) struct Tolerance {
     pub(super) relative: f64,
 }
 
-/// A device, or a line that says that the test did not run.
-pub(super) fn gpu() -> Option<Gpu> {
-    Gpu::open(true).inspect_err(|why| println!("SKIP: no GPU test: {why}")).ok()
-}
-
 /// A ready hook with some files in place of its own.
 pub(super) fn ready_hook(name: &str, changes: &[(&str, &str)]) -> Hook {
     let ready = ready_hooks().iter().find(|ready| ready.name == name).unwrap();

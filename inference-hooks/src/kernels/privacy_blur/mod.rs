@@ -3,7 +3,8 @@
 
 mod cpu;
 
-#[cfg(all(test, feature = "gpu"))]
+#[cfg(feature = "gpu")]
+#[cfg(test)]
 mod tests;
 
 use super::CpuTwin;

@@ -1,4 +1,5 @@
-use super::super::parity::{SIZES, Tolerance, check, gpu, on_cpu, picture, ready_hook};
+use super::super::parity::{SIZES, Tolerance, check, on_cpu, picture, ready_hook};
+use crate::gpu::tests::gpu;
 
 /// Whole numbers throughout.
 const TOLERANCE: Tolerance = Tolerance { channel: 0, relative: 0.0 };

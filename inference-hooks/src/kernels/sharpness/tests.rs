@@ -1,6 +1,7 @@
 use image::{Rgba, RgbaImage};
 
-use super::super::parity::{Tolerance, check, gpu, on_cpu, picture, ready_hook};
+use super::super::parity::{Tolerance, check, on_cpu, picture, ready_hook};
+use crate::gpu::tests::gpu;
 
 /// The sums are exact on both; the shader divides and subtracts in 32-bit floats, the twin in 64.
 const TOLERANCE: Tolerance = Tolerance { channel: 0, relative: 1e-5 };

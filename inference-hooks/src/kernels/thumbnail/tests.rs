@@ -1,6 +1,7 @@
 use image::{Rgba, RgbaImage};
 
-use super::super::parity::{Tolerance, check, gpu, on_cpu, ready_hook};
+use super::super::parity::{Tolerance, check, on_cpu, ready_hook};
+use crate::gpu::tests::gpu;
 
 /// Sums of the same numbers in the same order, but a GPU may fuse a multiplication with an addition.
 const TOLERANCE: Tolerance = Tolerance { channel: 1, relative: 0.0 };

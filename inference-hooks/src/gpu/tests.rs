@@ -1,0 +1,103 @@
+use std::collections::BTreeMap;
+
+use image::RgbaImage;
+
+use super::*;
+use crate::hook::{Hook, HookSource};
+use crate::ready::ready_hooks;
+
+/// A device, or a line that says that the test did not run.
+#[expect(clippy::print_stdout, reason = "skips are printed and counted")]
+pub(crate) fn gpu() -> Option<Gpu> {
+    Gpu::open(true).inspect_err(|why| println!("SKIP: no GPU test: {why}")).ok()
+}
+
+fn sharpness() -> Hook {
+    let ready = ready_hooks().iter().find(|ready| ready.name == "sharpness").unwrap();
+    Hook::parse(ready.source()).unwrap()
+}
+
+#[test]
+fn the_generated_part_of_a_shader_is_what_the_hook_declares() {
+    let hook = "
+[hook]
+name = \"all\"
+api = 1
+match = [\"*\"]
+[input]
+kind = \"image\"
+[params]
+count = { type = \"u32\", default = 1 }
+shift = { type = \"i32\", default = -1 }
+ratio = { type = \"f32\", default = 0.5 }
+loud = { type = \"bool\", default = true }
+zones = { type = \"rects\", default = [] }
+[buffers]
+hits = { type = \"atomic<u32>\", len = \"256\" }
+sums = { type = \"vec4<f32>\", len = \"width\" }
+[[pass]]
+shader = \"all.wgsl\"
+entry = \"main\"
+dispatch = [\"1\", \"1\"]
+[output.image]
+suffix = \".png\"
+format = \"png\"
+[output.json]
+fields = { found = \"bool\", mean = \"f32\" }
+";
+    let files = [("hook.toml", hook), ("all.wgsl", "")];
+    let files = files.map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec()));
+    let hook = Hook::parse(HookSource::new(BTreeMap::from(files))).unwrap();
+    let expected = "
+// Generated from hook.toml.
+struct File { offset: u32, len: u32, width: u32, height: u32, out_offset: u32, out_len: u32, out_width: u32, out_height: u32 }
+struct Batch { files: u32, hits_len: u32, sums_len: u32 }
+struct Params { count: u32, loud: u32, ratio: f32, shift: i32, zones_count: u32 }
+struct Report { found: u32, mean: f32 }
+@group(0) @binding(0) var<storage, read> files: array<File>;
+@group(0) @binding(1) var<storage, read> input: array<u32>;
+@group(0) @binding(2) var<uniform> batch: Batch;
+@group(0) @binding(3) var<storage, read_write> output: array<u32>;
+@group(0) @binding(4) var<storage, read_write> report: array<Report>;
+@group(0) @binding(5) var<uniform> params: Params;
+@group(0) @binding(6) var<storage, read> zones: array<vec4<f32>>;
+@group(0) @binding(7) var<storage, read_write> hits: array<atomic<u32>>;
+@group(0) @binding(8) var<storage, read_write> sums: array<vec4<f32>>;
+fn hits_at(file: u32) -> u32 { return file * batch.hits_len; }
+fn sums_at(file: u32) -> u32 { return file * batch.sums_len; }
+";
+    assert_eq!(prelude::source(&hook), expected);
+}
+
+#[test]
+fn ready_hooks_are_far_from_the_limits_of_shaders() {
+    for ready in ready_hooks() {
+        inspect_hook(&Hook::parse(ready.source()).unwrap()).unwrap();
+    }
+}
+
+#[test]
+fn a_lost_device_is_an_error_and_not_a_wrong_result() {
+    let Some(gpu) = gpu() else { return };
+    let hook = sharpness();
+    let compiled = gpu.compile(&hook).unwrap();
+    gpu.device.destroy();
+    let error = gpu.run(&hook, &compiled, &[RgbaImage::new(64, 64)]).expect_err("lost");
+    assert!(matches!(error, GpuError::Lost(_)), "{error:?}");
+}
+
+#[test]
+fn files_of_a_batch_do_not_see_each_other() {
+    let Some(gpu) = gpu() else { return };
+    let hook = sharpness();
+    let compiled = gpu.compile(&hook).unwrap();
+    let shades = [0, 60, 120, 180, 240];
+    let images = shades.map(|shade| {
+        RgbaImage::from_pixel(40 + u32::from(shade), 33, image::Rgba([shade, shade, shade, 255]))
+    });
+    let outputs = gpu.run(&hook, &compiled, &images).unwrap();
+    for (output, shade) in outputs.iter().zip(shades) {
+        assert_eq!(output.fields["luma_p50"], shade, "{:?}", output.fields);
+        assert_eq!(output.fields["laplacian_variance"], 0.0, "{:?}", output.fields);
+    }
+}

@@ -1,0 +1,513 @@
+//! The worker as a daemon has it: a process at the other end of a socket, with good and with hostile input.
+
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test: another process is waited for in real time, and skips are printed"
+)]
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{Cursor, Read, Seek, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
+use inference_hooks::{
+    Advice, Engine, Hook, HookSource, JobError, JobOutput, WORKER_ARGUMENT, WorkerConfig,
+    WorkerProcess, ready_hooks,
+};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+const EXECUTABLE: &str = env!("CARGO_BIN_EXE_hook-worker");
+const LONG: Duration = Duration::from_secs(60);
+
+fn start(config: &WorkerConfig) -> WorkerProcess {
+    WorkerProcess::spawn(Path::new(EXECUTABLE), config).unwrap()
+}
+
+/// A worker on the CPU, as on a machine without a GPU.
+fn cpu_worker() -> WorkerProcess {
+    start(&WorkerConfig::default())
+}
+
+/// A worker on a GPU, if only a software one, or a line that says that the test did not run.
+fn gpu_worker() -> Option<WorkerProcess> {
+    let worker = start(&WorkerConfig { allow_software_adapter: true, ..Default::default() });
+    match &worker.hello().adapter {
+        Ok(_) => Some(worker),
+        Err(why) => {
+            println!("SKIP: no GPU test: {why}");
+            None
+        }
+    }
+}
+
+fn ready(name: &str) -> Hook {
+    let ready = ready_hooks().iter().find(|ready| ready.name == name).unwrap();
+    Hook::parse(ready.source()).unwrap()
+}
+
+/// A hook that writes its input, changed by `shader`, to a derived picture.
+fn hook(shader: &str, changes: &[(&str, &str)]) -> Hook {
+    let mut text = r#"
+[hook]
+name = "test"
+api = 1
+match = ["*"]
+[input]
+kind = "image"
+[[pass]]
+shader = "test.wgsl"
+entry = "main"
+dispatch = ["width", "height"]
+reads = ["input"]
+writes = ["output"]
+[output.image]
+suffix = ".test.png"
+format = "png"
+[limits]
+gpu_ms = 60_000
+compile_ms = 60_000
+"#
+    .to_owned();
+    for (from, to) in changes {
+        assert!(text.contains(from), "{from}");
+        text = text.replace(from, to);
+    }
+    let files = [("hook.toml", text.as_str()), ("test.wgsl", shader)];
+    let files = files.map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec()));
+    Hook::parse(HookSource::new(BTreeMap::from(files))).unwrap()
+}
+
+const INVERT: &str = "
+@compute @workgroup_size(1)
+fn main(@builtin(workgroup_id) id: vec3<u32>) {
+    let file = files[id.z];
+    let at = id.y * file.width + id.x;
+    output[file.out_offset + at] = input[file.offset + at] ^ 0x00ffffffu;
+}";
+
+/// About 10^12 steps on the picture of `photo`, and few on the single pixel that it is tried on.
+const ENDLESS: &str = "
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    var sum = id.x;
+    for (var turn = 0u; turn < 60000u; turn++) {
+        sum = sum * 1664525u + input[sum % arrayLength(&input)];
+    }
+    output[id.x % arrayLength(&output)] = sum;
+}";
+
+fn bytes(image: &RgbImage, format: ImageFormat) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    DynamicImage::from(image.clone()).write_to(&mut bytes, format).unwrap();
+    bytes.into_inner()
+}
+
+fn photo() -> Vec<u8> {
+    let image = RgbImage::from_fn(640, 427, |x, y| {
+        let shade = u8::try_from((x * 31 + y * 17) % 256).unwrap();
+        Rgb([shade, shade / 2, 255 - shade])
+    });
+    bytes(&image, ImageFormat::Jpeg)
+}
+
+fn file(content: &[u8]) -> OwnedFd {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(content).unwrap();
+    file.into()
+}
+
+fn run(worker: &mut WorkerProcess, hook: &Hook, content: &[u8]) -> Result<JobOutput, JobError> {
+    worker.run(hook, file(content), LONG)
+}
+
+/// Whether the process is gone, after a moment.
+fn ends(pid: u32) -> bool {
+    let state = || fs::read_to_string(format!("/proc/{pid}/stat"));
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < deadline {
+        match state() {
+            Err(_) => return true,
+            Ok(stat) if stat.contains(") Z ") => return true,
+            Ok(_) => thread::sleep(Duration::from_millis(20)),
+        }
+    }
+    false
+}
+
+#[test]
+fn ready_hooks_run_on_the_gpu() {
+    let Some(mut worker) = gpu_worker() else { return };
+    let adapter = worker.hello().adapter.clone().unwrap();
+    check_ready_hooks(&mut worker, Engine::Gpu, Some(adapter.name.as_str()));
+}
+
+#[test]
+fn without_a_gpu_the_twins_run_and_say_so() {
+    let mut worker = cpu_worker();
+    if worker.hello().adapter.is_ok() {
+        println!("SKIP: this machine has a GPU");
+        return;
+    }
+    check_ready_hooks(&mut worker, Engine::Cpu, None);
+}
+
+fn check_ready_hooks(worker: &mut WorkerProcess, engine: Engine, adapter: Option<&str>) {
+    let photo = photo();
+    let check = |output: &JobOutput| {
+        assert_eq!((output.engine, output.adapter.as_deref()), (engine, adapter));
+        assert_eq!(output.note.is_some(), engine == Engine::Cpu, "{:?}", output.note);
+        assert_eq!((output.width, output.height), (640, 427));
+    };
+    let mut thumbnail = run(worker, &ready("thumbnail"), &photo).unwrap();
+    check(&thumbnail);
+    assert_eq!(
+        (&thumbnail.fields["width"], &thumbnail.fields["height"]),
+        (&640.into(), &427.into())
+    );
+    let derived = thumbnail.derived.remove(0);
+    assert_eq!(
+        (derived.suffix.as_str(), derived.media_type.as_str()),
+        (".thumb.jpg", "image/jpeg")
+    );
+    let small = image::load_from_memory(&derived.read().unwrap()).unwrap();
+    assert_eq!((small.width(), small.height()), (256, 171));
+
+    let hook = ready("sharpness");
+    let sharpness = run(worker, &hook, &photo).unwrap();
+    check(&sharpness);
+    assert!(sharpness.derived.is_empty());
+    let json = sharpness.to_json(&hook);
+    assert_eq!(json["result"]["blurred"], false, "{json}");
+    assert_eq!(
+        (&json["hook"], &json["version"]),
+        (&"sharpness".into(), &hook.version().as_str().into())
+    );
+
+    let blurred = run(worker, &ready("privacy-blur"), &photo).unwrap();
+    check(&blurred);
+    assert_eq!(blurred.fields["masks"], 1);
+    let mut file = blurred.derived.into_iter().next().unwrap().into_file();
+    let mut content = Vec::new();
+    file.read_to_end(&mut content).unwrap();
+    assert_eq!(image::load_from_memory(&content).unwrap().width(), 640);
+    assert!(file.write_all(b"more").is_err(), "a derived file is sealed");
+}
+
+#[test]
+fn a_hook_without_a_twin_needs_a_gpu() {
+    let mut worker = cpu_worker();
+    if worker.hello().adapter.is_ok() {
+        println!("SKIP: this machine has a GPU");
+        return;
+    }
+    let error = worker.load(&hook(INVERT, &[])).expect_err("no engine");
+    assert!(matches!(error, JobError::NoEngine(_)), "{error:?}");
+    assert_eq!(error.advice(), Advice::ParkHook);
+    assert!(error.to_string().starts_with("hook `test` needs a GPU and has no [fallback]; here "));
+    if !cfg!(feature = "gpu") {
+        return;
+    }
+    // A broken shader is found all the same.
+    let error = worker.load(&hook("fn main(", &[])).expect_err("broken");
+    assert!(matches!(error, JobError::HookBroken(_)), "{error:?}");
+}
+
+#[test]
+fn a_changed_hook_takes_the_place_of_the_old_one() {
+    let Some(mut worker) = gpu_worker() else { return };
+    let image = RgbImage::from_pixel(3, 2, Rgb([1, 2, 3]));
+    let png = bytes(&image, ImageFormat::Png);
+    let mut first_pixel = |hook: &Hook| {
+        let output = run(&mut worker, hook, &png).unwrap();
+        let derived = output.derived.into_iter().next().unwrap().read().unwrap();
+        image::load_from_memory(&derived).unwrap().into_rgb8().get_pixel(0, 0).0
+    };
+    assert_eq!(first_pixel(&hook(INVERT, &[])), [254, 253, 252]);
+    assert_eq!(first_pixel(&hook(&INVERT.replace("0x00ffffff", "0"), &[])), [1, 2, 3]);
+}
+
+#[test]
+fn a_broken_shader_is_shown_where_it_is_broken() {
+    let Some(mut worker) = gpu_worker() else { return };
+    let bomb: String = (1..24)
+        .map(|n| format!("fn f{n}(x: u32) -> u32 {{ return f{0}(x) + f{0}(x + 1u); }}\n", n - 1))
+        .collect();
+    let bomb = format!(
+        "fn f0(x: u32) -> u32 {{ return x * 3u; }}\n{bomb}{}",
+        INVERT.replace("input[file.offset + at]", "f23(input[file.offset + at])")
+    );
+    let body = |body: &str| format!("@compute @workgroup_size(1) fn main() {{ {body} }}");
+    let long = format!("{INVERT}\n{}", "// long\n".repeat(40_000));
+    for (shader, changes, messages) in [
+        (
+            INVERT.replace("id.y * file", "1.5 * file"),
+            &[][..],
+            &["test.wgsl:5:14", "let at = 1.5 * file.width"][..],
+        ),
+        (
+            body("output[0] = nothing;"),
+            &[],
+            &["no definition in scope for identifier: `nothing`", "test.wgsl:1"],
+        ),
+        (
+            body(&format!("output[0] = {}1u{};", "(".repeat(5_000), ")".repeat(5_000))),
+            &[],
+            &["Parser recursion limit exceeded"],
+        ),
+        (
+            bomb,
+            &[],
+            &["statements and expressions; 32768 are allowed: call the same function less often"],
+        ),
+        (long, &[], &["test.wgsl has 320", "bytes; 262144 are allowed"]),
+        (
+            body("var a: array<u32, 100000>; output[0] = a[output[1]];"),
+            &[],
+            &["keeps 400000 bytes of variables in each invocation; 65536 are allowed"],
+        ),
+        (
+            INVERT.to_owned(),
+            &[("reads = [\"input\"]", "")],
+            &["`main` reads `input`, but its pass in hook.toml does not say so: add it to `reads`"],
+        ),
+        (
+            INVERT.to_owned(),
+            &[("entry = \"main\"", "entry = \"mian\"")],
+            &["test.wgsl has no compute entry point `mian`; it has main"],
+        ),
+        (
+            format!(
+                "@group(0) @binding(99) var<storage, read> more: array<u32>;\n{}",
+                body("output[0] = more[0];")
+            ),
+            &[],
+            &["`more`: fsd declares all bindings itself; remove this one"],
+        ),
+        (
+            INVERT.to_owned(),
+            &[("[\"width\"", "[\"70000\"")],
+            &["on a picture of one pixel: pass[0].dispatch[0] is 70000 groups"],
+        ),
+        (INVERT.replace("workgroup_size(1)", "workgroup_size(2048, 2)"), &[], &["workgroup"]),
+    ] {
+        let error = worker.load(&hook(&shader, changes)).expect_err(messages[0]);
+        assert!(matches!(error, JobError::HookBroken(_)), "{error:?}");
+        assert_eq!(error.advice(), Advice::ParkHook);
+        let text = error.to_string();
+        assert!(messages.iter().all(|message| text.contains(message)), "{messages:?}\n{text}");
+    }
+    assert!(worker.is_alive());
+    run(&mut worker, &hook(INVERT, &[]), &photo()).unwrap();
+}
+
+#[test]
+fn a_shader_out_of_bounds_harms_nothing() {
+    let Some(mut worker) = gpu_worker() else { return };
+    let wild = "
+@compute @workgroup_size(1)
+fn main(@builtin(workgroup_id) id: vec3<u32>) {
+    output[id.x * 0x01000001u] = input[id.y * 0x7fffffffu] / (id.x - id.x);
+}";
+    run(&mut worker, &hook(wild, &[]), &photo()).unwrap();
+    run(&mut worker, &ready("thumbnail"), &photo()).unwrap();
+}
+
+#[test]
+fn bad_files_are_errors_of_the_file() {
+    let mut worker = cpu_worker();
+    let hook = ready("thumbnail");
+    let photo = photo();
+    for (content, message) in [
+        (&b""[..], "the file is empty"),
+        (b"Dear Sir or Madam", "the file is in no picture format that fsd reads"),
+        (&photo[..photo.len() / 2], "the JPEG is cut off"),
+    ] {
+        let error = run(&mut worker, &hook, content).expect_err(message);
+        assert!(matches!(error, JobError::BadInput(_)), "{error:?}");
+        assert_eq!((error.to_string().as_str(), error.advice()), (message, Advice::ParkFile));
+    }
+    run(&mut worker, &hook, &photo).unwrap();
+}
+
+#[test]
+fn limits_are_named_when_they_are_met() {
+    let mut worker = start(&WorkerConfig { memory_bytes_max: 256 << 20, ..Default::default() });
+    let large = bytes(&RgbImage::new(6000, 6000), ImageFormat::Png);
+    let text = |limit: &str| {
+        let ready = ready_hooks().iter().find(|ready| ready.name == "thumbnail").unwrap();
+        let mut files = ready.source().files().clone();
+        let text = String::from_utf8(files["hook.toml"].clone()).unwrap();
+        let text = text.replace("kind = \"image\"", &format!("kind = \"image\"\n{limit}"));
+        files.insert("hook.toml".to_owned(), text.into_bytes());
+        Hook::parse(HookSource::new(files)).unwrap()
+    };
+    for (hook, message) in [
+        (text("max_bytes = 100"), "the file is larger than input.max_bytes = 100"),
+        (text("max_pixels = 1000"), "the picture has 6000 x 6000 pixels; input.max_pixels = 1000"),
+        (text(""), "decoding 6000 x 6000 pixels needs 252"),
+    ] {
+        let error = run(&mut worker, &hook, &large).err();
+        if message.starts_with("decoding") {
+            // 252 MB fit 256 MiB: the hook's own limit and the worker's are both kept.
+            assert!(error.is_none(), "{error:?}");
+            continue;
+        }
+        let error = error.expect(message);
+        assert!(matches!(error, JobError::OverLimit(_)), "{error:?}");
+        assert_eq!((error.to_string().as_str(), error.advice()), (message, Advice::ParkFile));
+    }
+}
+
+#[test]
+fn a_picture_too_large_for_the_adapter_runs_on_the_twin() {
+    let Some(mut worker) = gpu_worker() else { return };
+    // 144 MB decoded; lavapipe binds 128 MiB.
+    let large = bytes(&RgbImage::new(6000, 6000), ImageFormat::Png);
+    let output = run(&mut worker, &ready("thumbnail"), &large).unwrap();
+    match output.engine {
+        Engine::Cpu => {
+            let note = output.note.unwrap();
+            assert!(
+                note.starts_with("`input` needs 144000000 bytes; this adapter binds at most"),
+                "{note}"
+            );
+        }
+        Engine::Gpu => println!("SKIP: this adapter binds 144 MB"),
+    }
+    let error = run(&mut worker, &hook(INVERT, &[]), &large);
+    assert!(matches!(error, Ok(_) | Err(JobError::OverLimit(_))), "{error:?}");
+}
+
+#[test]
+fn a_shader_that_runs_too_long_ends_with_its_worker() {
+    let Some(mut worker) = gpu_worker() else { return };
+    let hook = hook(ENDLESS, &[("gpu_ms = 60_000", "gpu_ms = 300")]);
+    let error = run(&mut worker, &hook, &photo()).expect_err("endless");
+    assert!(matches!(error, JobError::Timeout(_)), "{error:?}");
+    assert_eq!(error.to_string(), "the shaders ran longer than gpu_ms = 300");
+    assert_eq!(error.advice(), Advice::Retry);
+    assert!(!worker.is_alive() && ends(worker.pid()));
+    let after = run(&mut worker, &hook, &photo()).expect_err("no worker");
+    assert!(matches!(after, JobError::WorkerDied(_)), "{after:?}");
+}
+
+#[test]
+fn past_the_deadline_the_worker_is_killed() {
+    let Some(mut worker) = gpu_worker() else { return };
+    let hook = hook(ENDLESS, &[]);
+    worker.load(&hook).unwrap();
+    let started = Instant::now();
+    let deadline = Duration::from_millis(700);
+    let error = worker.run(&hook, file(&photo()), deadline).expect_err("endless");
+    assert_eq!(error.to_string(), "the job took longer than 700 ms");
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    assert!(ends(worker.pid()));
+}
+
+#[test]
+fn a_worker_that_does_not_answer_is_killed() {
+    let mut worker = cpu_worker();
+    kill(pid(&worker), Signal::SIGSTOP).unwrap();
+    let hook = hook(INVERT, &[("compile_ms = 60_000", "compile_ms = 100")]);
+    let error = worker.load(&hook).expect_err("stopped");
+    assert_eq!(error.to_string(), "compiling took longer than 2100 ms");
+    assert!(ends(worker.pid()));
+}
+
+#[test]
+fn a_worker_killed_in_the_middle_is_told_from_a_bad_file() {
+    let Some(mut worker) = gpu_worker() else { return };
+    let hook = hook(ENDLESS, &[]);
+    worker.load(&hook).unwrap();
+    let victim = pid(&worker);
+    let killer = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(500));
+        kill(victim, Signal::SIGABRT).unwrap();
+    });
+    let error = run(&mut worker, &hook, &photo()).expect_err("killed");
+    killer.join().unwrap();
+    assert!(matches!(error, JobError::WorkerDied(_)), "{error:?}");
+    assert_eq!(error.to_string(), "the hook worker ended: signal: 6 (SIGABRT)");
+    assert_eq!(error.advice(), Advice::Retry);
+}
+
+#[test]
+fn a_worker_ends_with_its_daemon() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let mut child = Command::new(EXECUTABLE)
+        .arg(WORKER_ARGUMENT)
+        .stdin(OwnedFd::from(theirs))
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let body = br#"{"Configure":{"allow_software_adapter":false,"memory_bytes_max":1073741824}}"#;
+    let length = u32::try_from(body.len()).unwrap().to_le_bytes();
+    (&ours).write_all(&[&length[..], &[0; 4], body].concat()).unwrap();
+    (&ours).read_exact(&mut [0; 8]).unwrap();
+    assert!(child.try_wait().unwrap().is_none(), "it waits for jobs");
+    drop(ours);
+    assert!(ends(child.id()));
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_worker_is_shut_in() {
+    let leak = tempfile::tempfile().unwrap();
+    fcntl(&leak, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+    let variable = ("VK_LOADER_DEBUG".into(), "none".into());
+    let config = WorkerConfig { environment: vec![variable], ..Default::default() };
+    let mut worker = start(&config);
+    println!("{:?}", worker.hello());
+    let proc = format!("/proc/{}", worker.pid());
+    let leaked = fs::read_link(format!("{proc}/fd/{}", leak.as_raw_fd())).unwrap_or_default();
+    assert_ne!(leaked, fs::read_link(format!("/proc/self/fd/{}", leak.as_raw_fd())).unwrap());
+    let environment = fs::read_to_string(format!("{proc}/environ")).unwrap();
+    let names: Vec<_> =
+        environment.split_terminator('\0').filter_map(|entry| entry.split('=').next()).collect();
+    assert_eq!(names, ["MESA_SHADER_CACHE_DISABLE", "VK_LOADER_DEBUG", "XDG_RUNTIME_DIR"]);
+    let limits = fs::read_to_string(format!("{proc}/limits")).unwrap();
+    let limit = |name: &str| {
+        let line = limits.lines().find(|line| line.starts_with(name)).unwrap();
+        line[name.len()..].split_whitespace().next().unwrap().to_owned()
+    };
+    assert_eq!(limit("Max core file size"), "0");
+    assert_eq!(limit("Max data size"), config.memory_bytes_max.to_string());
+    for thread in fs::read_dir(format!("{proc}/task")).unwrap() {
+        let status = fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
+        assert!(status.contains("NoNewPrivs:\t1"), "{status}");
+        assert!(status.contains("Seccomp:\t2"), "{status}");
+    }
+    // The file comes as a descriptor, wherever its position is.
+    let mut photo_file = File::from(file(&photo()));
+    photo_file.seek(std::io::SeekFrom::End(0)).unwrap();
+    worker.run(&ready("sharpness"), photo_file.into(), LONG).unwrap();
+}
+
+#[test]
+fn what_is_no_worker_is_an_error() {
+    let config = WorkerConfig { start_max: Duration::from_millis(500), ..Default::default() };
+    let none = WorkerProcess::spawn(Path::new("/nowhere/fsd"), &config).expect_err("no file");
+    assert!(matches!(none, JobError::Start(_)), "{none:?}");
+    let quits = WorkerProcess::spawn(Path::new("/bin/true"), &config).expect_err("not a worker");
+    assert_eq!(quits.to_string(), "the hook worker ended: exit status: 0");
+    let echo = WorkerProcess::spawn(Path::new("/bin/cat"), &config).expect_err("not a worker");
+    assert!(matches!(echo, JobError::WorkerDied(_)), "{echo:?}");
+    let output = Command::new(EXECUTABLE).stdin(Stdio::null()).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success());
+    assert_eq!(text, "hook worker: standard input is not the daemon's socket\n");
+}
+
+fn pid(worker: &WorkerProcess) -> Pid {
+    Pid::from_raw(i32::try_from(worker.pid()).unwrap())
+}
