@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use inference_hooks::WorkerConfig;
 use nix::fcntl::{Flock, FlockArg};
 use policies::{Rate, Schedule};
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,12 +18,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cache::{self, Cache, Defaults, Limits, Store};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{ShareConfig, StoreConfig};
+use crate::config::{HookConfig, ResultsTo, ShareConfig, StoreConfig};
 use crate::control::api;
 use crate::control::cli::{Program, Start, Vars};
 use crate::control::ops::{self, Gateway, MountedShare, UnmountRequest};
 use crate::events::Events;
 use crate::frontend::fuse::{self, Mount, MountOptions};
+use crate::hooks::{self, ResultsPlace, Rule};
 use crate::meta::{Meta, MetaError};
 use crate::remote::{self, Env, Opened, Pacer, Pacers, RemoteError, RemoteUrl};
 use crate::rng::Rng;
@@ -71,7 +74,10 @@ impl Program for Fsd {
     }
 
     fn hook_worker(&self) -> anyhow::Result<()> {
-        bail!("hooks are not there yet")
+        match inference_hooks::worker_main() {
+            code if code == ExitCode::SUCCESS => Ok(()),
+            _ => bail!("the hook worker failed"),
+        }
     }
 }
 
@@ -141,6 +147,7 @@ async fn serve(start: Start, env: Env) -> anyhow::Result<()> {
     for share in &config.shares {
         shares.push(open_share(share, &meta, &env, &pacers, &clock, &tasks).await?);
     }
+    let rules = rules(&config.hooks, &shares)?;
     let cache = Arc::new(Cache::open(cache::Parts {
         dir: config.state_dir.clone(),
         limits: Limits {
@@ -158,7 +165,7 @@ async fn serve(start: Start, env: Env) -> anyhow::Result<()> {
         events: events.clone(),
         clock: clock.clone(),
         tasks: tasks.clone(),
-        shares: shares.iter().map(|share| vfs_share(share, false)).collect(),
+        shares: shares.iter().map(|share| vfs_share(share, &rules)).collect(),
     });
     let recovered = vfs.recover()?;
     if recovered != vfs::Recovered::default() {
@@ -181,6 +188,20 @@ async fn serve(start: Start, env: Env) -> anyhow::Result<()> {
     follow_schedule(config.upload.clone(), pacers.up.clone(), &clock, &tasks);
     follow_schedule(config.download.clone(), pacers.down.clone(), &clock, &tasks);
 
+    let hooks = match rules.is_empty() {
+        true => None,
+        false => Some(hooks::start(hooks::Parts {
+            vfs: vfs.clone(),
+            meta: meta.clone(),
+            events: events.clone(),
+            clock: clock.clone(),
+            tasks: tasks.clone(),
+            rules,
+            executable: "/proc/self/exe".into(),
+            worker: worker_config(&env),
+        })?),
+    };
+
     let (ask, asked) = mpsc::channel(1);
     let mounts = mount_all(&shares, &vfs)?;
     let operations = Gateway::new(ops::Parts {
@@ -188,6 +209,7 @@ async fn serve(start: Start, env: Env) -> anyhow::Result<()> {
         cache,
         vfs,
         sync: Arc::new(sync),
+        hooks,
         events,
         clock: clock.clone(),
         pacers,
@@ -341,7 +363,7 @@ fn store_of(share: &OpenShare) -> Option<(ShareId, Store)> {
     Some((share.id, Store { remote: opened.remote.clone(), defaults: defaults() }))
 }
 
-fn vfs_share(share: &OpenShare, hooked: bool) -> vfs::Share {
+fn vfs_share(share: &OpenShare, rules: &[Rule]) -> vfs::Share {
     vfs::Share {
         id: share.id,
         name: share.config.name.clone(),
@@ -350,7 +372,45 @@ fn vfs_share(share: &OpenShare, hooked: bool) -> vfs::Share {
         read_only: share.config.read_only,
         upload_delay: share.config.upload_delay,
         listing_age_max: LISTING_AGE_MAX,
-        hooked,
+        hooked: rules.iter().any(|rule| rule.shares.contains(&share.id)),
+    }
+}
+
+/// The hooks of the configuration, read and checked.
+fn rules(configs: &[HookConfig], shares: &[OpenShare]) -> anyhow::Result<Vec<Rule>> {
+    let id_of =
+        |name: &str| shares.iter().find(|share| share.config.name == name).map(|share| share.id);
+    let mut rules: Vec<Rule> = Vec::new();
+    for config in configs {
+        let hook = hooks::read_hook(&config.dir, &config.params)
+            .with_context(|| format!("read the hook {}", config.dir.display()))?;
+        if rules.iter().any(|rule| rule.hook.name() == hook.name()) {
+            bail!("two hooks are called {}: rename one in its hook.toml", hook.name());
+        }
+        let results = match &config.results {
+            ResultsTo::Folder(folder) => ResultsPlace::Folder(folder.clone().into_bytes()),
+            ResultsTo::Share(name) => ResultsPlace::Share(
+                id_of(name).with_context(|| format!("there is no share {name} for results"))?,
+            ),
+        };
+        let seen = config.shares.iter().filter_map(|name| id_of(name)).collect();
+        let globs = config.matches.clone().unwrap_or_else(|| hook.globs().to_vec());
+        let rule = Rule::new(Arc::new(hook), seen, results, &globs)
+            .with_context(|| format!("read the globs of the hook {}", config.dir.display()))?;
+        rules.push(rule);
+    }
+    Ok(rules)
+}
+
+/// A worker gets what a graphics driver needs of the environment, and nothing else.
+fn worker_config(env: &Env) -> WorkerConfig {
+    const OF_DRIVERS: [&str; 3] = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES", "LD_LIBRARY_PATH"];
+    let environment =
+        OF_DRIVERS.iter().filter_map(|name| Some((name.into(), env.get(name)?.into())));
+    WorkerConfig {
+        allow_software_adapter: env.get("FSD_ALLOW_SOFTWARE_GPU").is_some(),
+        environment: environment.collect(),
+        ..WorkerConfig::default()
     }
 }
 

@@ -7,6 +7,7 @@ pub mod config;
 pub mod control;
 pub mod events;
 pub mod frontend;
+pub mod hooks;
 pub mod meta;
 pub mod remote;
 pub mod rng;

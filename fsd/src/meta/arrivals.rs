@@ -17,7 +17,8 @@ pub struct JobId(pub i64);
 /// ```text
 /// Waiting ─start► Running ─ok► Done
 ///    ▲               ├─failed, tries left► Waiting
-///    └── retry by hand ── Parked ◄─ failed for good
+///    ├── by hand ── Parked ◄─ no tries left, or the hook is broken
+///    └── by hand ── Failed ◄─ the hook can make nothing of the file
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -28,7 +29,9 @@ pub enum JobState {
     Running,
     /// Its result is applied.
     Done,
-    /// It failed for good; a person may retry it.
+    /// The hook can make nothing of this file; another try would end the same.
+    Failed,
+    /// It was given up until a person acts.
     Parked,
 }
 
@@ -40,6 +43,7 @@ impl JobState {
             Self::Waiting => "waiting",
             Self::Running => "running",
             Self::Done => "done",
+            Self::Failed => "failed",
             Self::Parked => "parked",
         }
     }
@@ -48,6 +52,7 @@ impl JobState {
         match word {
             "running" => Self::Running,
             "done" => Self::Done,
+            "failed" => Self::Failed,
             "parked" => Self::Parked,
             _ => Self::Waiting,
         }
@@ -75,6 +80,8 @@ pub struct Job {
     pub tries: u32,
     /// When it may run, ms since 1970.
     pub due: i64,
+    /// When the file arrived, ms since 1970.
+    pub arrived: i64,
     /// When its state changed last, ms since 1970.
     pub changed: i64,
     /// Why the last try failed.
@@ -94,6 +101,7 @@ fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
         state: JobState::read(&row.get::<_, String>("state")?),
         tries: row.get("tries")?,
         due: row.get("due")?,
+        arrived: row.get("arrived")?,
         changed: row.get("changed")?,
         error: row.get("error")?,
         result: row.get("result")?,
@@ -163,8 +171,8 @@ impl Tx<'_> {
         now: i64,
     ) -> Result<bool> {
         let added = self.run(
-            "INSERT OR IGNORE INTO job (hook, version, ino, content, path, state, tries, due, changed) \
-             VALUES (?1, ?2, ?3, ?4, ?5, 'waiting', 0, ?6, ?6)",
+            "INSERT OR IGNORE INTO job (hook, version, ino, content, path, state, tries, due, arrived, changed) \
+             VALUES (?1, ?2, ?3, ?4, ?5, 'waiting', 0, ?6, ?6, ?6)",
             params![hook, version, ino.0.cast_signed(), content.cast_signed(), path, now],
         )?;
         Ok(added > 0)
@@ -218,6 +226,14 @@ impl Tx<'_> {
         self.all(sql, params![hook, state.map(JobState::as_str), count], job)
     }
 
+    /// The job `id`.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn job(&self, id: JobId) -> Result<Option<Job>> {
+        self.one("SELECT * FROM job WHERE id = ?1", [id.0], job)
+    }
+
     /// All jobs of a file, the newest first.
     ///
     /// # Errors
@@ -254,14 +270,14 @@ impl Tx<'_> {
         self.run("UPDATE job SET state = 'waiting' WHERE state = 'running'", [])
     }
 
-    /// Lets parked jobs (one, or all of a hook, or all) wait again; tells how many.
+    /// Lets failed and parked jobs (one, or all of a hook, or all) wait again; tells how many.
     ///
     /// # Errors
     /// If the store fails.
     pub fn retry_jobs(&self, id: Option<JobId>, hook: Option<&str>, now: i64) -> Result<usize> {
         self.run(
             "UPDATE job SET state = 'waiting', tries = 0, due = ?3, changed = ?3 \
-             WHERE state = 'parked' AND (?1 IS NULL OR id = ?1) AND (?2 IS NULL OR hook = ?2)",
+             WHERE state IN ('failed', 'parked') AND (?1 IS NULL OR id = ?1) AND (?2 IS NULL OR hook = ?2)",
             params![id.map(|i| i.0), hook, now],
         )
     }

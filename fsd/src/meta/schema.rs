@@ -53,7 +53,7 @@ CREATE INDEX arrival_ino ON arrival (ino);
 CREATE TABLE job (
   id INTEGER PRIMARY KEY AUTOINCREMENT, hook TEXT NOT NULL, version TEXT NOT NULL,
   ino INTEGER NOT NULL, content INTEGER NOT NULL, path TEXT NOT NULL, state TEXT NOT NULL,
-  tries INTEGER NOT NULL, due INTEGER NOT NULL, changed INTEGER NOT NULL, error TEXT, result TEXT,
+  tries INTEGER NOT NULL, due INTEGER NOT NULL, arrived INTEGER NOT NULL, changed INTEGER NOT NULL, error TEXT, result TEXT,
   UNIQUE (hook, version, ino, content));
 CREATE INDEX job_state ON job (state, due);
 ";

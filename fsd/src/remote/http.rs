@@ -103,6 +103,11 @@ impl Http {
             response = self.client.execute(request) => response.map_err(connection)?,
             () = progress.stalled() => return Err(SendError::Stalled),
         };
+        // An error's text is no content, and not as short as a short range.
+        let (pace, reply_bytes_max) = match response.status().is_success() {
+            true => (pace, reply_bytes_max),
+            false => (Pace::Control, REPLY_BYTES_MAX),
+        };
         let mut body = BytesMut::new();
         loop {
             let chunk = tokio::select! {

@@ -1,7 +1,7 @@
 //! Open, read, write, fsync, release; and what makes a changed file known.
 
 use std::collections::hash_map::Entry;
-use std::io::Write as _;
+use std::io::{Seek as _, Write as _};
 use std::sync::Arc;
 
 use super::handle::{Handle, Open, has_changed, overlay, size_of, stamp_now};
@@ -282,6 +282,7 @@ impl Vfs {
             loop {
                 let data = self.read(id, at, STEP).await?;
                 if data.is_empty() {
+                    file.rewind()?;
                     return Ok(file);
                 }
                 at += data.len() as u64;

@@ -1,5 +1,6 @@
 //! The verbs, on the running parts.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,7 +15,8 @@ use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::control::api::types as api;
 use crate::events::Events;
-use crate::meta::{Inode, Item, Meta, MetaError, Tombstone, Tx};
+use crate::hooks::{Hooks, Rule};
+use crate::meta::{Inode, Item, Job, JobId, JobState, Meta, MetaError, Tombstone, Tx};
 use crate::remote::{Link, Pacers};
 use crate::sync::Sync;
 use crate::types::{FileKind, Ino, ShareId, Time};
@@ -58,6 +60,8 @@ pub struct Parts {
     pub vfs: Arc<Vfs>,
     /// The sync engine.
     pub sync: Arc<Sync>,
+    /// The hooks; none if none is configured.
+    pub hooks: Option<Hooks>,
     /// The bus.
     pub events: Arc<Events>,
     /// The time.
@@ -262,7 +266,7 @@ impl Operations for Gateway {
             queue,
             rates: self.rates(),
             hooks: self.hooks().await?,
-            worker: None,
+            worker: self.worker(),
         })
     }
 
@@ -295,19 +299,64 @@ impl Operations for Gateway {
     }
 
     async fn hooks(&self) -> Result<Vec<api::Hook>, OperationError> {
-        Ok(Vec::new())
+        let Some(hooks) = &self.parts.hooks else { return Ok(Vec::new()) };
+        let counts = self.parts.meta.read(|tx| tx.job_counts())?;
+        let engines = hooks.worker().engines;
+        Ok(hooks.rules().iter().map(|rule| self.hook(rule, &counts, &engines)).collect())
     }
 
-    async fn hook_jobs(&self, _filter: &api::JobFilter) -> Result<Vec<api::Job>, OperationError> {
-        Ok(Vec::new())
+    async fn hook_jobs(&self, filter: &api::JobFilter) -> Result<Vec<api::Job>, OperationError> {
+        if let Some(name) = &filter.hook
+            && !self
+                .parts
+                .hooks
+                .iter()
+                .flat_map(|hooks| hooks.rules())
+                .any(|rule| rule.hook.name() == name)
+        {
+            return Err(OperationError::NoHook { name: name.clone() });
+        }
+        let state = filter.state.map(stored_state);
+        let jobs = self.parts.meta.read(|tx| -> Result<_, MetaError> {
+            let jobs = tx.jobs(filter.hook.as_deref(), state, filter.limit)?;
+            jobs.into_iter()
+                .map(|job| Ok((tx.inode(job.ino)?.map(|inode| inode.share), job)))
+                .collect()
+        });
+        let jobs: Vec<(Option<ShareId>, Job)> = jobs?;
+        Ok(jobs.into_iter().map(|(share, job)| self.job(share, job)).collect())
     }
 
-    async fn hook_results(&self, _path: &Path) -> Result<Vec<api::HookResult>, OperationError> {
-        Ok(Vec::new())
+    async fn hook_results(&self, path: &Path) -> Result<Vec<api::HookResult>, OperationError> {
+        let ino = self.find(path).await?;
+        let jobs = self.parts.meta.read(|tx| -> Result<_, MetaError> {
+            let content = tx.inode(ino)?.map(|inode| inode.content);
+            Ok(tx
+                .jobs_of(ino)?
+                .into_iter()
+                .filter(|job| Some(job.content) == content)
+                .collect::<Vec<_>>())
+        })?;
+        Ok(jobs.into_iter().filter_map(result_of).collect())
     }
 
-    async fn hook_retry(&self, _retry: &api::Retry) -> Result<api::Retried, OperationError> {
-        Ok(api::Retried { jobs: 0 })
+    async fn hook_retry(&self, retry: &api::Retry) -> Result<api::Retried, OperationError> {
+        let id = match retry {
+            api::Retry::All => None,
+            api::Retry::Job(id) => Some(JobId(i64::try_from(*id).unwrap_or(i64::MAX))),
+        };
+        if let (Some(job), api::Retry::Job(id)) = (id, retry)
+            && self.parts.meta.read(|tx| tx.job(job))?.is_none()
+        {
+            return Err(OperationError::NoJob { id: *id });
+        }
+        let now = millis(self.parts.clock.wall());
+        let jobs = self.parts.meta.write(move |tx| tx.retry_jobs(id, None, now))?;
+        if let Some(hooks) = &self.parts.hooks {
+            hooks.reload();
+        }
+        self.parts.events.arrived.notify_one();
+        Ok(api::Retried { jobs: jobs as u64 })
     }
 
     async fn unmount(&self, mount: &Path) -> Result<api::Unmounted, OperationError> {
@@ -327,6 +376,65 @@ impl Operations for Gateway {
 }
 
 impl Gateway {
+    fn worker(&self) -> Option<api::Worker> {
+        let (pid, hello) = self.parts.hooks.as_ref()?.worker().running?;
+        let adapter = match hello.adapter {
+            Ok(adapter) => format!("{} ({}, {})", adapter.name, adapter.kind, adapter.driver),
+            Err(why) => format!("none: {why}"),
+        };
+        let inference_hooks::Sandbox { landlock, seccomp, memory_bytes_max } = hello.sandbox;
+        let memory = format!("memory: at most {}", policies::units::show_bytes(memory_bytes_max));
+        Some(api::Worker {
+            pid,
+            adapter,
+            sandbox: vec![format!("landlock: {landlock}"), format!("seccomp: {seccomp}"), memory],
+        })
+    }
+
+    fn hook(
+        &self,
+        rule: &Rule,
+        counts: &[(String, JobState, u64)],
+        engines: &BTreeMap<String, Result<inference_hooks::Engine, String>>,
+    ) -> api::Hook {
+        let name = rule.hook.name();
+        let count = |state| {
+            let found = counts.iter().find(|(hook, of, _)| hook == name && *of == state);
+            found.map_or(0, |(_, _, jobs)| *jobs)
+        };
+        let engine = engines.get(name);
+        api::Hook {
+            name: name.to_owned(),
+            version: rule.hook.version().to_string(),
+            shares: rule.shares.iter().map(|&share| self.share_name(share)).collect(),
+            engine: engine
+                .and_then(|engine| engine.as_ref().ok())
+                .map(|&engine| api_engine(engine)),
+            error: engine.and_then(|engine| engine.as_ref().err()).cloned(),
+            jobs: api::JobCounts {
+                waiting: count(JobState::Waiting),
+                running: count(JobState::Running),
+                done: count(JobState::Done),
+                failed: count(JobState::Failed),
+                parked: count(JobState::Parked),
+            },
+        }
+    }
+
+    fn job(&self, share: Option<ShareId>, job: Job) -> api::Job {
+        api::Job {
+            id: job.id.0.unsigned_abs(),
+            hook: job.hook,
+            share: share.map_or_else(|| "-".to_owned(), |share| self.share_name(share)),
+            path: job.path,
+            state: shown_state(job.state),
+            tries: job.tries,
+            error: job.error,
+            arrived: timestamp_of_millis(job.arrived),
+            changed: timestamp_of_millis(job.changed),
+        }
+    }
+
     fn mount(&self, mount: &MountedShare) -> api::Mount {
         let why = |why: &str| why.to_owned();
         let since = self.started;
@@ -359,6 +467,53 @@ impl From<MetaError> for OperationError {
     }
 }
 
+fn result_of(job: Job) -> Option<api::HookResult> {
+    let json: serde_json::Value = serde_json::from_str(job.result.as_deref()?).ok()?;
+    let text = |name: &str| json.get(name).and_then(|value| value.as_str()).map(str::to_owned);
+    let derived = json.get("derived").and_then(|value| value.as_array());
+    Some(api::HookResult {
+        job: job.id.0.unsigned_abs(),
+        hook: job.hook,
+        version: job.version,
+        engine: serde_json::from_value(json.get("engine")?.clone()).map(api_engine).ok()?,
+        adapter: text("adapter"),
+        at: timestamp_of_millis(job.changed),
+        fields: json.get("result").and_then(|value| value.as_object()).cloned().unwrap_or_default(),
+        derived: derived
+            .into_iter()
+            .flatten()
+            .filter_map(|name| name.as_str().map(str::to_owned))
+            .collect(),
+    })
+}
+
+fn api_engine(engine: inference_hooks::Engine) -> api::Engine {
+    match engine {
+        inference_hooks::Engine::Gpu => api::Engine::Gpu,
+        inference_hooks::Engine::Cpu => api::Engine::Cpu,
+    }
+}
+
+fn shown_state(state: JobState) -> api::JobState {
+    match state {
+        JobState::Waiting => api::JobState::Waiting,
+        JobState::Running => api::JobState::Running,
+        JobState::Done => api::JobState::Done,
+        JobState::Failed => api::JobState::Failed,
+        JobState::Parked => api::JobState::Parked,
+    }
+}
+
+fn stored_state(state: api::JobState) -> JobState {
+    match state {
+        api::JobState::Waiting => JobState::Waiting,
+        api::JobState::Running => JobState::Running,
+        api::JobState::Done => JobState::Done,
+        api::JobState::Failed => JobState::Failed,
+        api::JobState::Parked => JobState::Parked,
+    }
+}
+
 fn bytes_to_send(inode: &Inode) -> u64 {
     let whole = inode.attr.kind == FileKind::File && !inode.is_uploaded();
     if whole { inode.attr.size } else { 0 }
@@ -384,6 +539,10 @@ fn text_of(path: &[Vec<u8>]) -> String {
 
 fn timestamp(time: Time) -> Timestamp {
     Timestamp::new(time.secs, time.nanos.cast_signed()).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+fn millis(time: Time) -> i64 {
+    time.secs * 1000 + i64::from(time.nanos / 1_000_000)
 }
 
 fn timestamp_of_millis(millis: i64) -> Timestamp {

@@ -1,0 +1,304 @@
+//! Hooks: every arrival becomes a durable job for each hook that sees it; a worker process runs it; what it said becomes files and
+//! attributes.
+//!
+//! Invariant: an arrival ends in the transaction that makes its jobs, so each version is seen at least once.
+//! Invariant: nothing of a file is decoded in this process.
+
+mod jobs;
+mod results;
+mod rules;
+mod worker;
+
+use std::error::Error;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use inference_hooks::{Advice, Hook, HookError, HookSource, WorkerConfig};
+
+use self::jobs::{Outcome, after};
+use self::worker::Worker;
+use crate::clock::Clock;
+use crate::events::Events;
+use crate::meta::{Inode, Job, JobState, Meta, MetaError};
+use crate::tasks::Tasks;
+use crate::types::{FileKind, Ino};
+use crate::vfs::{Vfs, VfsError};
+
+pub use self::rules::{ResultsPlace, Rule};
+pub use self::worker::WorkerState;
+
+/// Arrivals and jobs looked at in one go.
+const AT_ONCE: usize = 256;
+/// The longest time without a look at the jobs.
+const LOOK_AFTER_MAX: Duration = Duration::from_secs(30);
+/// How soon a job is tried again whose file could not be read or whose result could not be written.
+const RETRIES_OF_FILES: u32 = 10;
+
+/// What hooks are built of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The file system.
+    pub vfs: Arc<Vfs>,
+    /// The precious store.
+    pub meta: Arc<Meta>,
+    /// The bus.
+    pub events: Arc<Events>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Where the engine runs.
+    pub tasks: Tasks,
+    /// The hooks in force, in order.
+    pub rules: Vec<Rule>,
+    /// The program that is a worker when called with [`inference_hooks::WORKER_ARGUMENT`].
+    pub executable: PathBuf,
+    /// How a worker is started.
+    pub worker: WorkerConfig,
+}
+
+/// The hooks' face to others.
+#[derive(Debug)]
+pub struct Hooks {
+    rules: Arc<[Rule]>,
+    worker: Arc<Worker>,
+}
+
+impl Hooks {
+    /// The hooks in force.
+    #[must_use]
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// What is known of the worker.
+    #[must_use]
+    pub fn worker(&self) -> WorkerState {
+        self.worker.state()
+    }
+
+    /// Has hooks loaded again that could not run: what was missing may be there now.
+    pub fn reload(&self) {
+        for rule in self.rules.iter() {
+            self.worker.load(rule.hook.clone());
+        }
+    }
+}
+
+/// Starts the hooks.
+///
+/// # Errors
+/// If the metadata store fails, or no thread can be started.
+pub fn start(parts: Parts) -> Result<Hooks, VfsError> {
+    let Parts { vfs, meta, events, clock, tasks, rules, executable, worker } = parts;
+    let requeued = meta.write(|tx| tx.requeue_running_jobs())?;
+    if requeued > 0 {
+        tracing::info!(jobs = requeued, "jobs that were running run again");
+    }
+    let hooks = Hooks { rules: rules.into(), worker: Arc::new(Worker::start(executable, worker)?) };
+    hooks.reload();
+    let engine = EngineTask {
+        vfs,
+        meta,
+        events,
+        clock,
+        tasks: tasks.clone(),
+        rules: hooks.rules.clone(),
+        worker: hooks.worker.clone(),
+    };
+    tasks.spawn("hooks.engine", engine.run());
+    Ok(hooks)
+}
+
+struct EngineTask {
+    vfs: Arc<Vfs>,
+    meta: Arc<Meta>,
+    events: Arc<Events>,
+    clock: Arc<dyn Clock>,
+    tasks: Tasks,
+    rules: Arc<[Rule]>,
+    worker: Arc<Worker>,
+}
+
+impl EngineTask {
+    async fn run(self) {
+        loop {
+            let wait = match self.turn().await {
+                Ok(wait) => wait,
+                Err(error) => {
+                    tracing::error!(error = &error as &dyn Error, "jobs could not be read");
+                    LOOK_AFTER_MAX
+                }
+            };
+            tokio::select! {
+                biased;
+                () = self.tasks.cancelled() => return,
+                () = self.events.arrived.notified() => {}
+                () = self.clock.sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Makes jobs of what arrived, and runs what is due; returns how long nothing else will be.
+    async fn turn(&self) -> Result<Duration, MetaError> {
+        loop {
+            self.take_arrivals()?;
+            let now = self.millis();
+            let Some(job) = self.meta.read(|tx| tx.due_jobs(now, 1))?.pop() else { break };
+            tokio::select! {
+                () = self.tasks.cancelled() => return Ok(LOOK_AFTER_MAX),
+                worked = self.work(job) => worked?,
+            }
+            self.events.settled.notify_waiters();
+        }
+        let now = self.millis();
+        let next = self.meta.read(|tx| tx.next_job_due(now))?;
+        let millis = next.map_or(i64::MAX, |due| due.saturating_sub(now)).max(1).unsigned_abs();
+        Ok(Duration::from_millis(millis).min(LOOK_AFTER_MAX))
+    }
+
+    fn take_arrivals(&self) -> Result<(), MetaError> {
+        let now = self.millis();
+        let arrivals = self.meta.read(|tx| tx.due_arrivals(now, AT_ONCE))?;
+        if arrivals.is_empty() {
+            return Ok(());
+        }
+        let rules = self.rules.clone();
+        self.meta.write(move |tx| {
+            for (ino, content) in arrivals {
+                let inode = tx
+                    .inode(ino)?
+                    .filter(|i| i.content == content && i.attr.kind == FileKind::File);
+                let path = tx.path(ino)?;
+                if let (Some(inode), Some(path)) = (inode, path) {
+                    let text = path
+                        .iter()
+                        .map(|name| String::from_utf8_lossy(name))
+                        .collect::<Vec<_>>()
+                        .join("/");
+                    for Rule { hook, .. } in
+                        rules.iter().filter(|rule| rule.sees(inode.share, &path))
+                    {
+                        tx.add_job(hook.name(), hook.version().as_str(), ino, content, &text, now)?;
+                    }
+                }
+                tx.end_arrival(ino, content)?;
+            }
+            Ok(())
+        })
+    }
+
+    async fn work(&self, job: Job) -> Result<(), MetaError> {
+        let running = Job { state: JobState::Running, changed: self.millis(), ..job };
+        self.store(running.clone())?;
+        let rule = self.rules.iter().find(|rule| rule.hook.name() == running.hook);
+        let (outcome, retries_max) = match rule {
+            None => (Outcome::Superseded("the hook is not configured any more"), 0),
+            Some(rule) => self.run_job(rule, &running).await,
+        };
+        if let Outcome::Failed { error, .. } = &outcome {
+            tracing::warn!(
+                job = running.id.0,
+                hook = running.hook,
+                path = running.path,
+                error,
+                "a job failed"
+            );
+        }
+        let version =
+            rule.map_or(running.version.clone(), |rule| rule.hook.version().as_str().to_owned());
+        self.store(after(Job { version, ..running }, outcome, retries_max, self.millis()))
+    }
+
+    fn store(&self, job: Job) -> Result<(), MetaError> {
+        self.meta.write(move |tx| tx.put_job(&job))
+    }
+
+    async fn run_job(&self, rule: &Rule, job: &Job) -> (Outcome, u32) {
+        let limits = rule.hook.limits();
+        let retries = (limits.retries_max, RETRIES_OF_FILES);
+        let (inode, path) = match self.file_of(job) {
+            Ok(Some(found)) => found,
+            Ok(None) => return (Outcome::Superseded("the file changed or went away before"), 0),
+            Err(error) => return (failed(&error), retries.1),
+        };
+        let input = match self.vfs.snapshot(inode.ino, rule.hook.input().bytes_max).await {
+            Ok(file) => OwnedFd::from(file),
+            Err(VfsError::TooLarge) => {
+                let most = rule.hook.input().bytes_max;
+                let error = format!("the file has more than the {most} bytes that the hook takes");
+                return (Outcome::Failed { advice: Advice::ParkFile, error }, 0);
+            }
+            Err(error) => return (failed(&error), retries.1),
+        };
+        if !matches!(self.file_of(job), Ok(Some(_))) {
+            return (Outcome::Superseded("the file changed or went away before"), 0);
+        }
+        let output = match self.worker.run(rule.hook.clone(), input).await {
+            Ok(output) => output,
+            Err(error) => {
+                let advice = error.advice();
+                return (Outcome::Failed { advice, error: chain(&error) }, retries.0);
+            }
+        };
+        let share = match self.vfs.share(inode.share) {
+            Ok(share) => share,
+            Err(error) => return (failed(&error), retries.1),
+        };
+        match results::apply(&self.vfs, rule, share, &inode, &path, output).await {
+            Ok(json) => (Outcome::Result(json.to_string()), 0),
+            Err(error) => (failed(&error), retries.1),
+        }
+    }
+
+    /// The file of a job, if it still is the version that arrived.
+    fn file_of(&self, job: &Job) -> Result<Option<(Inode, Vec<Vec<u8>>)>, MetaError> {
+        let (ino, content): (Ino, u64) = (job.ino, job.content);
+        self.meta.read(|tx| {
+            let inode = tx.inode(ino)?.filter(|inode| inode.content == content);
+            Ok(match (inode, tx.path(ino)?) {
+                (Some(inode), Some(path)) if !tx.is_writing(ino)? => Some((inode, path)),
+                _ => None,
+            })
+        })
+    }
+
+    fn millis(&self) -> i64 {
+        let now = self.clock.wall();
+        now.secs * 1000 + i64::from(now.nanos / 1_000_000)
+    }
+}
+
+fn failed(error: &dyn Error) -> Outcome {
+    Outcome::Failed { advice: Advice::Retry, error: chain(error) }
+}
+
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut at = error.source();
+    while let Some(source) = at {
+        text = format!("{text}: {source}");
+        at = source.source();
+    }
+    text
+}
+
+/// Reads a hook's folder, with parameters of the configuration over those in its `params.toml`.
+///
+/// # Errors
+/// Says file, line, key, value and remedy of what is wrong.
+pub fn read_hook(folder: &Path, params: &toml::Table) -> Result<Hook, HookError> {
+    const PARAMS: &str = "params.toml";
+    let source = HookSource::read(folder)?;
+    if params.is_empty() {
+        return Hook::parse(source);
+    }
+    let text = source.text(PARAMS)?.unwrap_or_default();
+    let mut files = source.files().clone();
+    // One that can't be read is left as it is, for its own error.
+    if let Ok(mut merged) = text.parse::<toml::Table>() {
+        merged.extend(params.clone());
+        files.insert(PARAMS.to_owned(), merged.to_string().into_bytes());
+    }
+    Hook::parse(HookSource::new(files))
+}

@@ -1,0 +1,97 @@
+//! What a hook said becomes files and attributes: a sidecar, derived files, and an extended attribute of the file itself.
+
+use std::sync::Arc;
+
+use inference_hooks::{Hook, JobOutput};
+
+use super::rules::{ResultsPlace, Rule};
+use crate::meta::Inode;
+use crate::types::{FileKind, Ino};
+use crate::vfs::{Caller, Result, Share, Vfs, VfsError, XattrHow};
+
+const XATTR_PREFIX: &str = "user.fsd.hook.";
+
+/// Applies `output` to version `inode` at `path`; doing it twice leaves the same. Returns the result as JSON.
+///
+/// # Errors
+/// As the vfs.
+pub(super) async fn apply(
+    vfs: &Arc<Vfs>,
+    rule: &Rule,
+    share: &Share,
+    inode: &Inode,
+    path: &[Vec<u8>],
+    output: JobOutput,
+) -> Result<serde_json::Value> {
+    let caller = Caller { uid: inode.attr.uid, gid: inode.attr.gid };
+    let (name, folders) = path.split_last().ok_or(VfsError::NoEntry)?;
+    let (root, mut names, prefix) = match &rule.results {
+        ResultsPlace::Folder(folder) => {
+            (share.root, vec![folder.clone()], path_text(&[folder.clone()]))
+        }
+        ResultsPlace::Share(id) => {
+            let results = vfs.share(*id)?;
+            (
+                results.root,
+                vec![share.name.clone().into_bytes()],
+                format!("{}:{}", results.name, share.name),
+            )
+        }
+    };
+    names.extend(folders.iter().cloned());
+    let folder = folder(vfs, root, &names, caller).await?;
+    let mut json = output.to_json(&rule.hook);
+    let mut derived_names = Vec::new();
+    let fields = serde_json::Value::Object(output.fields.clone());
+    for derived in output.derived {
+        let derived_name = [name.as_slice(), derived.suffix.as_bytes()].concat();
+        let shown = [&[prefix.clone()], folders_text(folders).as_slice(), &[lossy(&derived_name)]]
+            .concat()
+            .join("/");
+        let bytes = derived.read()?;
+        vfs.put_file(folder, &derived_name, caller, &bytes).await?;
+        derived_names.push(shown);
+    }
+    json["derived"] = derived_names.into();
+    json["path"] = path_text(path).into();
+    let sidecar = sidecar_name(name, &rule.hook);
+    let text = serde_json::to_vec_pretty(&json).map_err(std::io::Error::other)?;
+    vfs.put_file(folder, &sidecar, caller, &text).await?;
+    let attribute = format!("{XATTR_PREFIX}{}", rule.hook.name());
+    vfs.set_xattr(inode.ino, attribute.as_bytes(), fields.to_string().as_bytes(), XattrHow::Any)?;
+    Ok(json)
+}
+
+fn sidecar_name(name: &[u8], hook: &Hook) -> Vec<u8> {
+    [name, b".", hook.name().as_bytes(), b".json"].concat()
+}
+
+/// The folder `names` below `root`, made where it is missing.
+async fn folder(vfs: &Arc<Vfs>, root: Ino, names: &[Vec<u8>], caller: Caller) -> Result<Ino> {
+    let mut at = root;
+    for name in names {
+        at = match vfs.lookup(at, name).await {
+            Ok(found) if found.attr.kind == FileKind::Dir => found.ino,
+            Ok(_) => return Err(VfsError::NotDir),
+            Err(VfsError::NoEntry) => {
+                let made = vfs.make_dir(at, name, 0o755, caller)?;
+                vfs.announce_name(at, name);
+                made.ino
+            }
+            Err(error) => return Err(error),
+        };
+    }
+    Ok(at)
+}
+
+fn folders_text(folders: &[Vec<u8>]) -> Vec<String> {
+    folders.iter().map(|folder| lossy(folder)).collect()
+}
+
+fn path_text(path: &[Vec<u8>]) -> String {
+    folders_text(path).join("/")
+}
+
+fn lossy(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).into_owned()
+}

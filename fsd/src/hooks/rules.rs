@@ -1,0 +1,103 @@
+//! Which hooks look at a file: pure.
+
+use std::sync::Arc;
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use inference_hooks::Hook;
+
+use crate::types::ShareId;
+
+/// Where the results of a hook go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResultsPlace {
+    /// To a folder at the root of the share that the file arrived in.
+    Folder(Vec<u8>),
+    /// To another share.
+    Share(ShareId),
+}
+
+/// A hook that is in force.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// The hook.
+    pub hook: Arc<Hook>,
+    /// The shares whose arrivals it sees.
+    pub shares: Vec<ShareId>,
+    /// Where its results go.
+    pub results: ResultsPlace,
+    /// The names that it sees.
+    globs: GlobSet,
+}
+
+impl Rule {
+    /// A rule of `hook`, for names that match one of `globs`: those with a slash against the whole path, others against the last name.
+    /// Capital letters count as small ones.
+    ///
+    /// # Errors
+    /// If a glob is none.
+    pub fn new(
+        hook: Arc<Hook>,
+        shares: Vec<ShareId>,
+        results: ResultsPlace,
+        globs: &[String],
+    ) -> Result<Self, globset::Error> {
+        let mut set = GlobSetBuilder::new();
+        for glob in globs {
+            let anywhere = if glob.contains('/') {
+                glob.trim_start_matches('/').to_owned()
+            } else {
+                format!("**/{glob}")
+            };
+            set.add(
+                GlobBuilder::new(&anywhere)
+                    .case_insensitive(true)
+                    .literal_separator(true)
+                    .build()?,
+            );
+        }
+        Ok(Self { hook, shares, results, globs: set.build()? })
+    }
+
+    /// Whether the hook looks at the file at `path` of `share`. It never looks at its own results.
+    #[must_use]
+    pub fn sees(&self, share: ShareId, path: &[Vec<u8>]) -> bool {
+        use std::os::unix::ffi::OsStrExt;
+        let own = match &self.results {
+            ResultsPlace::Folder(folder) => path.first() == Some(folder),
+            ResultsPlace::Share(results) => *results == share,
+        };
+        let joined = path.join(&b'/');
+        !own && self.shares.contains(&share)
+            && self.globs.is_match(std::ffi::OsStr::from_bytes(&joined))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use inference_hooks::ready_hooks;
+
+    use super::*;
+
+    fn path(text: &str) -> Vec<Vec<u8>> {
+        text.split('/').map(|name| name.as_bytes().to_vec()).collect()
+    }
+
+    #[test]
+    fn a_hook_sees_what_its_globs_name_but_never_its_own_results() {
+        let hook = Arc::new(Hook::parse(ready_hooks()[0].source()).unwrap());
+        let results = ResultsPlace::Folder(b"fsd-results".to_vec());
+        let globs = ["*.jpg".to_owned(), "raw/*.tif".to_owned()];
+        let rule = Rule::new(hook, vec![ShareId(1)], results, &globs).unwrap();
+        for (seen, share, at) in [
+            (true, 1, "a.jpg"),
+            (true, 1, "deep/er/A.JPG"),
+            (true, 1, "raw/a.tif"),
+            (false, 1, "other/raw/a.tif"),
+            (false, 1, "a.txt"),
+            (false, 2, "a.jpg"),
+            (false, 1, "fsd-results/a.jpg"),
+        ] {
+            assert_eq!(rule.sees(ShareId(share), &path(at)), seen, "{at}");
+        }
+    }
+}
