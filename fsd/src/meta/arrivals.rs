@@ -262,6 +262,16 @@ impl Tx<'_> {
         Ok(self.one("SELECT count(*) AS n FROM arrival", [], |r| unsigned(r, "n"))?.unwrap_or(0))
     }
 
+    /// How many looks at `ino` hooks have still to take.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn unlooked(&self, ino: Ino) -> Result<u64> {
+        let sql = "SELECT (SELECT count(*) FROM arrival WHERE ino = ?1) \
+             + (SELECT count(*) FROM job WHERE ino = ?1 AND state IN ('waiting', 'running')) AS n";
+        Ok(self.one(sql, [ino.0.cast_signed()], |r| unsigned(r, "n"))?.unwrap_or(0))
+    }
+
     /// Lets jobs that ran when the daemon died wait again.
     ///
     /// # Errors

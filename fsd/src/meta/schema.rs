@@ -56,6 +56,7 @@ CREATE TABLE job (
   tries INTEGER NOT NULL, due INTEGER NOT NULL, arrived INTEGER NOT NULL, changed INTEGER NOT NULL, error TEXT, result TEXT,
   UNIQUE (hook, version, ino, content));
 CREATE INDEX job_state ON job (state, due);
+CREATE INDEX job_ino ON job (ino);
 ";
 
 pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {

@@ -157,7 +157,7 @@ impl Gateway {
         let Some(path) = path else {
             let totals = self.totals()?;
             return Ok(api::WaitProgress {
-                items: totals.items,
+                items: totals.items + self.parts.meta.read(unlooked)?,
                 bytes: totals.bytes,
                 parked: totals.parked,
                 blocked: self.blocked(None),
@@ -166,7 +166,7 @@ impl Gateway {
         let ino = self.find(path).await?;
         let progress = self.parts.meta.read(|tx| -> Result<_, MetaError> {
             let share = tx.inode(ino)?.map(|inode| inode.share);
-            let mut progress = api::WaitProgress::default();
+            let mut progress = api::WaitProgress { items: tx.unlooked(ino)?, ..Default::default() };
             for item in tx.items(usize::MAX)? {
                 if Some(item.share) == share && is_at_or_below(tx, item.ino, ino)? {
                     progress.items += 1;
@@ -512,6 +512,13 @@ fn stored_state(state: api::JobState) -> JobState {
         api::JobState::Failed => JobState::Failed,
         api::JobState::Parked => JobState::Parked,
     }
+}
+
+/// Arrivals and jobs that hooks have still to look at: what they derive will be uploaded too.
+fn unlooked(tx: &Tx<'_>) -> Result<u64, MetaError> {
+    let pending = |state: &JobState| matches!(state, JobState::Waiting | JobState::Running);
+    let jobs: u64 = tx.job_counts()?.iter().filter(|(_, state, _)| pending(state)).map(|(_, _, jobs)| jobs).sum();
+    Ok(jobs + tx.arrival_count()?)
 }
 
 fn bytes_to_send(inode: &Inode) -> u64 {
