@@ -1,16 +1,20 @@
-//! What is done to the workspace by command: `cargo xtask ci`, `cargo xtask tidy`.
+//! What is done to the workspace by command: `cargo xtask ci`, `tidy`, `bench`.
 #![expect(clippy::print_stdout, reason = "its findings are its output")]
 
+mod bench;
 mod ci;
 mod tidy;
 
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
   ci    everything that must hold before a commit, as the CI runs it
-  tidy  the rules of the tree that no compiler checks";
+  tidy  the rules of the tree that no compiler checks
+  bench quick [--smaller N]
+        the drive against the disk below it and against rclone; N divides all sizes";
 
 fn main() -> anyhow::Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -23,11 +27,23 @@ fn main() -> anyhow::Result<ExitCode> {
             println!("tidy: {} findings", findings.len());
             Ok(if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
-        _ => {
-            eprintln!("{USAGE}");
-            Ok(ExitCode::from(2))
-        }
+        ["bench", "quick"] => bench(NonZeroU64::MIN),
+        ["bench", "quick", "--smaller", divisor] => match divisor.parse() {
+            Ok(divisor) => bench(divisor),
+            Err(_) => Ok(usage()),
+        },
+        _ => Ok(usage()),
     }
+}
+
+fn bench(smaller: NonZeroU64) -> anyhow::Result<ExitCode> {
+    bench::quick(&workspace_dir(), smaller)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn usage() -> ExitCode {
+    eprintln!("{USAGE}");
+    ExitCode::from(2)
 }
 
 fn workspace_dir() -> PathBuf {
