@@ -129,6 +129,19 @@ pub(super) fn kind(kind: FileKind) -> FileType {
 pub(super) fn set_time(time: TimeOrNow) -> SetTime {
     match time {
         TimeOrNow::Now => SetTime::Now,
-        TimeOrNow::SpecificTime(time) => SetTime::To(Time::from(time)),
+        TimeOrNow::SpecificTime(time) => SetTime::To(sent_time(time)),
+    }
+}
+
+/// The time that the kernel sent. Its nanoseconds count forwards from whole seconds, also before 1970; fuser counts them
+/// backwards there.
+fn sent_time(time: SystemTime) -> Time {
+    match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(_) => Time::from(time),
+        Err(before) => {
+            let before = before.duration();
+            let secs = i64::try_from(before.as_secs()).unwrap_or(i64::MAX);
+            Time { secs: -secs, nanos: before.subsec_nanos() }
+        }
     }
 }
