@@ -36,9 +36,10 @@ pub struct Defaults {
 /// What a look at the cloud changed here; the kernel must be told.
 #[derive(Clone, Debug, Default)]
 pub struct Merged {
-    /// Inodes with new content or attributes.
+    /// Inodes with new content or attributes, and directories with new names.
     pub inodes: Vec<Ino>,
-    /// Names that came or went.
+    /// Names that went. Those that came are none of them: the kernel keeps no absence, and one that is in use by the time it
+    /// is told to forget the name loses its working directory.
     pub names: Vec<(Ino, Vec<u8>)>,
 }
 
@@ -206,7 +207,7 @@ impl Cache {
             let Some(parent) = tx.inode(dir)? else { return Ok((merged, doubts)) };
             for found in found {
                 match add_one(tx, &parent, found, &defaults, now)? {
-                    Added::New(name) => merged.names.push((dir, name)),
+                    Added::New => merged.inodes = vec![dir],
                     Added::Doubtful(doubt) => doubts.push(doubt),
                     Added::Known => {}
                 }
@@ -341,7 +342,7 @@ impl Found {
 }
 
 enum Added {
-    New(Vec<u8>),
+    New,
     Doubtful(Doubt),
     Known,
 }
@@ -393,7 +394,7 @@ fn add_one(
         parent.attr.nlink += 1;
         tx.put_inode(&parent)?;
     }
-    Ok(Added::New(name))
+    Ok(Added::New)
 }
 
 /// The name that `key` gives to what lies directly in `parent`; none if a file tree can't have it.
