@@ -100,7 +100,8 @@ fn tests(root: &Path, tally: &mut Tally) -> anyhow::Result<()> {
         ];
         return libtest(root, "cargo test", &arguments, tally);
     }
-    let report = root.join("target/nextest/ci/junit.xml");
+    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    let report = root.join(target).join("nextest/ci/junit.xml");
     let _ = fs::remove_file(&report); // an old one would be counted if there is no new one
     let arguments = ["nextest", "run", "--workspace", "--profile", "ci", "--no-tests", "warn"];
     let passed = cargo(root, "nextest", &arguments)?;
@@ -157,9 +158,9 @@ impl Counts {
             let value = totals.split_once(&format!(" {name}=\"")).map(|(_, rest)| rest);
             value.and_then(|rest| rest.split('"').next()?.parse().ok()).unwrap_or_default()
         };
-        let failed = number("failures") + number("errors");
-        let skips = report.lines().filter_map(skip_in).collect();
-        Self { passed: number("tests").saturating_sub(failed), failed, ignored: 0, skips }
+        let (failed, ignored) = (number("failures") + number("errors"), number("skipped"));
+        let passed = number("tests").saturating_sub(failed + ignored);
+        Self { passed, failed, ignored, skips: report.lines().filter_map(skip_in).collect() }
     }
 
     fn add_libtest_line(&mut self, line: &str) {
@@ -210,10 +211,10 @@ mod tests {
 
     #[test]
     fn a_junit_report_is_counted() {
-        let report = "<?xml?>\n<testsuites name=\"n\" tests=\"5\" failures=\"1\" errors=\"1\" uuid=\"x\">\n\
+        let report = "<?xml?>\n<testsuites name=\"n\" tests=\"6\" skipped=\"1\" failures=\"1\" errors=\"1\" uuid=\"x\">\n\
             <system-out>\ntest a ... SKIP: no GPU here\n</system-out>\n</testsuites>\n";
         let skips = vec!["no GPU here".to_owned()];
-        assert_eq!(Counts::of_junit(report), Counts { passed: 3, failed: 2, ignored: 0, skips });
+        assert_eq!(Counts::of_junit(report), Counts { passed: 3, failed: 2, ignored: 1, skips });
         assert_eq!(Counts::of_junit(""), Counts::default());
     }
 
