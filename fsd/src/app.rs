@@ -76,7 +76,7 @@ impl Program for Fsd {
     fn hook_worker(&self) -> anyhow::Result<()> {
         match inference_hooks::worker_main() {
             code if code == ExitCode::SUCCESS => Ok(()),
-            _ => bail!("the hook worker failed"),
+            code => bail!("the hook worker failed: {code:?}"),
         }
     }
 }
@@ -111,12 +111,15 @@ fn take_state_dir(dir: &Path) -> anyhow::Result<Flock<File>> {
                 )
             },
         )?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
-        nix::errno::Errno::EWOULDBLOCK => anyhow::anyhow!(
-            "another fsd uses the state directory {}: stop it, or choose another with --cache-dir",
-            dir.display()
-        ),
-        error => anyhow::Error::new(error).context(format!("lock {}", path.display())),
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| {
+        if error == nix::errno::Errno::EWOULDBLOCK {
+            anyhow::anyhow!(
+                "another fsd uses the state directory {}: stop it, or choose another with --cache-dir",
+                dir.display()
+            )
+        } else {
+            anyhow::Error::new(error).context(format!("lock {}", path.display()))
+        }
     })
 }
 

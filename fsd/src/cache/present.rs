@@ -8,34 +8,26 @@ pub const BLOCK_BYTES: u64 = 128 * 1024;
 
 /// The blocks that hold bytes `range`.
 #[must_use]
-pub fn blocks_of(range: &Range<u64>) -> Range<u64> {
+pub(super) fn blocks_of(range: &Range<u64>) -> Range<u64> {
     range.start / BLOCK_BYTES..range.end.div_ceil(BLOCK_BYTES)
 }
 
 /// The bytes of `blocks`.
 #[must_use]
-pub fn bytes_of(blocks: &Range<u64>) -> Range<u64> {
+pub(super) fn bytes_of(blocks: &Range<u64>) -> Range<u64> {
     blocks.start * BLOCK_BYTES..blocks.end.saturating_mul(BLOCK_BYTES)
 }
 
 /// A set of blocks, kept as runs: a file read from front to back has one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Presence {
+pub(super) struct Presence {
     /// Start to end, disjoint, never touching.
     runs: BTreeMap<u64, u64>,
 }
 
 impl Presence {
-    /// The set of one run.
-    #[must_use]
-    pub fn of(blocks: Range<u64>) -> Self {
-        let mut presence = Self::default();
-        presence.insert(blocks);
-        presence
-    }
-
     /// Adds `blocks`.
-    pub fn insert(&mut self, blocks: Range<u64>) {
+    pub(super) fn insert(&mut self, blocks: Range<u64>) {
         if blocks.is_empty() {
             return;
         }
@@ -57,7 +49,7 @@ impl Presence {
 
     /// The runs of `blocks` that are not in the set.
     #[must_use]
-    pub fn missing(&self, blocks: Range<u64>) -> Vec<Range<u64>> {
+    pub(super) fn missing(&self, blocks: Range<u64>) -> Vec<Range<u64>> {
         let mut missing = Vec::new();
         let mut at = blocks.start;
         let first = self.runs.range(..=blocks.start).next_back().map_or(blocks.start, |(&s, _)| s);
@@ -75,7 +67,7 @@ impl Presence {
 
     /// Whether all of `blocks` are in the set.
     #[must_use]
-    pub fn contains(&self, blocks: &Range<u64>) -> bool {
+    pub(super) fn contains(&self, blocks: &Range<u64>) -> bool {
         blocks.is_empty()
             || self
                 .runs
@@ -86,14 +78,14 @@ impl Presence {
 
     /// The set as bytes: `object_bytes`, then each run's start and end, all little-endian 64 bits.
     #[must_use]
-    pub fn encode(&self, object_bytes: u64) -> Vec<u8> {
+    pub(super) fn encode(&self, object_bytes: u64) -> Vec<u8> {
         let numbers = self.runs.iter().flat_map(|(&start, &end)| [start, end]);
         std::iter::once(object_bytes).chain(numbers).flat_map(u64::to_le_bytes).collect()
     }
 
     /// The set and `object_bytes`; none if the bytes are no such set.
     #[must_use]
-    pub fn decode(bytes: &[u8]) -> Option<(Self, u64)> {
+    pub(super) fn decode(bytes: &[u8]) -> Option<(Self, u64)> {
         let (words, []) = bytes.as_chunks::<8>() else { return None };
         let (first, rest) = words.split_first()?;
         let (pairs, []) = rest.as_chunks::<2>() else { return None };

@@ -110,6 +110,9 @@ pub fn start(parts: Parts) -> Result<Hooks, VfsError> {
     Ok(hooks)
 }
 
+/// A path from the root of a share.
+type Names = Vec<Vec<u8>>;
+
 struct EngineTask {
     vfs: Arc<Vfs>,
     meta: Arc<Meta>,
@@ -252,7 +255,7 @@ impl EngineTask {
     }
 
     /// The file of a job, if it still is the version that arrived.
-    fn file_of(&self, job: &Job) -> Result<Option<(Inode, Vec<Vec<u8>>)>, MetaError> {
+    fn file_of(&self, job: &Job) -> Result<Option<(Inode, Names)>, MetaError> {
         let (ino, content): (Ino, u64) = (job.ino, job.content);
         self.meta.read(|tx| {
             let inode = tx.inode(ino)?.filter(|inode| inode.content == content);

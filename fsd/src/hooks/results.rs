@@ -27,7 +27,7 @@ pub(super) async fn apply(
     let (name, folders) = path.split_last().ok_or(VfsError::NoEntry)?;
     let (root, mut names, prefix) = match &rule.results {
         ResultsPlace::Folder(folder) => {
-            (share.root, vec![folder.clone()], path_text(&[folder.clone()]))
+            (share.root, vec![folder.clone()], path_text(std::slice::from_ref(folder)))
         }
         ResultsPlace::Share(id) => {
             let results = vfs.share(*id)?;
@@ -45,12 +45,12 @@ pub(super) async fn apply(
     let fields = serde_json::Value::Object(output.fields.clone());
     for derived in output.derived {
         let derived_name = [name.as_slice(), derived.suffix.as_bytes()].concat();
-        let shown = [&[prefix.clone()], folders_text(folders).as_slice(), &[lossy(&derived_name)]]
-            .concat()
-            .join("/");
+        let mut shown = vec![prefix.clone()];
+        shown.extend(folders_text(folders));
+        shown.push(lossy(&derived_name));
         let bytes = derived.read()?;
         vfs.put_file(folder, &derived_name, caller, &bytes).await?;
-        derived_names.push(shown);
+        derived_names.push(shown.join("/"));
     }
     json["derived"] = derived_names.into();
     json["path"] = path_text(path).into();

@@ -20,7 +20,7 @@ use crate::types::Ino;
 
 pub use self::arrivals::{Job, JobId, JobState};
 pub use self::inodes::{Inode, NewInode, ObjectRecord, Share, Stamp, Uploaded};
-pub use self::queue::{Item, ItemCounts, Multipart, Tombstone};
+pub use self::queue::{FinishedParts, Item, ItemCounts, Multipart, Tombstone};
 pub use self::tree::{Dentry, Replaced, TreeError, cookie_of_name};
 
 /// Why the store could not answer.

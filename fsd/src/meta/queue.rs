@@ -64,6 +64,9 @@ pub struct Multipart {
     pub part_bytes: u64,
 }
 
+/// Numbers and names of the parts of an upload that the store has.
+pub type FinishedParts = Vec<(u32, String)>;
+
 /// How much waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ItemCounts {
@@ -287,7 +290,7 @@ impl Tx<'_> {
     ///
     /// # Errors
     /// If the store fails.
-    pub fn multipart(&self, ino: Ino) -> Result<Option<(Multipart, Vec<(u32, String)>)>> {
+    pub fn multipart(&self, ino: Ino) -> Result<Option<(Multipart, FinishedParts)>> {
         let found =
             self.one("SELECT * FROM multipart WHERE ino = ?1", [ino.0.cast_signed()], |r| {
                 Ok(Multipart {

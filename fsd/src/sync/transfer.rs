@@ -7,7 +7,7 @@ use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::worker::{SyncError, Worker};
 use crate::cache::{Backing, Cache, CacheError};
-use crate::meta::{Inode, Meta, MetaError, Multipart, Stamp};
+use crate::meta::{FinishedParts, Inode, Meta, MetaError, Multipart, Stamp};
 use crate::remote::{Condition, Limits, PartId, RemoteError, RemoteRef, UploadId};
 use crate::types::{ETag, Ino, Key, Metadata, Time};
 
@@ -162,7 +162,7 @@ async fn begin(
     whole: &Whole,
     key: &Key,
     metadata: &Metadata,
-) -> Result<(Multipart, Vec<(u32, String)>), SyncError> {
+) -> Result<(Multipart, FinishedParts), SyncError> {
     let (ino, inode) =
         (whole.ino, worker.meta.read(|tx| tx.inode(whole.ino))?.ok_or(SyncError::Changed)?);
     if let Some((old, parts)) = worker.meta.read(|tx| tx.multipart(ino))? {
@@ -207,7 +207,7 @@ mod tests {
     fn parts_grow_so_that_five_terabytes_fit() {
         let limits = Limits { put_bytes_max: 5 << 30, part_bytes_min: 5 << 20, parts_max: 10_000 };
         assert_eq!(part_bytes(10 << 20, &limits), PIECE_BYTES_MAX);
-        let huge = 5 << 40;
+        let huge: u64 = 5 << 40;
         assert!(huge.div_ceil(part_bytes(huge, &limits)) <= 10_000);
         assert!(part_bytes(huge, &limits) <= 5 << 30);
     }

@@ -84,7 +84,11 @@ impl Worker {
                 Step::First(other) if at == ino => at = other,
                 Step::First(_) => return Ok(Worked::Later),
                 Step::Done => at = ino,
-                step => {
+                Step::Put { .. }
+                | Step::SetMetadata { .. }
+                | Step::Move { .. }
+                | Step::Descend
+                | Step::Aside { .. } => {
                     self.perform(share, &subject, step).await?;
                     at = ino;
                 }

@@ -12,7 +12,7 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode
 use super::{Attr, FileKind, Time};
 
 /// Bytes of extended attributes that travel with an object: S3 takes 2 KB of metadata in all.
-pub const XATTR_BYTES_MAX: usize = 1400;
+pub(super) const XATTR_BYTES_MAX: usize = 1400;
 
 /// An object's user metadata: lower-case names without the store's prefix.
 pub type Metadata = BTreeMap<String, String>;

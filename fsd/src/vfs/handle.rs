@@ -76,10 +76,6 @@ impl Handles {
         self.handles().remove(&id)
     }
 
-    pub(super) fn is_open(&self, ino: Ino) -> bool {
-        self.files().contains_key(&ino)
-    }
-
     /// The attributes of `inode` as they are now: of a file that is being written the backing file knows size and times.
     pub(super) fn shown(&self, inode: &Inode) -> Attr {
         let mut attr = inode.attr;

@@ -517,7 +517,12 @@ fn stored_state(state: api::JobState) -> JobState {
 /// Arrivals and jobs that hooks have still to look at: what they derive will be uploaded too.
 fn unlooked(tx: &Tx<'_>) -> Result<u64, MetaError> {
     let pending = |state: &JobState| matches!(state, JobState::Waiting | JobState::Running);
-    let jobs: u64 = tx.job_counts()?.iter().filter(|(_, state, _)| pending(state)).map(|(_, _, jobs)| jobs).sum();
+    let jobs: u64 = tx
+        .job_counts()?
+        .iter()
+        .filter(|(_, state, _)| pending(state))
+        .map(|(_, _, jobs)| jobs)
+        .sum();
     Ok(jobs + tx.arrival_count()?)
 }
 

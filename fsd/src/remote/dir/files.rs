@@ -17,7 +17,7 @@ use std::time::Duration;
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2, renameat};
-use nix::sys::stat::{Mode, fstat, fstatat, mkdirat};
+use nix::sys::stat::{FileStat, Mode, fstat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::native;
@@ -198,14 +198,23 @@ impl Files {
 
     fn open_at(&self, key: &Key, place: &Place<'_>) -> Result<(File, Object)> {
         let error = |error| self.error(key, error);
-        // Without O_NONBLOCK, the opening of somebody's pipe would not end.
-        let flags = if key.is_dir() { OFlag::O_DIRECTORY } else { OFlag::O_NONBLOCK };
+        let (flags, kind) = match key.is_dir() {
+            true => (OFlag::O_DIRECTORY, libc::S_IFDIR),
+            // What was a pipe a moment later would else keep us waiting.
+            false => (OFlag::O_NONBLOCK, libc::S_IFREG),
+        };
+        let checked = |stat: nix::Result<FileStat>| match stat {
+            Ok(stat) if stat.st_mode & libc::S_IFMT == kind => Ok(stat),
+            Ok(_) => Err(self.errors(key).not_found()),
+            Err(errno) => Err(error(errno.into())),
+        };
+        // To open somebody's socket or device is no way to learn that it is one.
+        checked(fstatat(&place.parent, place.name, AtFlags::AT_SYMLINK_NOFOLLOW))?;
         let file = open_below(&place.parent, place.name, flags).map_err(error)?;
-        let stat = fstat(&file).map_err(|errno| error(errno.into()))?;
-        let (size, etag) = match (key.is_dir(), stat.st_mode & libc::S_IFMT) {
-            (true, libc::S_IFDIR) => (0, native::etag_of_dir(&file, &stat)),
-            (false, libc::S_IFREG) => (stat.st_size.unsigned_abs(), native::etag(&stat)),
-            _ => return Err(self.errors(key).not_found()),
+        let stat = checked(fstat(&file))?;
+        let (size, etag) = match key.is_dir() {
+            true => (0, native::etag_of_dir(&file, &stat)),
+            false => (stat.st_size.unsigned_abs(), native::etag(&stat)),
         };
         let modified = native::time(stat.st_mtime, stat.st_mtime_nsec);
         let metadata = Some(native::read(&file, &stat));
