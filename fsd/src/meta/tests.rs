@@ -1,0 +1,194 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::types::{Attr, FileKind, Key, Time};
+
+struct Fixture {
+    meta: Arc<Meta>,
+    share: Share,
+    _dir: tempfile::TempDir,
+}
+
+fn attr(kind: FileKind) -> Attr {
+    let time = Time::default();
+    let nlink = if kind == FileKind::Dir { 2 } else { 1 };
+    Attr {
+        kind,
+        perm: 0o644,
+        uid: 0,
+        gid: 0,
+        size: 0,
+        atime: time,
+        mtime: time,
+        ctime: time,
+        nlink,
+    }
+}
+
+fn fixture() -> Fixture {
+    let dir = tempfile::tempdir().unwrap();
+    let meta = Arc::new(Meta::open(dir.path()).unwrap());
+    let share = meta.write(|tx| tx.add_share("s", "file:///x", attr(FileKind::Dir))).unwrap();
+    Fixture { meta, share, _dir: dir }
+}
+
+impl Fixture {
+    fn make(&self, parent: Ino, name: &str, kind: FileKind) -> Ino {
+        let new = NewInode {
+            share: self.share.id,
+            attr: attr(kind),
+            target: None,
+            attrs_known: true,
+            object: None,
+        };
+        let name = name.as_bytes().to_vec();
+        self.meta.write(move |tx| tx.create(parent, &name, &new, Time::default())).unwrap().ino
+    }
+
+    fn rename(&self, from: (Ino, &str), to: (Ino, &str)) -> Result<Replaced, TreeError> {
+        let (from, to) = ((from.0, from.1.to_owned()), (to.0, to.1.to_owned()));
+        self.meta.write(move |tx| {
+            tx.rename((from.0, from.1.as_bytes()), (to.0, to.1.as_bytes()), false, Time::default())
+        })
+    }
+
+    fn path(&self, ino: Ino) -> Option<String> {
+        let path = self.meta.read(|tx| tx.path(ino)).unwrap()?;
+        Some(path.iter().map(|n| String::from_utf8_lossy(n)).collect::<Vec<_>>().join("/"))
+    }
+
+    fn nlink(&self, ino: Ino) -> u32 {
+        self.meta.read(|tx| tx.inode(ino)).unwrap().unwrap().attr.nlink
+    }
+}
+
+#[test]
+fn a_change_that_fails_leaves_nothing_and_its_neighbours_everything() {
+    let fixture = fixture();
+    let root = fixture.share.root;
+    std::thread::scope(|scope| {
+        for worker in 0..8 {
+            let fixture = &fixture;
+            scope.spawn(move || {
+                for turn in 0..50 {
+                    let name = format!("{worker}-{turn}").into_bytes();
+                    let fails = turn % 3 == 0;
+                    let changed = fixture.meta.write(move |tx| {
+                        tx.add_entry(root, &name, root)?;
+                        if fails { Err(TreeError::NotEmpty) } else { Ok(()) }
+                    });
+                    assert_eq!(changed.is_err(), fails);
+                }
+            });
+        }
+    });
+    let entries = fixture.meta.read(|tx| tx.entries(root, 0, 1000)).unwrap();
+    let kept = (0..50).filter(|turn| turn % 3 != 0).count();
+    assert_eq!(entries.len(), 8 * kept);
+    assert!(entries.iter().all(|entry| {
+        let turn: u32 =
+            String::from_utf8_lossy(&entry.name).split_once('-').unwrap().1.parse().unwrap();
+        !turn.is_multiple_of(3)
+    }));
+}
+
+#[test]
+fn what_was_committed_is_there_after_opening_again_and_numbers_are_not_reused() {
+    let fixture = fixture();
+    let root = fixture.share.root;
+    let first = fixture.make(root, "a", FileKind::File);
+    fixture.meta.write_durable(move |tx| tx.remove_inode(first)).unwrap();
+    let again = Meta::open(fixture._dir.path()).unwrap();
+    assert_eq!(again.read(|tx| tx.share("s")).unwrap(), Some(fixture.share.clone()));
+    assert_eq!(again.read(|tx| tx.inode(first)).unwrap(), None);
+    let second = fixture.make(root, "b", FileKind::File);
+    assert!(second > first);
+}
+
+#[test]
+fn a_newer_format_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(Meta::open(dir.path()).unwrap());
+    let connection = rusqlite::Connection::open(dir.path().join("meta.sqlite")).unwrap();
+    connection.pragma_update(None, "user_version", 99).unwrap();
+    let error = Meta::open(dir.path()).unwrap_err();
+    assert!(matches!(error, MetaError::NewerFormat { found: 99, .. }), "{error}");
+}
+
+#[test]
+fn a_rename_moves_counts_links_and_replaces_only_its_like() {
+    let fixture = fixture();
+    let root = fixture.share.root;
+    let dir = fixture.make(root, "dir", FileKind::Dir);
+    let below = fixture.make(dir, "below", FileKind::Dir);
+    let file = fixture.make(below, "file", FileKind::File);
+    assert_eq!((fixture.nlink(root), fixture.nlink(dir)), (3, 3));
+    assert!(matches!(fixture.rename((root, "dir"), (below, "x")), Err(TreeError::IntoItself)));
+    assert!(matches!(fixture.rename((dir, "below"), (root, "dir")), Err(TreeError::NotEmpty)));
+    assert!(matches!(fixture.rename((below, "file"), (root, "dir")), Err(TreeError::IsDir)));
+    fixture.rename((dir, "below"), (root, "up")).unwrap();
+    assert_eq!(fixture.path(file).as_deref(), Some("up/file"));
+    assert_eq!((fixture.nlink(root), fixture.nlink(dir)), (4, 2));
+    let other = fixture.make(root, "other", FileKind::File);
+    let replaced = fixture.rename((below, "file"), (root, "other")).unwrap();
+    assert_eq!(replaced.lost.map(|lost| (lost.ino, lost.attr.nlink)), Some((other, 0)));
+    assert_eq!(fixture.path(file).as_deref(), Some("other"));
+    assert_eq!(fixture.path(other), None);
+    fixture.rename((root, "up"), (root, "dir")).unwrap();
+    assert_eq!(fixture.nlink(root), 3);
+}
+
+#[test]
+fn a_directory_is_read_in_pages_whatever_comes_and_goes() {
+    let fixture = fixture();
+    let root = fixture.share.root;
+    for number in 0..300 {
+        fixture.make(root, &format!("f{number}"), FileKind::File);
+    }
+    let mut seen = Vec::new();
+    let mut at = 0;
+    loop {
+        let page = fixture.meta.read(|tx| tx.entries(root, at, 7)).unwrap();
+        let Some(last) = page.last() else { break };
+        at = last.cookie;
+        for entry in page {
+            seen.push(entry.name.clone());
+            fixture.meta.write(move |tx| tx.remove_entry(root, &entry.name)).unwrap();
+        }
+    }
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), 300);
+}
+
+#[test]
+fn only_what_the_cloud_has_and_nobody_waits_for_may_be_evicted() {
+    let fixture = fixture();
+    let ino = fixture.make(fixture.share.root, "a", FileKind::File);
+    let share = fixture.share.id;
+    let may = || fixture.meta.read(|tx| tx.uploaded(ino)).unwrap().is_some();
+    assert!(!may(), "it was never uploaded");
+    let put = move |content| {
+        move |tx: &Tx<'_>| -> Result<()> {
+            let mut inode = tx.inode(ino)?.unwrap();
+            let etag = Some(crate::types::ETag("e".into()));
+            inode.object = Some(ObjectRecord { key: Key::from_raw("a"), etag, content, attrs: 0 });
+            tx.put_inode(&inode)
+        }
+    };
+    fixture.meta.write(put(7)).unwrap();
+    assert!(!may(), "another version was uploaded");
+    fixture.meta.write(put(0)).unwrap();
+    assert!(may());
+    fixture.meta.write(move |tx| tx.differs(ino, share, 0, 0)).unwrap();
+    assert!(!may(), "it waits in the queue");
+    fixture.meta.write(move |tx| tx.remove_item(ino)).unwrap();
+    fixture.meta.write(move |tx| tx.arrived(ino, 0, 0)).unwrap();
+    assert!(!may(), "hooks have not seen it");
+    fixture.meta.write(move |tx| tx.end_arrival(ino, 0)).unwrap();
+    let stamp = Stamp { size: 0, mtime: Time::default(), ctime: Time::default(), young: false };
+    fixture.meta.write(move |tx| tx.begin_writing(ino, &stamp)).unwrap();
+    assert!(!may(), "somebody writes");
+    fixture.meta.write(move |tx| tx.end_writing(ino)).unwrap();
+    assert!(may());
+}
