@@ -29,7 +29,8 @@ pub(crate) fn decode(
     reader.limits(limits);
     let failed = |error| match error {
         ImageError::Limits(limit) => over(format!(
-            "decoding this {} needs more than limits.memory = {memory_bytes_max} bytes: {limit}",
+            "decoding this {} needs more than the {memory_bytes_max} bytes of memory that the hook \
+             and its worker allow: {limit}",
             name(format)
         )),
         other @ (ImageError::Decoding(_)
@@ -57,8 +58,8 @@ pub(crate) fn decode(
         .saturating_add(if orientation == Orientation::NoTransforms { 0 } else { pixels * 4 });
     if peak > memory_bytes_max {
         return Err(over(format!(
-            "decoding {width} x {height} pixels needs {peak} bytes; \
-             limits.memory = {memory_bytes_max}"
+            "decoding {width} x {height} pixels needs {peak} bytes of memory; \
+             the hook and its worker allow {memory_bytes_max}"
         )));
     }
     if format == ImageFormat::Jpeg && !jpeg_has_an_end(bytes) {
@@ -186,7 +187,7 @@ mod tests {
         );
         let found = decode(&bomb, 1 << 30, MEMORY_MAX).expect_err("over memory");
         assert_eq!(found.kind, FailureKind::OverLimit, "{found:?}");
-        assert!(found.detail.contains("limits.memory = 67108864"), "{found:?}");
+        assert!(found.detail.contains("67108864"), "{found:?}");
     }
 
     fn png_crc(bytes: &[u8]) -> u32 {

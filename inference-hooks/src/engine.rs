@@ -104,7 +104,8 @@ impl Engines {
         memory_bytes_max: u64,
     ) -> Result<(Done, Vec<Vec<u8>>), Failure> {
         let hook = &loaded.hook;
-        let memory = hook.limits().memory_bytes_max.min(memory_bytes_max);
+        // An eighth of the process is for the drivers, the compiled hooks and ourselves.
+        let memory = hook.limits().memory_bytes_max.min(memory_bytes_max / 8 * 7);
         let bytes = read(file, hook.input().bytes_max)?;
         let image = decode(&bytes, hook.input().pixels_max, memory)?;
         drop(bytes);
@@ -189,7 +190,7 @@ fn check_memory(
         return Ok(());
     }
     let detail = format!(
-        "{} x {} pixels need {bytes} bytes of memory; limits.memory = {memory}",
+        "{} x {} pixels need {bytes} bytes of memory; the hook and its worker allow {memory}",
         image.width(),
         image.height()
     );

@@ -74,6 +74,7 @@ pub(crate) fn enter(memory_bytes_max: u64) -> io::Result<String> {
     setrlimit(Resource::RLIMIT_NOFILE, OPEN_FILES_MAX, OPEN_FILES_MAX)?;
     // Not the address space, of which GPU drivers reserve terabytes: what is private and can be written.
     setrlimit(Resource::RLIMIT_DATA, memory_bytes_max, memory_bytes_max)?;
+    drop_capabilities()?;
     nix::sys::prctl::set_no_new_privs()?;
     nix::sys::prctl::set_dumpable(false)?;
     Ok(match restrict_files() {
@@ -84,6 +85,17 @@ pub(crate) fn enter(memory_bytes_max: u64) -> io::Result<String> {
         Ok(RulesetStatus::NotEnforced) => "off: this kernel has no Landlock".to_owned(),
         Err(error) => format!("off: {error}"),
     })
+}
+
+/// A daemon that runs as root does not make a worker that does.
+fn drop_capabilities() -> io::Result<()> {
+    const VERSION_3: u32 = 0x2008_0522;
+    // For the calling process, which is 0: effective, permitted and inheritable, twice 32 bits each.
+    let (header, none) = ([VERSION_3, 0], [0_u32; 6]);
+    // SAFETY: both pointers are to arrays of the size that version 3 of the call reads, alive until it returns.
+    #[expect(unsafe_code, reason = "there is no safe interface to capset")]
+    let result = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), none.as_ptr()) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 fn restrict_files() -> Result<RulesetStatus, RulesetError> {
@@ -127,7 +139,9 @@ pub(crate) fn seal(may_open: bool) -> String {
         REFUSED.iter().chain(REFUSED_WITHOUT_GPU).copied().collect()
     };
     match install(&calls) {
-        Ok(()) if may_open => "on: no sockets, programs or other processes".to_owned(),
+        Ok(()) if may_open => {
+            "on: no sockets, programs, other processes or changes to files".to_owned()
+        }
         Ok(()) => "on: no files, sockets, programs or other processes".to_owned(),
         Err(error) => format!("off: {error}"),
     }
@@ -179,6 +193,25 @@ const REFUSED: &[i64] = &[
     libc::SYS_perf_event_open,
     libc::SYS_request_key,
     libc::SYS_userfaultfd,
+    // What Landlock does not know: to change a file without opening it.
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chmod,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chown,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_lchown,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_utime,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_utimes,
+    libc::SYS_fchmodat,
+    libc::SYS_fchmodat2,
+    libc::SYS_fchownat,
+    libc::SYS_lremovexattr,
+    libc::SYS_lsetxattr,
+    libc::SYS_removexattr,
+    libc::SYS_setxattr,
+    libc::SYS_utimensat,
     // What root may do.
     libc::SYS_chroot,
     libc::SYS_delete_module,
@@ -213,6 +246,7 @@ mod tests {
     use std::fs::{self, File};
     use std::io::ErrorKind;
     use std::net::TcpStream;
+    use std::os::unix::fs::PermissionsExt;
     use std::process::Command;
 
     use super::*;
@@ -249,6 +283,11 @@ mod tests {
         assert_eq!(kind(Command::new("/bin/true").status()), refused);
         assert_eq!(kind(TcpStream::connect("127.0.0.1:1")), refused);
         assert_eq!(kind(fs::read_dir("/usr/share")), None);
+        let itself = std::env::current_exe().unwrap();
+        let permissions = fs::Permissions::from_mode(0o755);
+        assert_eq!(kind(fs::set_permissions(itself, permissions)), refused);
+        let status = fs::read_to_string("/proc/thread-self/status").unwrap();
+        assert!(status.contains("CapEff:\t0000000000000000"), "{status}");
         if landlock.starts_with("off") {
             skip(&landlock);
             return;

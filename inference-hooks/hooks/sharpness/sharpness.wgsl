@@ -33,15 +33,19 @@ fn gather(
         let left = max(x, 1u) - 1u;
         let right = min(x + 1u, file.width - 1u);
         let end = min((group.y + 1u) * ROWS, file.height);
+        var laplacian_sum = 0u;
+        var square_sum = 0u;
         for (var y = group.y * ROWS; y < end; y++) {
             let here = luma(file, x, y);
             let around = luma(file, left, y) + luma(file, right, y)
                 + luma(file, x, max(y, 1u) - 1u) + luma(file, x, min(y + 1u, file.height - 1u));
             let laplacian = i32(around) - 4 * i32(here);
             atomicAdd(&bins[here], 1u);
-            atomicAdd(&laplacians, u32(laplacian + i32(LAPLACIAN_MAX)));
-            atomicAdd(&squares, u32(laplacian * laplacian));
+            laplacian_sum += u32(laplacian + i32(LAPLACIAN_MAX));
+            square_sum += u32(laplacian * laplacian);
         }
+        atomicAdd(&laplacians, laplacian_sum);
+        atomicAdd(&squares, square_sum);
     }
     workgroupBarrier();
     for (var bin = local; bin < 256u; bin += 64u) {

@@ -21,15 +21,19 @@ const GIB: u64 = 1 << 30;
 
 const INPUT_BYTES_DEFAULT: u64 = 128 * MIB;
 const INPUT_BYTES: RangeInclusive<u64> = 1..=4 * GIB;
-/// Two hundred megapixels take 800 MB decoded: more than most adapters bind at once, so such a file runs on the
-/// CPU twin, and more than [`MEMORY_DEFAULT`], so a hook that wants them must ask for memory as well.
+/// Two hundred megapixels take 800 MB decoded: more than most adapters bind at once, so such a file runs on the CPU
+/// twin.
 const INPUT_PIXELS_DEFAULT: u64 = 200_000_000;
 const INPUT_PIXELS: RangeInclusive<u64> = 1..=1 << 30;
 const GPU_MS_DEFAULT: u64 = 2_000;
 const COMPILE_MS_DEFAULT: u64 = 5_000;
 const MILLISECONDS: RangeInclusive<u64> = 1..=600_000;
-const MEMORY_DEFAULT: u64 = GIB;
+const MEMORY_DEFAULT: u64 = 2 * GIB;
 const MEMORY: RangeInclusive<u64> = MIB..=64 * GIB;
+const _: () = assert!(
+    INPUT_BYTES_DEFAULT + INPUT_PIXELS_DEFAULT * (3 + 4) <= MEMORY_DEFAULT,
+    "the largest photograph that is let in can be decoded"
+);
 const RETRIES_DEFAULT: u32 = 1;
 const RETRIES: RangeInclusive<u64> = 0..=20;
 const JPEG_QUALITY_DEFAULT: u8 = 85;

@@ -241,3 +241,22 @@ fn a_folder_is_read_flat_and_without_hidden_files() {
     assert!(matches!(HookSource::read(folder.path()), Err(HookError::FileTooLarge { .. })));
     assert!(matches!(HookSource::read(&folder.path().join("none")), Err(HookError::Read { .. })));
 }
+
+#[test]
+fn the_example_of_the_manual_is_a_hook() {
+    let manual = include_str!("../../hooks/README.md");
+    let blocks: Vec<_> = manual.split("```").skip(1).step_by(2).collect();
+    let [hook, _, shader] = blocks[..] else { panic!("{} blocks of code", blocks.len()) };
+    let text = |block: &str, language: &str| block.strip_prefix(language).unwrap().to_owned();
+    // What is commented out is valid, too.
+    let hook =
+        text(hook, "toml").replace("\n#", "\n").replace("[fallback]", "").replace("cpu = ", "# ");
+    let hook = hook.replace("\"png\"  ", "\"jpeg\"  ");
+    let files = [("hook.toml", hook), ("warm.wgsl", text(shader, "wgsl"))];
+    let files = files.map(|(name, text)| (name.to_owned(), text.into_bytes()));
+    let hook = Hook::parse(HookSource::new(BTreeMap::from(files))).unwrap();
+    let plain = parse(HOOK.split("[limits]").next().unwrap(), None).unwrap();
+    assert_eq!(hook.limits(), plain.limits(), "the manual shows the defaults");
+    #[cfg(feature = "gpu")]
+    crate::gpu::inspect_hook(&hook).unwrap();
+}

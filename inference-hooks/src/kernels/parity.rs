@@ -22,13 +22,17 @@ pub(super) struct Tolerance {
     pub(super) relative: f64,
 }
 
-/// A ready hook with some files in place of its own.
+/// A ready hook with some files in place of its own, and with the time that a software adapter may need.
 pub(super) fn ready_hook(name: &str, changes: &[(&str, &str)]) -> Hook {
     let ready = ready_hooks().iter().find(|ready| ready.name == name).unwrap();
     let mut files = ready.source().files().clone();
     for (file, text) in changes {
         files.insert((*file).to_owned(), text.as_bytes().to_vec());
     }
+    let text = String::from_utf8(files["hook.toml"].clone()).unwrap();
+    let text = text.replace("gpu_ms = 5000", "gpu_ms = 300_000");
+    let limits = if text.contains("[limits]") { "" } else { "[limits]\ngpu_ms = 300_000\n" };
+    files.insert("hook.toml".to_owned(), format!("{text}\n{limits}").into_bytes());
     Hook::parse(HookSource::new(files)).unwrap()
 }
 

@@ -18,14 +18,15 @@ pub(super) fn run(input: &CpuInput<'_>) -> CpuOutput {
     let (width, height) = input.image.dimensions();
     let masks = masks(input, width, height);
     let radius = radius(input, width.max(height));
-    let mut across = RgbaImage::new(width, height);
+    // Lying on its side: then both filters read along rows, and memory is kind to them.
+    let mut across = RgbaImage::new(height, width);
     for y in 0..height {
         let rows = y.saturating_sub(radius)..y.saturating_add(radius + 1);
         let hit = masks.iter().filter(|mask| overlap(&mask.rows, &rows));
         for columns in merged(hit.map(|mask| mask.columns.clone())) {
             let pixel = |x| input.image.get_pixel(x, y).0;
             triangle(pixel, width, columns, radius, |x, blurred| {
-                across.put_pixel(x, y, Rgba(blurred));
+                across.put_pixel(y, x, Rgba(blurred));
             });
         }
     }
@@ -33,7 +34,7 @@ pub(super) fn run(input: &CpuInput<'_>) -> CpuOutput {
     for x in 0..width {
         let hit = masks.iter().filter(|mask| mask.columns.contains(&x));
         for rows in merged(hit.map(|mask| mask.rows.clone())) {
-            let pixel = |y| across.get_pixel(x, y).0;
+            let pixel = |y| across.get_pixel(y, x).0;
             triangle(pixel, height, rows, radius, |y, blurred| {
                 output.put_pixel(x, y, Rgba(blurred));
             });
