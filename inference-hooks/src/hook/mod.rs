@@ -102,7 +102,7 @@ pub struct ImageOutput {
     pub suffix: String,
     /// How it is written.
     pub format: ImageFormat,
-    /// Its width, from the names in [`Hook::input_names`].
+    /// Its width, over the values of [`Hook::output_size`].
     pub(crate) width: Expr,
     /// Its height.
     pub(crate) height: Expr,
