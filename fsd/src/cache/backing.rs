@@ -28,6 +28,8 @@ pub struct Backing {
     whole: AtomicBool,
     /// Bytes of disk that the cache counts for it.
     pub(super) accounted: AtomicU64,
+    /// Bytes written since they were counted exactly.
+    pub(super) estimated: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -52,7 +54,15 @@ impl Backing {
         let whole = AtomicBool::new(present.is_none());
         let (present, object_bytes) = present.unwrap_or_default();
         let state = State { present, object_bytes, in_flight: Vec::new(), unsaved: false };
-        Ok(Self { ino, number, file, state: Mutex::new(state), whole, accounted })
+        Ok(Self {
+            ino,
+            number,
+            file,
+            state: Mutex::new(state),
+            whole,
+            accounted,
+            estimated: AtomicU64::new(0),
+        })
     }
 
     /// The inode.

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -126,7 +127,7 @@ impl Cache {
             return Ok(false);
         }
         backing.file.write_all_at(data, offset)?;
-        self.wrote(backing, data.len() as u64);
+        self.wrote(backing, data.len() as u64)?;
         Ok(true)
     }
 
@@ -159,8 +160,7 @@ impl Cache {
             backing.mark(&mut state, written, size.max(end));
         }
         drop(state);
-        self.wrote(backing, data.len() as u64);
-        Ok(())
+        self.wrote(backing, data.len() as u64)
     }
 
     /// Sets the length to `size`. The block that is cut is fetched first.
@@ -185,10 +185,15 @@ impl Cache {
         self.account(backing)
     }
 
-    fn wrote(&self, backing: &Backing, bytes: u64) {
-        // An estimate until the next exact count at close: overwriting counts too.
-        backing.accounted.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
-        self.used.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
+    /// Counts a write as new bytes, which is too much where it overwrites; so the exact count is taken now and then, and at close.
+    fn wrote(&self, backing: &Backing, bytes: u64) -> Result<()> {
+        const EXACT_AFTER_BYTES: u64 = 16 << 20;
+        if backing.estimated.fetch_add(bytes, Ordering::Relaxed) + bytes > EXACT_AFTER_BYTES {
+            return self.account(backing);
+        }
+        backing.accounted.fetch_add(bytes, Ordering::Relaxed);
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Starts a fetch for what is missing of `range` and not under way; returns all fetches that touch it.

@@ -378,6 +378,7 @@ impl Cache {
 
     /// Brings the count of used bytes up to date for one file.
     pub(crate) fn account(&self, backing: &Backing) -> Result<()> {
+        backing.estimated.store(0, Ordering::Relaxed);
         let now = backing::allocated(&backing.file)?;
         let before = backing.accounted.swap(now, Ordering::Relaxed);
         if now >= before {

@@ -114,17 +114,19 @@ impl Thread {
             Some(process) => Ok(process),
             none => {
                 let process = WorkerProcess::spawn(&self.executable, &self.config)?;
+                let pid = process.pid();
                 match &process.hello().adapter {
-                    Ok(adapter) => tracing::info!(
-                        pid = process.pid(),
-                        adapter = adapter.name,
-                        "hooks run on the GPU"
-                    ),
-                    Err(why) => tracing::warn!(
-                        pid = process.pid(),
-                        why,
-                        "no GPU: hooks run on their CPU twins"
-                    ),
+                    Ok(adapter) if adapter.software => {
+                        tracing::warn!(
+                            pid,
+                            adapter = adapter.name,
+                            "no GPU: hooks run on Vulkan in software, as allowed"
+                        );
+                    }
+                    Ok(adapter) => {
+                        tracing::info!(pid, adapter = adapter.name, "hooks run on the GPU")
+                    }
+                    Err(why) => tracing::warn!(pid, why, "no GPU: hooks run on their CPU twins"),
                 }
                 Ok(none.insert(process))
             }

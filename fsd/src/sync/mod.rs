@@ -12,10 +12,12 @@ mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use self::keys::Keys;
@@ -135,14 +137,13 @@ impl Engine {
                     LOOK_AFTER_MAX
                 }
             };
-            let links = self.links.values().map(|(link, _)| link.clone()).collect();
             let full = self.busy.len() >= AT_ONCE;
             tokio::select! {
                 biased;
                 () = self.tasks.cancelled() => return,
                 Some((work, outcome)) = self.told.recv() => self.finish(work, outcome),
                 () = self.events.differs.notified(), if !full => {}
-                () = link_changed(links) => {}
+                () = link_changed(self.links.values_mut().map(|(link, _)| link)) => {}
                 () = self.clock.sleep(wait), if !full => {}
             }
             while let Ok((work, outcome)) = self.told.try_recv() {
@@ -154,9 +155,9 @@ impl Engine {
     /// Starts what is due, as much as there is room for; returns how long nothing else will be.
     fn start_due(&mut self) -> Result<Duration, MetaError> {
         let now = self.worker.millis();
-        for (&share, (link, pace)) in &self.links {
+        for (&share, (link, pace)) in &mut self.links {
             let free = AT_ONCE.saturating_sub(self.busy.len());
-            let reachable = *link.borrow() == Link::Online;
+            let reachable = *link.borrow_and_update() == Link::Online;
             if free == 0 || !reachable || pace.rate() == policies::Rate::Paused {
                 continue;
             }
@@ -257,6 +258,12 @@ impl Engine {
 }
 
 async fn work_on(worker: &Worker, work: &Work) -> Result<Worked, SyncError> {
+    let worked = AssertUnwindSafe(try_work_on(worker, work)).catch_unwind().await;
+    // What panics keeps its item: it is tried again, and parked in the end.
+    worked.unwrap_or(Err(SyncError::Panicked))
+}
+
+async fn try_work_on(worker: &Worker, work: &Work) -> Result<Worked, SyncError> {
     match work {
         Work::Item(ino) => worker.work(*ino).await,
         Work::Delete(share, key) => {
@@ -269,16 +276,17 @@ async fn work_on(worker: &Worker, work: &Work) -> Result<Worked, SyncError> {
     }
 }
 
-async fn link_changed(links: Vec<watch::Receiver<Link>>) {
-    let changes = links.into_iter().map(|mut link| {
-        Box::pin(async move {
-            link.mark_unchanged();
-            if link.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
+/// Resolves when a store can be reached, or no more, since it was looked at last.
+async fn link_changed(links: impl Iterator<Item = &mut watch::Receiver<Link>>) {
+    let changes: Vec<_> = links
+        .map(|link| {
+            Box::pin(async move {
+                if link.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            })
         })
-    });
-    let changes: Vec<_> = changes.collect();
+        .collect();
     if changes.is_empty() {
         std::future::pending::<()>().await;
     }

@@ -47,7 +47,7 @@ pub(super) fn verdict(error: &SyncError) -> Verdict {
             CacheError::Lost(_) => Verdict::Park,
             CacheError::Disk(_) | CacheError::Full | CacheError::Meta(_) => Verdict::Retry,
         },
-        SyncError::Meta(_) => Verdict::Retry,
+        SyncError::Meta(_) | SyncError::Panicked => Verdict::Retry,
     }
 }
 

@@ -37,6 +37,9 @@ pub(super) enum SyncError {
     /// The file changed under the upload; the next try sees the new version.
     #[error("the file changed while it was uploaded")]
     Changed,
+    /// A mistake of ours.
+    #[error("the upload died; the log says where")]
+    Panicked,
     /// Both sides changed; settled by keeping both, which is a new state to plan from.
     #[error("the cloud has another version")]
     Conflict { key: Key },
