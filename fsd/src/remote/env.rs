@@ -54,6 +54,32 @@ impl fmt::Debug for Env {
     }
 }
 
+/// An endpoint that requests can be made to, without a slash at the end.
+fn endpoint(text: String) -> Result<String, OpenError> {
+    let fits = reqwest::Url::parse(&text).is_ok_and(|url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.has_host()
+            && url.username().is_empty()
+            && url.query().is_none()
+            && url.fragment().is_none()
+    });
+    match fits {
+        true => Ok(text.trim_end_matches('/').to_owned()),
+        false => Err(OpenError::Bad {
+            what: "the endpoint",
+            hint: "an URL such as https://host or http://127.0.0.1:9000",
+        }),
+    }
+}
+
+/// A value that will be a part of a header.
+fn plain(what: &'static str, text: Option<&str>) -> Result<(), OpenError> {
+    match text.is_none_or(|text| text.bytes().all(|b| b.is_ascii_graphic())) {
+        true => Ok(()),
+        false => Err(OpenError::Bad { what, hint: "printable ASCII without spaces" }),
+    }
+}
+
 /// How to reach S3.
 #[derive(Default)]
 pub(super) struct AwsSettings {
@@ -78,15 +104,19 @@ impl AwsSettings {
             Some(_) => None,
             None => profile.keys()?,
         };
-        Ok(Self {
-            region: env
-                .first(&["AWS_REGION", "AWS_DEFAULT_REGION"])
-                .or_else(|| of_profile("region")),
-            endpoint: env
-                .first(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"])
-                .or_else(|| of_profile("endpoint_url")),
-            keys,
-        })
+        let region = env.first(&["AWS_REGION", "AWS_DEFAULT_REGION"]);
+        let region = region.or_else(|| of_profile("region"));
+        let url = env.first(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]);
+        let url = url.or_else(|| of_profile("endpoint_url"));
+        plain("the AWS region", region.as_deref())?;
+        for (id, token) in [
+            (env.get("AWS_ACCESS_KEY_ID"), env.get("AWS_SESSION_TOKEN")),
+            (keys.as_ref().map(|k| &*k.id), keys.as_ref().and_then(|k| k.token.as_deref())),
+        ] {
+            plain("the AWS access key's id", id)?;
+            plain("the AWS session token", token)?;
+        }
+        Ok(Self { region, endpoint: url.map(endpoint).transpose()?, keys })
     }
 }
 
@@ -195,27 +225,29 @@ impl AzureSettings {
             .first(&["AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_ACCOUNT_NAME"])
             .or_else(|| part("accountname"))
             .or_else(|| or_emulator(AZURITE_ACCOUNT));
-        let endpoint = env
+        let url = env
             .first(&["AZURE_STORAGE_ENDPOINT", "AZURE_STORAGE_BLOB_ENDPOINT"])
             .or_else(|| part("blobendpoint"))
             .or_else(|| or_emulator(AZURITE_ENDPOINT));
         // A connection string with a SAS names only the endpoint; its host begins with the account.
         let account = account.or_else(|| {
-            let host = endpoint.as_deref()?.split_once("://")?.1;
+            let host = url.as_deref()?.split_once("://")?.1;
             host.split_once(".blob.").map(|(account, _)| account.to_owned())
         });
         let account = account.ok_or(OpenError::Missing {
             what: "the storage account",
             hint: "AZURE_STORAGE_ACCOUNT or AZURE_STORAGE_CONNECTION_STRING",
         })?;
-        let endpoint = endpoint.unwrap_or_else(|| {
+        let url = url.unwrap_or_else(|| {
             let scheme = part("defaultendpointsprotocol").unwrap_or_else(|| "https".into());
             let suffix = part("endpointsuffix").unwrap_or_else(|| "core.windows.net".into());
             format!("{scheme}://{account}.blob.{suffix}")
         });
+        plain("the storage account", Some(&account))?;
+        plain("AZURE_STORAGE_TOKEN", env.get("AZURE_STORAGE_TOKEN"))?;
         Ok(Self {
             account,
-            endpoint: endpoint.trim_end_matches('/').to_owned(),
+            endpoint: endpoint(url)?,
             key: env
                 .first(&[
                     "AZURE_STORAGE_KEY",
@@ -242,21 +274,21 @@ pub(super) struct GoogleSettings {
 
 impl GoogleSettings {
     /// As the Google tools read them.
-    pub(super) fn read(env: &Env) -> Self {
+    pub(super) fn read(env: &Env) -> Result<Self, OpenError> {
         let emulator = env.get("STORAGE_EMULATOR_HOST");
-        let endpoint = match emulator {
+        let url = match emulator {
             Some(host) if host.contains("://") => host.to_owned(),
             Some(host) => format!("http://{host}"),
             None => "https://storage.googleapis.com".to_owned(),
         };
         let file = ".config/gcloud/application_default_credentials.json";
         let file = env.in_home("GOOGLE_APPLICATION_CREDENTIALS", file);
-        Self {
-            endpoint: endpoint.trim_end_matches('/').to_owned(),
+        Ok(Self {
+            endpoint: endpoint(url)?,
             emulator: emulator.is_some(),
             credentials_file: file
                 .filter(|f| f.exists() || env.get("GOOGLE_APPLICATION_CREDENTIALS").is_some()),
-        }
+        })
     }
 }
 
@@ -325,6 +357,27 @@ mod tests {
         let emulator = read(&[("AZURE_STORAGE_CONNECTION_STRING", "UseDevelopmentStorage=true")]);
         assert_eq!(emulator.account, AZURITE_ACCOUNT);
         assert!(matches!(AzureSettings::read(&env(&[])), Err(OpenError::Missing { .. })));
+    }
+
+    #[test]
+    fn what_no_request_could_carry_is_an_error_before_the_first() {
+        for variables in [
+            [("AWS_ENDPOINT_URL", "minio:9000"), ("AWS_REGION", "x")],
+            [("AWS_ENDPOINT_URL", "ftp://host"), ("AWS_REGION", "x")],
+            [("AWS_ENDPOINT_URL", "http://user:secret@host"), ("AWS_REGION", "x")],
+            [("AWS_ACCESS_KEY_ID", "AKIA\n"), ("AWS_REGION", "x")],
+            [("AWS_ACCESS_KEY_ID", "AKIA"), ("AWS_REGION", "ü")],
+        ] {
+            let read = AwsSettings::read(&env(&variables));
+            assert!(matches!(read, Err(OpenError::Bad { .. })), "{variables:?}");
+        }
+        for variables in [
+            [("AZURE_STORAGE_ENDPOINT", "host"), ("AZURE_STORAGE_ACCOUNT", "x")],
+            [("AZURE_STORAGE_ENDPOINT", "http://host"), ("AZURE_STORAGE_ACCOUNT", "x y")],
+        ] {
+            let read = AzureSettings::read(&env(&variables));
+            assert!(matches!(read, Err(OpenError::Bad { .. })), "{variables:?}");
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub(super) fn open(
     http: Http,
     clock: Arc<dyn Clock>,
 ) -> Result<S3, OpenError> {
-    let settings = GoogleSettings::read(env);
+    let settings = GoogleSettings::read(env)?;
     let mut builder = GoogleCloudStorageBuilder::new().with_bucket_name(bucket);
     for (variable, value) in env.starting("GOOGLE_") {
         if let Ok(key) = variable.to_ascii_lowercase().parse() {

@@ -272,3 +272,51 @@ impl HttpConnector for Http {
         Ok(HttpClient::new(self.clone()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+
+    /// A server that takes every connection and says `answer`, or nothing.
+    async fn server(answer: &'static str) -> String {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let serve = async move {
+            let mut open = Vec::new();
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let _request = socket.read(&mut [0; 4096]).await;
+                socket.write_all(answer.as_bytes()).await.unwrap();
+                open.push(socket);
+            }
+        };
+        crate::tasks::Tasks::new(tokio::runtime::Handle::current()).spawn("server", serve);
+        url
+    }
+
+    async fn get(answer: &'static str, reply_bytes_max: u64) -> Result<Reply, SendError> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let http = Http::new(Pacers::unlimited(&clock), clock).unwrap();
+        let mut request = HttpRequest::new(Bytes::new().into());
+        *request.uri_mut() = server(answer).await.parse().unwrap();
+        http.send(request, Pace::Content, reply_bytes_max).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_stands_still_is_given_up() {
+        for answer in ["", "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n1234"] {
+            let stalled = get(answer, 9).await;
+            assert!(matches!(stalled, Err(SendError::Stalled)), "{answer}: {stalled:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_read_up_to_what_was_asked_for() {
+        let answer = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n1234";
+        assert_eq!(get(answer, 4).await.unwrap().body, "1234");
+        assert!(matches!(get(answer, 3).await, Err(SendError::TooLarge { max: 3 })));
+        let error = "HTTP/1.1 404 Not Found\r\ncontent-length: 4\r\n\r\n1234";
+        assert_eq!(get(error, 0).await.unwrap().body, "1234");
+    }
+}

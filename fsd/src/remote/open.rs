@@ -30,6 +30,14 @@ pub enum OpenError {
         /// How to set it.
         hint: &'static str,
     },
+    /// Something is set to what it can't be.
+    #[error("{what} is not usable: it must be {hint}")]
+    Bad {
+        /// What is wrong.
+        what: &'static str,
+        /// What it must be.
+        hint: &'static str,
+    },
     /// No such AWS profile.
     #[error(
         "there is no AWS profile {name:?} in ~/.aws/config or ~/.aws/credentials: check AWS_PROFILE"

@@ -122,7 +122,7 @@ impl S3 {
             ambient: settings.keys.is_none()
                 && elsewhere.iter().all(|name| env.get(name).is_none()),
         };
-        Ok(Self::new(endpoint.trim_end_matches('/'), bucket, prefix, name, signer, http, clock))
+        Ok(Self::new(&endpoint, bucket, prefix, name, signer, http, clock))
     }
 
     pub(super) fn new(

@@ -183,9 +183,10 @@ impl Files {
             Err(error) if make && error.kind() == ErrorKind::NotFound => make_dirs(root, dirs),
             opened => opened,
         };
-        let parent = parent.map_err(|error| match make {
-            true if error.kind() == ErrorKind::NotADirectory => self.errors(key).rejected(error),
-            true | false => self.error(key, error),
+        let parent = parent.map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
+            // A file or somebody's link is where the directory should be.
+            Some(Errno::ENOTDIR | Errno::ELOOP) if make => self.errors(key).rejected(error),
+            _ => self.error(key, error),
         })?;
         Ok(Place { parent, name })
     }
@@ -367,8 +368,12 @@ impl Files {
         let place = self.place(key, true)?;
         let changing = self.changing(&staged.staging);
         self.verify(key, &place, condition)?;
-        renameat(&staged.staging, staged.name.as_str(), &place.parent, place.name)
-            .map_err(|errno| error(errno.into()))?;
+        match renameat(&staged.staging, staged.name.as_str(), &place.parent, place.name) {
+            Ok(()) => {}
+            // Somebody removed the directory just now; the next try makes it again.
+            Err(Errno::ENOENT) => return Err(self.errors(key).unreachable(Errno::ENOENT)),
+            Err(errno) => return Err(error(errno.into())),
+        }
         let etag = self.etag_of(key, &staged.file)?;
         drop(changing);
         place.parent.sync_all().map_err(error)?;

@@ -1,0 +1,5 @@
+//! One suite, many subjects: what every implementation of an interface must do alike.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
+
+mod remote;
