@@ -61,9 +61,16 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<ExitCode> {
         tally.step(name, cargo(root, name, arguments)?);
     }
     println!("\n== tidy");
-    let findings = super::tidy::check(root)?;
-    findings.iter().for_each(|finding| println!("{finding}"));
-    tally.step("tidy", findings.is_empty());
+    match super::tidy::check(root) {
+        Ok(findings) => {
+            findings.iter().for_each(|finding| println!("{finding}"));
+            tally.step("tidy", findings.is_empty());
+        }
+        Err(error) => {
+            println!("{error:#}");
+            tally.step("tidy", false);
+        }
+    }
     if installed(root, "deny") {
         let arguments = ["deny", "--locked", "check", "bans", "licenses", "sources"];
         tally.step("deny", cargo(root, "deny", &arguments)?);

@@ -24,6 +24,9 @@ use table::Figures;
 
 const ROUNDS: usize = 3;
 
+/// Set to a program that is to be measured instead of the one that cargo builds.
+const PROGRAM: &str = "FSD_BIN";
+
 /// Measures and prints a table.
 ///
 /// # Errors
@@ -32,7 +35,7 @@ pub(crate) fn quick(root: &Path, smaller: NonZeroU64) -> anyhow::Result<()> {
     let sizes = Sizes::divided_by(smaller);
     let place = root.join("target/bench");
     fs::create_dir_all(&place).with_context(|| format!("make {}", place.display()))?;
-    let programs = Programs { fsd: build(root)?, rclone: found_rclone(&place) };
+    let programs = Programs { fsd: program(root)?, rclone: found_rclone(&place) };
     let mut kinds = vec![Kind::Disk, Kind::Fsd];
     if programs.rclone.is_some() {
         kinds.extend([Kind::Rclone(CacheMode::Writes), Kind::Rclone(CacheMode::Full)]);
@@ -80,7 +83,11 @@ fn measure(
     subjects.into_iter().try_for_each(Subject::stop)
 }
 
-fn build(root: &Path) -> anyhow::Result<PathBuf> {
+/// The release build of this tree, or what [`PROGRAM`] names.
+fn program(root: &Path) -> anyhow::Result<PathBuf> {
+    if let Some(program) = std::env::var_os(PROGRAM) {
+        return Ok(program.into());
+    }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
         .args(["build", "--release", "--package", "fsd"])

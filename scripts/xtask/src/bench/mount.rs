@@ -13,6 +13,8 @@ use nix::unistd::Pid;
 
 /// How long a program may take to mount, or to end.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How some programs say that they ended because they were asked to.
+const TERMINATED: i32 = 128 + Signal::SIGTERM as i32;
 const POLL: Duration = Duration::from_millis(10);
 
 /// A mounted drive. Dropped, it is unmounted and its program has ended.
@@ -58,7 +60,7 @@ impl Mount {
             status.is_some()
         });
         match status {
-            Some(status) if status.success() => Ok(()),
+            Some(status) if status.success() || status.code() == Some(TERMINATED) => Ok(()),
             Some(status) => bail!("the program on {} ended with {status}", self.dir.display()),
             None => bail!("the program on {} does not end", self.dir.display()),
         }
