@@ -145,9 +145,12 @@ impl Cache {
         self.make_room(data.len() as u64).await?;
         let size = backing.file().metadata()?.len();
         if !backing.is_whole() {
-            for edge in [offset, end] {
-                if !edge.is_multiple_of(BLOCK_BYTES) && edge < size {
-                    self.ensure(backing, edge..edge + 1).await?;
+            // Of the first block what lies before the data is kept, of the last what lies behind.
+            let kept_before = offset - offset % BLOCK_BYTES..offset;
+            let kept_behind = end..size.min(end.next_multiple_of(BLOCK_BYTES));
+            for kept in [kept_before, kept_behind] {
+                if !kept.is_empty() && kept.start < size {
+                    self.ensure(backing, kept).await?;
                 }
             }
         }
