@@ -142,25 +142,23 @@ impl Mount {
         if self.session.guard.is_finished() {
             return self.session.join();
         }
-        self.session.umount_and_join()
+        match self.session.umount_and_join() {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && detach(&self.path) => Ok(()),
+            unmounted => unmounted,
+        }
     }
 }
 
 fn check_place(path: &Path) -> Result<PathBuf, MountError> {
-    let dead = |path: &Path| MountError::Dead { path: path.to_owned() };
-    let path = match path.canonicalize() {
-        Ok(path) => path,
-        Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => {
-            // What a killed daemon left behind; nobody can use it any more.
-            let unmounted = nix::mount::umount2(path, nix::mount::MntFlags::MNT_DETACH);
-            if unmounted.is_err() && !fusermount_lazily(path) {
-                return Err(dead(path));
-            }
-            tracing::warn!(path = %path.display(), "unmounted what a killed daemon had left there");
-            path.canonicalize().map_err(|_| dead(path))?
+    // What a killed daemon left behind; nobody can use it any more. Of all that can be asked about it, only this the kernel
+    // never answers from memory.
+    while nix::sys::statvfs::statvfs(path) == Err(nix::errno::Errno::ENOTCONN) {
+        if !detach(path) {
+            return Err(MountError::Dead { path: path.to_owned() });
         }
-        Err(_) => return Err(MountError::NoDir { path: path.to_owned() }),
-    };
+        tracing::warn!(path = %path.display(), "unmounted what a killed daemon had left there");
+    }
+    let path = path.canonicalize().map_err(|_| MountError::NoDir { path: path.to_owned() })?;
     let meta = std::fs::metadata(&path)
         .map_err(|source| MountError::Refused { path: path.clone(), source })?;
     if !meta.is_dir() {
@@ -185,7 +183,11 @@ fn is_fuse_mount(path: &Path) -> bool {
         .any(|(at, kind)| at == path && kind.starts_with("fuse"))
 }
 
-fn fusermount_lazily(path: &Path) -> bool {
+/// Unmounts what may be in use: its users keep what they have open.
+fn detach(path: &Path) -> bool {
+    if nix::mount::umount2(path, nix::mount::MntFlags::MNT_DETACH).is_ok() {
+        return true;
+    }
     let status = std::process::Command::new("fusermount3").arg("-uz").arg(path).status();
     status.is_ok_and(|status| status.success())
 }
