@@ -11,6 +11,8 @@ use crate::types::Ino;
 /// How long a writer waits for uploads to make room before it is told that the disk is full.
 const ROOM_PATIENCE: Duration = Duration::from_secs(20);
 const ROOM_POLL: Duration = Duration::from_millis(100);
+/// What stays free of the disk in any case: on a full disk no change could be recorded, not even that a file is deleted.
+const FREE_BYTES_LEAST: u64 = 16 << 20;
 /// How many files are looked at for one request for room.
 const CANDIDATES_MAX: usize = 4096;
 
@@ -40,10 +42,8 @@ impl Cache {
         if self.used_bytes().saturating_add(bytes) > self.limits.disk_bytes_max {
             return Ok(false);
         }
-        if self.limits.free_bytes_min == 0 {
-            return Ok(true);
-        }
-        Ok(self.disk_free()?.saturating_sub(bytes) >= self.limits.free_bytes_min)
+        let free_min = self.limits.free_bytes_min.max(FREE_BYTES_LEAST);
+        Ok(self.disk_free()?.saturating_sub(bytes) >= free_min)
     }
 
     /// Bytes free on the disk below the cache.
