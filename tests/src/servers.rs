@@ -7,6 +7,7 @@ mod memory_s3;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use fsd::remote::Env;
 use http::{Request, Response, StatusCode};
@@ -70,7 +71,12 @@ impl S3Server {
 
     /// Takes the server off the network, connections and all, or back on.
     pub fn set_online(&self, online: bool) {
-        self.server.control.online.send_replace(online);
+        let control = &self.server.control;
+        control.online.send_replace(online);
+        // Each connection listens: none does any more when all are closed.
+        while !online && control.online.receiver_count() > 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Answers the next requests with 503.
@@ -179,8 +185,10 @@ async fn serve(
             _ = stopped.changed() => return,
         };
         let Ok((socket, _)) = socket else { continue };
-        if *control.online.borrow() {
-            connections.spawn(connection(socket, service.clone(), dialect, Arc::clone(&control)));
+        let online = control.online.subscribe();
+        if *online.borrow() {
+            let control = Arc::clone(&control);
+            connections.spawn(connection(socket, service.clone(), dialect, control, online));
         }
     }
 }
@@ -190,8 +198,8 @@ async fn connection(
     service: S3Service,
     dialect: Dialect,
     control: Arc<Control>,
+    mut online: watch::Receiver<bool>,
 ) {
-    let mut online = control.online.subscribe();
     let answer = hyper::service::service_fn(move |request: Request<Incoming>| {
         let (service, control) = (service.clone(), Arc::clone(&control));
         async move {
