@@ -18,14 +18,15 @@ impl Figures {
         }
     }
 
-    /// A line for each work, and one more for each that the peer does faster. A ratio over one means that ours is
-    /// faster. Of the peer's variants the one that is fastest at that work counts.
+    /// A line for each work, one more for each that the peer does faster, and one for each figure that is little
+    /// worth because its runs differ much. A ratio over one means that ours is faster. Of the peer's variants the one
+    /// that is fastest at that work counts.
     pub(super) fn table(&self, sizes: Sizes) -> String {
         let mut table = format!(
             "{:<32} {:>14} {:>14} {:>10} {:>22} {:>12}\n",
             "work", "disk", "ours", "ours/disk", "rclone (best variant)", "ours/rclone"
         );
-        let mut losses = String::new();
+        let (mut losses, mut noise) = (String::new(), String::new());
         for (&work, kinds) in &self.0 {
             let medians = kinds.iter().filter_map(|(&kind, took)| Some((kind, median(took)?)));
             let medians: BTreeMap<Kind, Duration> = medians.collect();
@@ -58,8 +59,13 @@ impl Figures {
             {
                 let _ = writeln!(losses, "loss: {}: {of_peer} of {kind}", work.name());
             }
+            for (kind, took) in kinds.iter().filter(|(_, took)| is_noisy(took)) {
+                let runs = took.iter().map(|&took| self::shown(took, work.unit(sizes)));
+                let runs: Vec<_> = runs.collect();
+                let _ = writeln!(noise, "noise: {}: {kind}: {}", work.name(), runs.join(", "));
+            }
         }
-        table + &losses
+        table + &losses + &noise
     }
 }
 
@@ -67,6 +73,12 @@ fn median(took: &[Duration]) -> Option<Duration> {
     let mut sorted = took.to_vec();
     sorted.sort_unstable();
     sorted.get(sorted.len() / 2).copied()
+}
+
+/// Whether the runs differ by more than a factor of two.
+fn is_noisy(took: &[Duration]) -> bool {
+    let (least, most) = (took.iter().min(), took.iter().max());
+    least.zip(most).is_some_and(|(&least, &most)| most > 2 * least)
 }
 
 fn shown(took: Duration, unit: Unit) -> String {
@@ -105,6 +117,8 @@ mod tests {
             "write big to close 512 MiB/s 256 MiB/s 0.50 128 MiB/s writes 2.00",
             "write big until in the store - 5.00 s - 4.00 s full 0.80",
             "loss: write big until in the store: 0.80 of rclone full",
+            "noise: write big to close: disk: 1024 MiB/s, 114 MiB/s, 512 MiB/s",
+            "noise: write big to close: rclone full: 114 MiB/s, 114 MiB/s, 1024 MiB/s",
         ];
         assert_eq!(lines.iter().map(|words| words.join(" ")).collect::<Vec<_>>(), wanted);
     }
