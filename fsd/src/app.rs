@@ -18,17 +18,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cache::{self, Cache, Defaults, Limits, Store};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{HookConfig, ResultsTo, ShareConfig, StoreConfig};
+use crate::config::{CacheConfig, Config, HookConfig, ResultsTo, ShareConfig, StoreConfig};
 use crate::control::api;
 use crate::control::cli::{Program, Start, Vars};
 use crate::control::ops::{self, Gateway, MountedShare, UnmountRequest};
 use crate::events::Events;
 use crate::frontend::fuse::{self, Mount, MountOptions};
-use crate::hooks::{self, ResultsPlace, Rule};
+use crate::hooks::{self, Hooks, ResultsPlace, Rule};
 use crate::meta::{Meta, MetaError};
 use crate::remote::{self, Env, Opened, Pacer, Pacers, RemoteError, RemoteUrl};
 use crate::rng::Rng;
-use crate::sync;
+use crate::sync::{self, Sync};
 use crate::tasks::Tasks;
 use crate::types::{Attr, FileKind, ShareId};
 use crate::vfs::{self, Vfs};
@@ -132,31 +132,77 @@ struct OpenShare {
     opened: Option<(Opened, Pacers)>,
 }
 
+/// What all parts stand on.
+struct Ground {
+    env: Env,
+    clock: Arc<dyn Clock>,
+    tasks: Tasks,
+    events: Arc<Events>,
+    meta: Arc<Meta>,
+}
+
 async fn serve(start: Start, env: Env) -> anyhow::Result<()> {
     let Start { config, runtime_dir, ready } = start;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let tasks = Tasks::new(tokio::runtime::Handle::current());
-    let events = Arc::new(Events::default());
-    let mut rng = Rng::seeded_by(clock.wall());
     let meta = Arc::new(Meta::open(&config.state_dir)?);
-    let name = format!("{:08x}", rng.next_u64() >> 32);
-    let gateway = meta.write(move |tx| tx.gateway(|| name))?;
-
+    let ground = Ground { env, clock, tasks, events: Arc::default(), meta };
     let pacers = Pacers {
-        up: Pacer::new(clock.clone(), rate_now(&config.upload, clock.as_ref()), None),
-        down: Pacer::new(clock.clone(), rate_now(&config.download, clock.as_ref()), None),
+        up: Pacer::new(ground.clock.clone(), rate_now(&config.upload, &ground), None),
+        down: Pacer::new(ground.clock.clone(), rate_now(&config.download, &ground), None),
     };
     let mut shares = Vec::new();
     for share in &config.shares {
-        shares.push(open_share(share, &meta, &env, &pacers, &clock, &tasks).await?);
+        shares.push(open_share(share, &ground, &pacers).await?);
     }
     let rules = rules(&config.hooks, &shares)?;
+    let (cache, vfs) = open_files(&config, &ground, &shares, &rules)?;
+    let sync = Arc::new(start_sync(&ground, &cache, &shares)?);
+    follow_schedule(config.upload.clone(), pacers.up.clone(), &ground);
+    follow_schedule(config.download.clone(), pacers.down.clone(), &ground);
+    let hooks = start_hooks(&ground, &vfs, rules)?;
+
+    let (ask, asked) = mpsc::channel(1);
+    let mounts = mount_all(&shares, &vfs)?;
+    let operations = Gateway::new(ops::Parts {
+        meta: ground.meta.clone(),
+        cache,
+        vfs,
+        sync,
+        hooks,
+        events: ground.events.clone(),
+        clock: ground.clock.clone(),
+        pacers,
+        mounts: shares.iter().zip(&mounts).map(|(share, mount)| mounted(share, mount)).collect(),
+        unmount: ask,
+    });
+    let socket = runtime_dir.listen(std::process::id()).context("listen for commands")?;
+    let stop_serving = CancellationToken::new();
+    let serving = api::serve(socket, Arc::new(operations), stop_serving.clone());
+    ground.tasks.spawn("control.api", async move {
+        if let Err(error) = serving.await {
+            tracing::error!(%error, "commands are not answered any more");
+        }
+    });
+    ready.up();
+    let unmounted = until_the_end(mounts, asked, ground.clock.as_ref()).await;
+    stop_serving.cancel();
+    ground.tasks.shutdown(STOP_PATIENCE).await;
+    unmounted
+}
+
+/// Opens the cache and the file system, and brings together what a crash left apart.
+fn open_files(
+    config: &Config,
+    ground: &Ground,
+    shares: &[OpenShare],
+    rules: &[Rule],
+) -> anyhow::Result<(Arc<Cache>, Arc<Vfs>)> {
+    let Ground { clock, tasks, events, meta, .. } = ground;
+    let CacheConfig { disk_bytes_max, free_bytes_min, .. } = config.cache;
     let cache = Arc::new(Cache::open(cache::Parts {
         dir: config.state_dir.clone(),
-        limits: Limits {
-            disk_bytes_max: config.cache.disk_bytes_max,
-            free_bytes_min: config.cache.free_bytes_min,
-        },
+        limits: Limits { disk_bytes_max, free_bytes_min },
         meta: meta.clone(),
         stores: shares.iter().filter_map(store_of).collect(),
         clock: clock.clone(),
@@ -168,17 +214,25 @@ async fn serve(start: Start, env: Env) -> anyhow::Result<()> {
         events: events.clone(),
         clock: clock.clone(),
         tasks: tasks.clone(),
-        shares: shares.iter().map(|share| vfs_share(share, &rules)).collect(),
+        shares: shares.iter().map(|share| vfs_share(share, rules)).collect(),
     });
     let recovered = vfs.recover()?;
     if recovered != vfs::Recovered::default() {
         tracing::warn!(?recovered, "the last run did not stop cleanly");
     }
+    Ok((cache, vfs))
+}
+
+fn start_sync(ground: &Ground, cache: &Arc<Cache>, shares: &[OpenShare]) -> anyhow::Result<Sync> {
+    let Ground { clock, tasks, events, meta, .. } = ground;
+    let mut rng = Rng::seeded_by(clock.wall());
+    let name = format!("{:08x}", rng.next_u64() >> 32);
+    let gateway = meta.write(move |tx| tx.gateway(|| name))?;
     let links = shares.iter().filter_map(|share| {
         let (opened, pacers) = share.opened.as_ref()?;
         Some((share.id, (opened.link.clone(), pacers.up.clone())))
     });
-    let sync = sync::start(sync::Parts {
+    Ok(sync::start(sync::Parts {
         meta: meta.clone(),
         cache: cache.clone(),
         events: events.clone(),
@@ -187,61 +241,32 @@ async fn serve(start: Start, env: Env) -> anyhow::Result<()> {
         rng,
         gateway,
         links: links.collect(),
-    });
-    follow_schedule(config.upload.clone(), pacers.up.clone(), &clock, &tasks);
-    follow_schedule(config.download.clone(), pacers.down.clone(), &clock, &tasks);
+    }))
+}
 
-    let hooks = match rules.is_empty() {
-        true => None,
-        false => Some(hooks::start(hooks::Parts {
-            vfs: vfs.clone(),
-            meta: meta.clone(),
-            events: events.clone(),
-            clock: clock.clone(),
-            tasks: tasks.clone(),
-            rules,
-            executable: "/proc/self/exe".into(),
-            worker: worker_config(&env),
-        })?),
-    };
-
-    let (ask, asked) = mpsc::channel(1);
-    let mounts = mount_all(&shares, &vfs)?;
-    let operations = Gateway::new(ops::Parts {
-        meta,
-        cache,
-        vfs,
-        sync: Arc::new(sync),
-        hooks,
-        events,
+fn start_hooks(ground: &Ground, vfs: &Arc<Vfs>, rules: Vec<Rule>) -> anyhow::Result<Option<Hooks>> {
+    if rules.is_empty() {
+        return Ok(None);
+    }
+    let Ground { env, clock, tasks, events, meta } = ground;
+    Ok(Some(hooks::start(hooks::Parts {
+        vfs: vfs.clone(),
+        meta: meta.clone(),
+        events: events.clone(),
         clock: clock.clone(),
-        pacers,
-        mounts: shares.iter().zip(&mounts).map(|(share, mount)| mounted(share, mount)).collect(),
-        unmount: ask,
-    });
-    let socket = runtime_dir.listen(std::process::id()).context("listen for commands")?;
-    let stop_serving = CancellationToken::new();
-    let serving = api::serve(socket, Arc::new(operations), stop_serving.clone());
-    tasks.spawn("control.api", async move {
-        if let Err(error) = serving.await {
-            tracing::error!(%error, "commands are not answered any more");
-        }
-    });
-    ready.up();
-    let unmounted = until_the_end(mounts, asked, clock.as_ref()).await;
-    stop_serving.cancel();
-    tasks.shutdown(STOP_PATIENCE).await;
-    unmounted
+        tasks: tasks.clone(),
+        rules,
+        executable: "/proc/self/exe".into(),
+        worker: worker_config(env),
+    })?))
 }
 
 async fn open_share(
     config: &ShareConfig,
-    meta: &Arc<Meta>,
-    env: &Env,
+    ground: &Ground,
     pacers: &Pacers,
-    clock: &Arc<dyn Clock>,
-    tasks: &Tasks,
 ) -> anyhow::Result<OpenShare> {
+    let Ground { env, clock, tasks, meta, .. } = ground;
     let (url, opened) = match &config.store {
         StoreConfig::Local => (None, None),
         StoreConfig::Cloud { url } => {
@@ -442,8 +467,8 @@ fn mounted(share: &OpenShare, mount: &Mount) -> MountedShare {
     }
 }
 
-fn rate_now(schedule: &Schedule, clock: &dyn Clock) -> Rate {
-    schedule.rate_at(timestamp(clock))
+fn rate_now(schedule: &Schedule, ground: &Ground) -> Rate {
+    schedule.rate_at(timestamp(ground.clock.as_ref()))
 }
 
 fn timestamp(clock: &dyn Clock) -> jiff::Timestamp {
@@ -452,13 +477,13 @@ fn timestamp(clock: &dyn Clock) -> jiff::Timestamp {
 }
 
 /// Sets the pace as the schedule says, also for transfers under way.
-fn follow_schedule(schedule: Schedule, pacer: Arc<Pacer>, clock: &Arc<dyn Clock>, tasks: &Tasks) {
+fn follow_schedule(schedule: Schedule, pacer: Arc<Pacer>, ground: &Ground) {
     /// A clock that is set meanwhile is noticed after this time.
     const LOOK_AFTER_MAX: Duration = Duration::from_secs(30);
-    let (clock, stopping) = (clock.clone(), tasks.clone());
-    tasks.spawn("app.schedule", async move {
+    let (clock, stopping) = (ground.clock.clone(), ground.tasks.clone());
+    ground.tasks.spawn("app.schedule", async move {
         loop {
-            let rate = rate_now(&schedule, clock.as_ref());
+            let rate = schedule.rate_at(timestamp(clock.as_ref()));
             if pacer.rate() != rate {
                 tracing::info!(?rate, "the schedule changes the pace");
                 pacer.set_rate(rate);

@@ -54,7 +54,9 @@ fn hook_folder(name: &str, body: &str) -> Result<TempDir> {
          reads = [\"input\"]\nwrites = [\"output\"]\n[output.image]\nsuffix = \".{name}.png\"\nformat = \"png\"\n\
          [limits]\ngpu_ms = 1500\ncompile_ms = 20_000\nretries = 0\n"
     );
-    let shader = format!("@compute @workgroup_size(64)\nfn main(@builtin(global_invocation_id) id: vec3<u32>) {{\n{body}\n}}\n");
+    let shader = format!(
+        "@compute @workgroup_size(64)\nfn main(@builtin(global_invocation_id) id: vec3<u32>) {{\n{body}\n}}\n"
+    );
     std::fs::write(folder.path().join("hook.toml"), text)?;
     std::fs::write(folder.path().join("main.wgsl"), shader)?;
     Ok(folder)
@@ -81,7 +83,8 @@ fn pictures_get_thumbnails_figures_and_attributes_which_are_uploaded_too() -> Re
         ensure!(attribute["width"] == 640, "{attribute}");
         let uploaded = store.files()?;
         ensure!(uploaded.get("fsd-results/scans/rocket.jpg.thumb.jpg") == Some(&thumbnail));
-        let results = drive.json(&["hooks", "results", &drive.path("scans/rocket.jpg").to_string_lossy()])?;
+        let results =
+            drive.json(&["hooks", "results", &drive.path("scans/rocket.jpg").to_string_lossy()])?;
         ensure!(results.as_array().is_some_and(|results| results.len() == 3), "{results}");
         Ok(())
     })
@@ -107,7 +110,10 @@ fn bad_pictures_fail_with_a_reason_and_good_ones_beside_them_do_not() -> Result<
         for path in ["cut.jpg", "empty.png", "text.jpg", "bomb.png"] {
             let of_this = jobs_of(&failed, path);
             ensure!(of_this.len() == 3, "{path}: {failed:?}");
-            ensure!(of_this.iter().all(|job| job["error"].as_str().is_some_and(|e| !e.is_empty())), "{of_this:?}");
+            ensure!(
+                of_this.iter().all(|job| job["error"].as_str().is_some_and(|e| !e.is_empty())),
+                "{of_this:?}"
+            );
         }
         let bomb = jobs_of(&failed, "bomb.png")[0]["error"].to_string();
         ensure!(bomb.contains("pixels"), "the limit is not named: {bomb}");
@@ -126,10 +132,15 @@ fn a_hook_that_does_not_compile_is_parked_with_its_error_and_others_go_on() -> R
         drive.wait()?;
         let parked = jobs(&drive, "parked")?;
         ensure!(parked.len() == 1 && parked[0]["hook"] == "broken", "{parked:?}");
-        ensure!(parked[0]["error"].to_string().contains("main.wgsl:3"), "the place is not named: {}", parked[0]);
+        ensure!(
+            parked[0]["error"].to_string().contains("main.wgsl:3"),
+            "the place is not named: {}",
+            parked[0]
+        );
         ensure!(jobs(&drive, "done")?.len() == 3);
-        let hooks = drive.json(&["hooks"])?;
-        let shown = hooks.as_array().context("no hooks")?.iter().find(|hook| hook["name"] == "broken");
+        let hooks = drive.json(&["hooks", "list"])?;
+        let shown =
+            hooks.as_array().context("no hooks")?.iter().find(|hook| hook["name"] == "broken");
         ensure!(shown.is_some_and(|hook| hook["error"].is_string()), "{hooks}");
         Ok(())
     })
@@ -167,7 +178,10 @@ fn a_crash_loses_no_arrival_and_applies_each_result_once() -> Result<()> {
         let mut drive = drive(store, &[&ready_hooks()])?;
         for round in 0..3 {
             for copy in 0..4 {
-                std::fs::copy(picture("clock_motion.png"), drive.path(&format!("{round}-{copy}.png")))?;
+                std::fs::copy(
+                    picture("clock_motion.png"),
+                    drive.path(&format!("{round}-{copy}.png")),
+                )?;
             }
             drive.crash()?;
         }

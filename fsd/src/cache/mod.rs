@@ -61,6 +61,51 @@ pub enum CacheError {
     Deadline,
 }
 
+/// What a [`CacheError`] comes down to, for those who only pass it on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// No room, here or on the disk below.
+    Full,
+    /// The local disk or database failed; the system's number for it, if there is one.
+    Disk(Option<i32>),
+    /// The bytes are neither here nor in the cloud, or the cloud can't give them.
+    Lost,
+    /// The cloud has another version by now.
+    Stale,
+    /// The cloud can't be reached.
+    Unreachable,
+    /// The cloud refuses our credentials.
+    Denied,
+    /// The bucket, container or directory is gone.
+    NoContainer,
+    /// The cloud did not answer in time.
+    Deadline,
+}
+
+impl CacheError {
+    /// What it comes down to.
+    #[must_use]
+    pub fn trouble(&self) -> Trouble {
+        match self {
+            Self::Full => Trouble::Full,
+            Self::Deadline => Trouble::Deadline,
+            Self::Lost(_) => Trouble::Lost,
+            Self::Disk(error) => Trouble::Disk(error.raw_os_error()),
+            Self::Meta(error) if error.is_disk_full() => Trouble::Full,
+            Self::Meta(_) => Trouble::Disk(None),
+            Self::Remote(error) => match error.as_ref() {
+                RemoteError::Unreachable { .. } => Trouble::Unreachable,
+                RemoteError::Denied { .. } => Trouble::Denied,
+                RemoteError::NoContainer { .. } => Trouble::NoContainer,
+                RemoteError::Precondition { .. } => Trouble::Stale,
+                RemoteError::NotFound { .. }
+                | RemoteError::Unsupported { .. }
+                | RemoteError::Rejected { .. } => Trouble::Lost,
+            },
+        }
+    }
+}
+
 impl From<io::Error> for CacheError {
     fn from(error: io::Error) -> Self {
         Self::Disk(Arc::new(error))

@@ -26,6 +26,8 @@ use crate::tasks::Tasks;
 use crate::types::{FileKind, Ino};
 use crate::vfs::{Vfs, VfsError};
 
+pub use inference_hooks::{Engine, Sandbox};
+
 pub use self::rules::{ResultsPlace, Rule};
 pub use self::worker::WorkerState;
 

@@ -362,6 +362,7 @@ impl Tx<'_> {
         self.run("DELETE FROM writing WHERE ino = ?1", number)?;
         self.run("DELETE FROM presence WHERE ino = ?1", number)?;
         self.run("DELETE FROM item WHERE ino = ?1", number)?;
+        self.run("DELETE FROM attempt WHERE ino = ?1", number)?;
         self.run("DELETE FROM arrival WHERE ino = ?1", number)?;
         Ok(())
     }

@@ -33,8 +33,10 @@ pub struct Tombstone {
     pub share: ShareId,
     /// The object.
     pub key: Key,
-    /// The version that the deleted file was.
-    pub etag: ETag,
+    /// The version that the deleted file was, as far as that was stored.
+    pub etag: Option<ETag>,
+    /// The deleted file: what it was at other times goes too.
+    pub ino: Ino,
     /// When it may be worked on, ms since 1970.
     pub due: i64,
     /// Tries that failed.
@@ -96,7 +98,8 @@ fn tombstone(row: &Row<'_>) -> rusqlite::Result<Tombstone> {
     Ok(Tombstone {
         share: ShareId(row.get("share")?),
         key: Key::from_raw(row.get::<_, String>("object_key")?),
-        etag: ETag(row.get("etag")?),
+        etag: row.get::<_, Option<String>>("etag")?.map(ETag),
+        ino: Ino(unsigned(row, "ino")?),
         due: row.get("due")?,
         tries: row.get("tries")?,
         parked: row.get("parked")?,
@@ -225,15 +228,58 @@ impl Tx<'_> {
         })
     }
 
-    /// Says that the object `key`, version `etag`, is to be deleted.
+    /// Says that the object `key` is to be deleted if it is the version `etag`, or any version of the file `ino`.
     ///
     /// # Errors
     /// If the store fails.
-    pub fn bury(&self, share: ShareId, key: &Key, etag: &ETag, due: i64) -> Result<()> {
+    pub fn bury(
+        &self,
+        share: ShareId,
+        key: &Key,
+        etag: Option<&ETag>,
+        ino: Ino,
+        due: i64,
+    ) -> Result<()> {
         self.run(
-            "INSERT OR REPLACE INTO tombstone VALUES (?1, ?2, ?3, ?4, 0, 0, NULL)",
-            params![share.0, key.as_str(), etag.0, due],
+            "INSERT INTO tombstone VALUES (?1, ?2, ?3, ?4, ?5, 0, 0, NULL) ON CONFLICT (share, object_key) DO UPDATE \
+             SET etag = coalesce(excluded.etag, etag), ino = excluded.ino, due = excluded.due, tries = 0, parked = 0, \
+             error = NULL",
+            params![share.0, key.as_str(), etag.map(|e| e.0.as_str()), ino.0.cast_signed(), due],
         )?;
+        Ok(())
+    }
+
+    /// Says that `ino` may come to have an object `key`: it is about to be sent, and the answer may be lost.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn attempt(&self, ino: Ino, key: &Key) -> Result<()> {
+        let sql = "INSERT OR IGNORE INTO attempt VALUES (?1, ?2)";
+        self.run(sql, params![ino.0.cast_signed(), key.as_str()])?;
+        Ok(())
+    }
+
+    /// Ends what [`Tx::attempt`] has begun: `ino` has the object `kept`, or none, and whatever it may have elsewhere is to be
+    /// deleted.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn end_attempts(
+        &self,
+        ino: Ino,
+        share: ShareId,
+        kept: Option<&Key>,
+        due: i64,
+    ) -> Result<()> {
+        let number = [ino.0.cast_signed()];
+        let read = |r: &Row<'_>| Ok(Key::from_raw(r.get::<_, String>(0)?));
+        let keys = self.all("SELECT object_key FROM attempt WHERE ino = ?1", number, read)?;
+        for key in keys.iter().filter(|key| Some(*key) != kept) {
+            self.bury(share, key, None, ino, due)?;
+        }
+        if !keys.is_empty() {
+            self.run("DELETE FROM attempt WHERE ino = ?1", number)?;
+        }
         Ok(())
     }
 
@@ -261,7 +307,7 @@ impl Tx<'_> {
     /// # Errors
     /// If the store fails.
     pub fn put_tombstone(&self, tombstone: &Tombstone) -> Result<()> {
-        let Tombstone { share, key, etag: _, due, tries, parked, error } = tombstone;
+        let Tombstone { share, key, etag: _, ino: _, due, tries, parked, error } = tombstone;
         self.run(
             "UPDATE tombstone SET due = ?3, tries = ?4, parked = ?5, error = ?6 WHERE share = ?1 AND object_key = ?2",
             params![share.0, key.as_str(), due, tries, parked, error],

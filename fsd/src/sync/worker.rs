@@ -13,7 +13,7 @@ use crate::cache::{Cache, CacheError, Merged};
 use crate::clock::Clock;
 use crate::events::{Events, Invalidation};
 use crate::meta::{Inode, Meta, MetaError, ObjectRecord, Tombstone, Tx};
-use crate::remote::{Condition, RemoteError, RemoteRef};
+use crate::remote::{Condition, Object, RemoteError, RemoteRef};
 use crate::types::{
     ETag, FileKind, Ino, Key, KeyError, Metadata, PosixMeta, ShareId, key_names_path, key_of_path,
 };
@@ -130,7 +130,7 @@ impl Worker {
 
     /// Deletes the object of a deleted file, unless the key is somebody's again.
     pub(super) async fn delete(&self, tombstone: &Tombstone) -> Result<Worked, SyncError> {
-        let Tombstone { share, key, etag, .. } = tombstone;
+        let Tombstone { share, key, etag, ino, .. } = tombstone;
         let _held = self.keys.hold(*share, vec![key.clone()]).await;
         enum Look {
             Gone,
@@ -155,19 +155,46 @@ impl Worker {
             Look::Claimed => {}
             Look::Delete => {
                 let remote = self.cache.remote(*share).ok_or(CacheError::Lost(Ino(0)))?;
-                match remote.delete(key, &Condition::Match(etag.clone())).await {
-                    Ok(()) => {}
-                    // Somebody changed it after we knew it: it stays, and is seen again at the next listing.
+                let deleted = match etag {
+                    Some(etag) => remote.delete(key, &Condition::Match(etag.clone())).await,
+                    None => Err(RemoteError::Precondition { key: key.clone() }),
+                };
+                match deleted {
                     Err(RemoteError::Precondition { .. }) => {
-                        tracing::warn!(%key, "a deleted file's object was changed in the cloud and stays there");
+                        self.delete_unstored(remote, key, *ino).await?;
                     }
-                    Err(error) => return Err(error.into()),
+                    deleted => deleted?,
                 }
             }
         }
         let (share, key) = (*share, key.clone());
         self.meta.write(move |tx| tx.remove_tombstone(share, &key))?;
         Ok(Worked::Done)
+    }
+
+    /// Deletes an object that is not the version we know, if it is another version of the same file: one whose upload was
+    /// not stored, since the answer was lost.
+    async fn delete_unstored(
+        &self,
+        remote: &RemoteRef,
+        key: &Key,
+        ino: Ino,
+    ) -> Result<(), SyncError> {
+        match remote.head(key).await {
+            Err(RemoteError::NotFound { .. }) => Ok(()),
+            Ok(there) if self.version_of(ino, there.metadata.as_ref()).is_some() => {
+                match remote.delete(key, &Condition::Match(there.etag)).await {
+                    Err(RemoteError::Precondition { .. }) => Err(SyncError::Changed),
+                    deleted => Ok(deleted?),
+                }
+            }
+            // Somebody changed it after we knew it: it stays, and is seen again at the next listing.
+            Ok(_) => {
+                tracing::warn!(%key, "a deleted file's object was changed in the cloud and stays there");
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// All records that a plan for `ino` depends on; none if it is gone.
@@ -187,7 +214,7 @@ impl Worker {
             let (mut occupant, mut tombstone) = (None, None);
             if let Some(Ok(key)) = &wanted {
                 occupant = occupant_of(tx, share, key, ino)?;
-                tombstone = tx.tombstone(share, key)?.map(|t| t.etag);
+                tombstone = tx.tombstone(share, key)?.and_then(|t| t.etag);
             }
             let writing = tx.is_writing(ino)?;
             Ok(Some((share, Subject { inode, wanted, at_home, writing, occupant, tombstone })))
@@ -216,6 +243,10 @@ impl Worker {
     ) -> Result<(), SyncError> {
         let inode = &subject.inode;
         let metadata = self.metadata(inode)?;
+        let known = inode.object.as_ref().filter(|object| object.etag.is_some());
+        if known.is_none_or(|object| object.key != *key) {
+            self.attempt(inode.ino, key)?;
+        }
         let etag = match inode.attr.kind {
             FileKind::Dir => remote.put(key, Bytes::new(), &metadata, &condition).await?,
             FileKind::Symlink => {
@@ -223,6 +254,7 @@ impl Worker {
                 self.conditional(
                     remote.put(key, target.into(), &metadata, &condition).await,
                     remote,
+                    inode,
                     key,
                     &metadata,
                 )
@@ -233,7 +265,7 @@ impl Worker {
                 let sent = transfer::upload(self, remote, &whole, key, &metadata, &condition).await;
                 let etag = match sent {
                     Err(SyncError::Remote(error)) => {
-                        self.conditional(Err(error), remote, key, &metadata).await?
+                        self.conditional(Err(error), remote, inode, key, &metadata).await?
                     }
                     sent => sent?,
                 };
@@ -245,9 +277,30 @@ impl Worker {
         Ok(self.uploaded(inode, key, &etag)?)
     }
 
+    /// Stores that `ino` may have an object `key` from now on: if the answer is lost and then the file deleted or renamed,
+    /// nothing else would know of it.
+    fn attempt(&self, ino: Ino, key: &Key) -> Result<(), SyncError> {
+        let key = key.clone();
+        self.meta.write(move |tx| match tx.inode(ino)? {
+            Some(inode) if inode.attr.nlink > 0 => Ok(tx.attempt(ino, &key)?),
+            Some(_) | None => Err(SyncError::Changed),
+        })
+    }
+
     /// Stores that the object `key`, version `etag`, holds what `inode` was when its upload was planned.
     fn uploaded(&self, inode: &Inode, key: &Key, etag: &ETag) -> Result<(), MetaError> {
-        let (ino, share, content, attrs) = (inode.ino, inode.share, inode.content, inode.attrs);
+        self.holds(inode, key, etag, (inode.content, inode.attrs))
+    }
+
+    /// Stores that the object `key`, version `etag`, is what `inode` was at the version `content`, `attrs`.
+    fn holds(
+        &self,
+        inode: &Inode,
+        key: &Key,
+        etag: &ETag,
+        (content, attrs): (u64, u64),
+    ) -> Result<(), MetaError> {
+        let (ino, share) = (inode.ino, inode.share);
         let (key, etag, now) = (key.clone(), etag.clone(), self.millis());
         self.meta.write(move |tx| {
             tx.remove_tombstone(share, &key)?;
@@ -256,15 +309,16 @@ impl Worker {
                 Some(mut inode) if inode.attr.nlink > 0 => {
                     if let Some(old) = inode.object.take()
                         && old.key != key
-                        && let Some(old_etag) = &old.etag
+                        && old.etag.is_some()
                     {
-                        tx.bury(share, &old.key, old_etag, now)?;
+                        tx.bury(share, &old.key, old.etag.as_ref(), ino, now)?;
                     }
+                    tx.end_attempts(ino, share, Some(&key), now)?;
                     inode.object = Some(ObjectRecord { key, etag: Some(etag), content, attrs });
                     tx.put_inode(&inode)
                 }
                 // It lost its name meanwhile: then so does the object.
-                Some(_) | None => tx.bury(share, &key, &etag, now),
+                Some(_) | None => tx.bury(share, &key, Some(&etag), ino, now),
             }
         })
     }
@@ -274,6 +328,7 @@ impl Worker {
         &self,
         sent: Result<ETag, RemoteError>,
         remote: &RemoteRef,
+        inode: &Inode,
         key: &Key,
         metadata: &Metadata,
     ) -> Result<ETag, SyncError> {
@@ -285,6 +340,7 @@ impl Worker {
                 {
                     Ok(there.etag)
                 }
+                Ok(there) if self.take_unstored(inode, key, &there)? => Err(SyncError::Changed),
                 Ok(_) | Err(RemoteError::NotFound { .. }) => {
                     Err(SyncError::Conflict { key: key.clone() })
                 }
@@ -313,6 +369,7 @@ impl Worker {
                     .conditional(
                         Err(RemoteError::Precondition { key: key.clone() }),
                         remote,
+                        inode,
                         key,
                         &metadata,
                     )
@@ -326,6 +383,29 @@ impl Worker {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Takes note of an object that stands in the way but is ours, from an upload whose answer was lost: an earlier version of
+    /// this file, or one of a deleted file. Then there is a new state to plan from.
+    fn take_unstored(&self, inode: &Inode, key: &Key, there: &Object) -> Result<bool, MetaError> {
+        let stored = inode.object.as_ref().map(|object| (object.content, object.attrs));
+        if let Some(version) = self.version_of(inode.ino, there.metadata.as_ref())
+            && Some(version) > stored
+        {
+            self.holds(inode, key, &there.etag, version)?;
+            return Ok(true);
+        }
+        let Some(buried) = self.buried(inode.share, key, there)? else { return Ok(false) };
+        let (share, key, etag, now) = (inode.share, key.clone(), there.etag.clone(), self.millis());
+        self.meta.write(move |tx| tx.bury(share, &key, Some(&etag), buried, now))?;
+        Ok(true)
+    }
+
+    /// The deleted file that `there` is a version of, if it was deleted here.
+    fn buried(&self, share: ShareId, key: &Key, there: &Object) -> Result<Option<Ino>, MetaError> {
+        let tombstone = self.meta.read(|tx| tx.tombstone(share, key))?;
+        let ino = tombstone.map(|tombstone| tombstone.ino);
+        Ok(ino.filter(|&ino| self.version_of(ino, there.metadata.as_ref()).is_some()))
     }
 
     /// Counts the attributes as uploaded, so that the cloud's may come in.
@@ -352,6 +432,7 @@ impl Worker {
         match remote.head(to).await {
             Err(RemoteError::NotFound { .. }) => {}
             Ok(there) if Some(&there.etag) == replacing.as_ref() => {}
+            Ok(there) if self.buried(inode.share, to, &there)?.is_some() => {}
             // A copy whose outcome was not stored: the same version of the same file.
             Ok(there) if self.is_ours(inode, there.metadata.as_ref()) => {
                 return Ok(self.moved(inode.ino, inode.share, from, etag, to, &there.etag)?);
@@ -365,6 +446,7 @@ impl Worker {
             Ok(_) | Err(RemoteError::NotFound { .. }) => return self.lose_object(inode),
             Err(error) => return Err(error.into()),
         }
+        self.attempt(inode.ino, to)?;
         let copied = remote.copy(from, to).await?;
         Ok(self.moved(inode.ino, inode.share, from, etag, to, &copied)?)
     }
@@ -379,6 +461,7 @@ impl Worker {
         to: &Key,
     ) -> Result<(), SyncError> {
         debug_assert_eq!(*to, aside_key(ino));
+        self.attempt(ino, to)?;
         let copied = remote.copy(from, to).await?;
         let now = self.millis();
         self.moved(ino, share, from, etag, to, &copied)?;
@@ -400,7 +483,8 @@ impl Worker {
             (from.clone(), etag.clone(), to.clone(), copied.clone(), self.millis());
         self.meta.write(move |tx| {
             tx.remove_tombstone(share, &to)?;
-            tx.bury(share, &from, &etag, now)?;
+            tx.bury(share, &from, Some(&etag), ino, now)?;
+            tx.end_attempts(ino, share, Some(&to), now)?;
             match tx.inode(ino)? {
                 Some(mut inode) if inode.attr.nlink > 0 => {
                     if let Some(object) = &mut inode.object {
@@ -409,7 +493,7 @@ impl Worker {
                     }
                     tx.put_inode(&inode)
                 }
-                Some(_) | None => tx.bury(share, &to, &copied, now),
+                Some(_) | None => tx.bury(share, &to, Some(&copied), ino, now),
             }
         })
     }
@@ -462,7 +546,7 @@ impl Worker {
         self.meta.write(move |tx| -> Result<(), MetaError> {
             let Some(mut dir) = tx.inode(ino)? else { return Ok(()) };
             if let Some(ObjectRecord { key, etag: Some(etag), .. }) = dir.object.take() {
-                tx.bury(share, &key, &etag, now)?;
+                tx.bury(share, &key, Some(&etag), ino, now)?;
             }
             tx.put_inode(&dir)
         })?;
@@ -516,10 +600,15 @@ impl Worker {
     }
 
     fn is_ours(&self, inode: &Inode, metadata: Option<&Metadata>) -> bool {
-        let prefix = format!("{}-{}-{}-", self.gateway, inode.ino, inode.content);
-        metadata
-            .and_then(|m| m.get(VERSION_NAME))
-            .is_some_and(|version| version.starts_with(&prefix))
+        self.version_of(inode.ino, metadata).is_some_and(|(content, _)| content == inode.content)
+    }
+
+    /// Which version of `ino`, content and attributes, an object with this metadata is; none if it is not one.
+    fn version_of(&self, ino: Ino, metadata: Option<&Metadata>) -> Option<(u64, u64)> {
+        let version = metadata?.get(VERSION_NAME)?;
+        let numbers = version.strip_prefix(&format!("{}-{ino}-", self.gateway))?;
+        let (content, attrs) = numbers.split_once('-')?;
+        Some((content.parse().ok()?, attrs.parse().ok()?))
     }
 
     fn metadata(&self, inode: &Inode) -> Result<Metadata, MetaError> {

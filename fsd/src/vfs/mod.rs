@@ -32,6 +32,7 @@ pub use self::handle::{HandleId, OpenHow};
 pub use self::name::RenameHow;
 pub use self::recover::Recovered;
 pub use self::xattr::XattrHow;
+pub use crate::cache::Trouble;
 
 /// The longest name in bytes.
 pub const NAME_BYTES_MAX: usize = 255;
@@ -209,11 +210,14 @@ impl Difference {
             self.note(tx, inode.ino)?;
             return Ok(None);
         }
-        if let Some(object) = inode.object.take()
-            && let Some(etag) = &object.etag
-            && self.cloud
-        {
-            tx.bury(self.share, &object.key, etag, self.now)?;
+        let object = inode.object.take();
+        if self.cloud {
+            if let Some(object) = &object
+                && object.etag.is_some()
+            {
+                tx.bury(self.share, &object.key, object.etag.as_ref(), inode.ino, self.now)?;
+            }
+            tx.end_attempts(inode.ino, self.share, None, self.now)?;
         }
         if open {
             tx.put_inode(&inode)?;

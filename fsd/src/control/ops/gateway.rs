@@ -15,7 +15,7 @@ use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::control::api::types as api;
 use crate::events::Events;
-use crate::hooks::{Hooks, Rule};
+use crate::hooks::{self, Hooks, Rule};
 use crate::meta::{Inode, Item, Job, JobId, JobState, Meta, MetaError, Tombstone, Tx};
 use crate::remote::{Link, Pacers};
 use crate::sync::Sync;
@@ -382,7 +382,7 @@ impl Gateway {
             Ok(adapter) => format!("{} ({}, {})", adapter.name, adapter.kind, adapter.driver),
             Err(why) => format!("none: {why}"),
         };
-        let inference_hooks::Sandbox { landlock, seccomp, memory_bytes_max } = hello.sandbox;
+        let hooks::Sandbox { landlock, seccomp, memory_bytes_max } = hello.sandbox;
         let memory = format!("memory: at most {}", policies::units::show_bytes(memory_bytes_max));
         Some(api::Worker {
             pid,
@@ -395,7 +395,7 @@ impl Gateway {
         &self,
         rule: &Rule,
         counts: &[(String, JobState, u64)],
-        engines: &BTreeMap<String, Result<inference_hooks::Engine, String>>,
+        engines: &BTreeMap<String, Result<hooks::Engine, String>>,
     ) -> api::Hook {
         let name = rule.hook.name();
         let count = |state| {
@@ -487,10 +487,10 @@ fn result_of(job: Job) -> Option<api::HookResult> {
     })
 }
 
-fn api_engine(engine: inference_hooks::Engine) -> api::Engine {
+fn api_engine(engine: hooks::Engine) -> api::Engine {
     match engine {
-        inference_hooks::Engine::Gpu => api::Engine::Gpu,
-        inference_hooks::Engine::Cpu => api::Engine::Cpu,
+        hooks::Engine::Gpu => api::Engine::Gpu,
+        hooks::Engine::Cpu => api::Engine::Cpu,
     }
 }
 

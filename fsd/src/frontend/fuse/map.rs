@@ -5,10 +5,8 @@ use std::time::SystemTime;
 
 use fuser::{Errno, FileAttr, FileType, INodeNo, TimeOrNow};
 
-use crate::cache::CacheError;
-use crate::remote::RemoteError;
 use crate::types::{Attr, FileKind, Ino, Time};
-use crate::vfs::{SetTime, VfsError};
+use crate::vfs::{SetTime, Trouble, VfsError};
 
 /// The block size told to programs that ask for one.
 const BLOCK_BYTES: u32 = 4096;
@@ -52,33 +50,22 @@ pub(super) fn errno(error: &VfsError) -> Errno {
         VfsError::Reserved => Errno::EPERM,
         VfsError::NoAttribute => Errno::ENODATA,
         VfsError::TooLarge => Errno::E2BIG,
-        VfsError::Cache(error) => cache_errno(error),
+        VfsError::Cache(error) => trouble_errno(error.trouble()),
         VfsError::Meta(error) if error.is_disk_full() => Errno::ENOSPC,
         VfsError::Meta(_) => Errno::EIO,
     }
 }
 
-fn cache_errno(error: &CacheError) -> Errno {
-    match error {
-        CacheError::Full => Errno::ENOSPC,
-        CacheError::Deadline => Errno::ETIMEDOUT,
-        CacheError::Lost(_) => Errno::EIO,
-        CacheError::Disk(error) => error.raw_os_error().map_or(Errno::EIO, Errno::from_i32),
-        CacheError::Meta(error) if error.is_disk_full() => Errno::ENOSPC,
-        CacheError::Meta(_) => Errno::EIO,
-        CacheError::Remote(error) => remote_errno(error),
-    }
-}
-
-fn remote_errno(error: &RemoteError) -> Errno {
-    match error {
-        RemoteError::Unreachable { .. } => Errno::ENETUNREACH,
-        RemoteError::Denied { .. } => Errno::EACCES,
-        RemoteError::NoContainer { .. } => Errno::ENODEV,
-        RemoteError::Precondition { .. } => Errno::ESTALE,
-        RemoteError::NotFound { .. }
-        | RemoteError::Unsupported { .. }
-        | RemoteError::Rejected { .. } => Errno::EIO,
+fn trouble_errno(trouble: Trouble) -> Errno {
+    match trouble {
+        Trouble::Full => Errno::ENOSPC,
+        Trouble::Disk(number) => number.map_or(Errno::EIO, Errno::from_i32),
+        Trouble::Lost => Errno::EIO,
+        Trouble::Stale => Errno::ESTALE,
+        Trouble::Unreachable => Errno::ENETUNREACH,
+        Trouble::Denied => Errno::EACCES,
+        Trouble::NoContainer => Errno::ENODEV,
+        Trouble::Deadline => Errno::ETIMEDOUT,
     }
 }
 

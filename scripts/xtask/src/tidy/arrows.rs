@@ -19,7 +19,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("control::api", &["policies"]),
     ("control::api::server", &["control::api", "control::ops", "events"]),
     ("control::cli", &["control::api", "config", "policies"]),
-    ("control::ops", &["control::api", "vfs", "meta", "cache", "sync", "hooks", "policies"]),
+    (
+        "control::ops",
+        &["control::api", "vfs", "meta", "cache", "sync", "hooks", "remote", "events", "policies"],
+    ),
     ("control::web", &["control::api"]),
     ("hooks", &["vfs", "meta", "events", "inference_hooks"]),
     ("sync", &["meta", "cache", "remote", "events", "policies"]),
