@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::Context;
@@ -93,6 +93,9 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<ExitCode> {
 }
 
 fn tests(root: &Path, tally: &mut Tally) -> anyhow::Result<()> {
+    // The program that the end-to-end tests drive, with the features that the tests are built with.
+    let built = cargo(root, "build", &["build", "--workspace"])?;
+    tally.step("build", built);
     if !installed(root, "nextest") {
         println!("cargo-nextest is not installed: tests run without its time limits");
         let arguments = [
@@ -107,8 +110,7 @@ fn tests(root: &Path, tally: &mut Tally) -> anyhow::Result<()> {
         ];
         return libtest(root, "cargo test", &arguments, tally);
     }
-    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-    let report = root.join(target).join("nextest/ci/junit.xml");
+    let report = target_dir(root).join("nextest/ci/junit.xml");
     let _ = fs::remove_file(&report); // an old one would be counted if there is no new one
     let arguments = ["nextest", "run", "--workspace", "--profile", "ci", "--no-tests", "warn"];
     let passed = cargo(root, "nextest", &arguments)?;
@@ -197,10 +199,14 @@ fn cargo(root: &Path, name: &str, arguments: &[&str]) -> anyhow::Result<bool> {
     Ok(command(root, arguments).status().with_context(|| format!("run cargo {name}"))?.success())
 }
 
+fn target_dir(root: &Path) -> PathBuf {
+    root.join(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
+}
+
 fn command(root: &Path, arguments: &[&str]) -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.current_dir(root).args(arguments);
+    command.current_dir(root).args(arguments).env("FSD_BIN", target_dir(root).join("debug/fsd"));
     command
 }
 
