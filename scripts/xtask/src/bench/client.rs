@@ -12,6 +12,8 @@ use anyhow::{Context, bail, ensure};
 use super::subject::Subject;
 
 const MIB: u64 = 1 << 20;
+/// Memory that a step may need, as a multiple of the big file: the drive's pages and those of the file below it.
+const CLAIM_FACTOR: u64 = 2;
 const BLOCK_BYTES: usize = 1 << 20;
 const SMALL_BYTES: usize = 4096;
 const DROP_CACHES: &str = "/proc/sys/vm/drop_caches";
@@ -123,9 +125,17 @@ impl Step {
     ) -> anyhow::Result<Vec<(Work, Duration)>> {
         let dir = subject.dir();
         let (big, small) = (big_path(dir), small_dir(dir));
+        match self {
+            Self::WriteBig | Self::CreateSmall => sync(),
+            Self::ReadBig
+            | Self::ReadSmall
+            | Self::StatSmall
+            | Self::ReadBigCold
+            | Self::ReadSmallCold => drop_caches(),
+        }
+        claim_memory(sizes);
         let figures = match self {
             Self::WriteBig => {
-                sync();
                 let watch = Watch::start();
                 write_big(&big, sizes.big_blocks)?;
                 let closed = (Work::WriteBig, watch.elapsed());
@@ -134,14 +144,12 @@ impl Step {
                 [closed].into_iter().chain(stored.map(|took| (Work::StoreBig, took))).collect()
             }
             Self::ReadBig => {
-                drop_caches();
                 let warm = timed(|| read_big(&big, sizes.big_blocks))?;
                 let hot = timed(|| read_big(&big, sizes.big_blocks))?;
                 vec![(Work::ReadBigWarm, warm), (Work::ReadBigHot, hot)]
             }
             Self::CreateSmall => {
                 fs::create_dir(&small).context("make a directory")?;
-                sync();
                 let watch = Watch::start();
                 create_small(&small, sizes.small_files)?;
                 let closed = (Work::CreateSmall, watch.elapsed());
@@ -150,19 +158,15 @@ impl Step {
                 [closed].into_iter().chain(stored.map(|took| (Work::StoreSmall, took))).collect()
             }
             Self::ReadSmall => {
-                drop_caches();
                 vec![(Work::ReadSmallWarm, timed(|| read_small(&small, sizes.small_files))?)]
             }
             Self::StatSmall => {
-                drop_caches();
                 vec![(Work::StatSmall, timed(|| stat_small(&small, sizes.small_files))?)]
             }
             Self::ReadBigCold => {
-                drop_caches();
                 vec![(Work::ReadBigCold, timed(|| read_big(&big, sizes.big_blocks))?)]
             }
             Self::ReadSmallCold => {
-                drop_caches();
                 vec![(Work::ReadSmallCold, timed(|| read_small(&small, sizes.cold_files))?)]
             }
         };
@@ -192,6 +196,13 @@ pub(super) fn can_drop_caches() -> bool {
 fn drop_caches() {
     sync(); // what is not on the disk yet can't be dropped
     let _ = fs::write(DROP_CACHES, "3"); // without the right to do it; said once at the start
+}
+
+/// Takes memory and lets it go again. A virtual machine may have given its free memory back to the host, and gets it
+/// again at a speed that says nothing about a drive.
+fn claim_memory(sizes: Sizes) {
+    let bytes = usize::try_from(CLAIM_FACTOR * sizes.big_blocks * MIB).unwrap_or(0);
+    std::hint::black_box(vec![1_u8; bytes]);
 }
 
 fn sync() {
