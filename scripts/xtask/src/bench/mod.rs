@@ -42,14 +42,16 @@ pub(crate) fn quick(root: &Path, smaller: NonZeroU64) -> anyhow::Result<()> {
     }
     print_circumstances(&place, &programs, &kinds, sizes);
 
+    let folder = TempDir::with_prefix_in("run-", &place).context("make a folder")?;
     let mut figures = Figures::default();
     for round in 0..ROUNDS {
         eprintln!("round {} of {ROUNDS}", round + 1);
         kinds.rotate_left(usize::from(round > 0));
-        let folder = TempDir::with_prefix_in("run-", &place).context("make a folder")?;
-        measure(&kinds, &programs, folder.path(), sizes, &mut figures)?;
-        folder.close().context("clean up")?;
+        let folder = folder.path().join(format!("round-{}", round + 1));
+        fs::create_dir(&folder).context("make a folder")?;
+        measure(&kinds, &programs, &folder, sizes, &mut figures)?;
     }
+    folder.close().context("clean up")?;
     println!("\n{}", figures.table(sizes));
     Ok(())
 }

@@ -107,16 +107,17 @@ impl Subject {
     pub(super) fn restart_fresh(&mut self, programs: &Programs) -> anyhow::Result<()> {
         let Some(mount) = self.mount.take() else { return Ok(()) };
         mount.stop()?;
-        fs::remove_dir_all(&self.places.cache).context("empty a cache")?;
+        free_space(&self.places.cache)?;
+        self.places.cache = self.folder.join("fresh-cache");
         self.serve(programs)
     }
 
-    /// Ends it, files and all. Dropped it ends too, but its files stay.
+    /// Ends it, and frees what its large files take.
     pub(super) fn stop(self) -> anyhow::Result<()> {
         if let Some(mount) = self.mount {
             mount.stop()?;
         }
-        fs::remove_dir_all(&self.folder).context("clean up")
+        free_space(&self.folder)
     }
 
     pub(super) fn kind(&self) -> Kind {
@@ -147,4 +148,20 @@ impl Subject {
         self.mount = Some(mount);
         Ok(())
     }
+}
+
+/// Empties the large files in `dir`. Nothing is removed before the last figure is taken: ext4 searches long for an inode
+/// while it has many that were freed a moment ago, which would slow down whoever creates files next.
+fn free_space(dir: &Path) -> anyhow::Result<()> {
+    const LARGE_BYTES: u64 = 1 << 20;
+    for entry in fs::read_dir(dir).with_context(|| format!("list {}", dir.display()))? {
+        let entry = entry?;
+        let (path, meta) = (entry.path(), entry.metadata()?);
+        if meta.is_dir() {
+            free_space(&path)?;
+        } else if meta.is_file() && meta.len() > LARGE_BYTES {
+            fs::File::options().write(true).open(&path)?.set_len(0).context("empty a file")?;
+        }
+    }
+    Ok(())
 }
