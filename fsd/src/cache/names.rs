@@ -48,6 +48,45 @@ pub struct Merged {
 pub(super) struct Listings {
     looking: Mutex<BTreeMap<Ino, Arc<tokio::sync::Mutex<()>>>>,
     probes: Mutex<BTreeMap<Ino, u32>>,
+    gone: Arc<Mutex<Gone>>,
+}
+
+/// Objects that we deleted while somebody looks at the cloud: what the look shows of them is older.
+#[derive(Debug, Default)]
+struct Gone {
+    looks: usize,
+    keys: BTreeSet<(ShareId, Key)>,
+}
+
+impl Gone {
+    /// Whether `key` is gone; if it is a directory's, whether anything below it is.
+    fn has(&self, share: ShareId, key: &Key) -> bool {
+        let found = self.keys.range((share, key.clone())..).next();
+        found.is_some_and(|(gone_share, gone)| {
+            *gone_share == share
+                && (gone == key || key.is_dir() && gone.as_str().starts_with(key.as_str()))
+        })
+    }
+}
+
+/// A look at the cloud, until it is dropped.
+struct Look(Arc<Mutex<Gone>>);
+
+impl Look {
+    fn begin(gone: &Arc<Mutex<Gone>>) -> Self {
+        lock(gone).looks += 1;
+        Self(gone.clone())
+    }
+}
+
+impl Drop for Look {
+    fn drop(&mut self) {
+        let mut gone = lock(&self.0);
+        gone.looks -= 1;
+        if gone.looks == 0 {
+            gone.keys.clear();
+        }
+    }
 }
 
 /// An inode whose object is not, or not any more, what its record says.
@@ -66,10 +105,19 @@ struct Answer {
 }
 
 impl Cache {
-    /// Whether all names of `dir` are known here: it was listed at or after `since`, or nothing of it is in the cloud.
+    /// Whether all names of `dir` are known here: it was listed at or after `since`, or made here, or nothing of it is in the cloud.
     #[must_use]
     pub fn is_listed(&self, dir: &Inode, since: i64) -> bool {
-        dir.object.is_none() || self.index.listed(dir.ino).is_some_and(|at| at >= since)
+        let listed = || self.index.listed(dir.ino).or(dir.is_made_here().then_some(0));
+        dir.object.is_none() || listed().is_some_and(|at| at >= since)
+    }
+
+    /// Says that the object `key` was deleted, before that is recorded: a look that is under way may still show it.
+    pub fn deleted(&self, share: ShareId, key: &Key) {
+        let mut gone = lock(&self.names.gone);
+        if gone.looks > 0 {
+            gone.keys.insert((share, key.clone()));
+        }
     }
 
     /// Lists `dir` unless that was done at or after `since`; one that was listed before stays as it is if the cloud does not answer.
@@ -93,7 +141,7 @@ impl Cache {
                 self.index.set_listed(dir.ino, Some(began));
                 Ok(merged)
             }
-            Err(error) if self.index.listed(dir.ino).is_some() => {
+            Err(error) if self.is_listed(dir, 0) => {
                 tracing::debug!(dir = %dir.ino, error = &error as &dyn std::error::Error, "the old listing stays");
                 Ok(Merged::default())
             }
@@ -121,6 +169,7 @@ impl Cache {
             lock(&self.names.probes).remove(&dir.ino);
             return merged;
         }
+        let _look = Look::begin(&self.names.gone);
         let key = Key::from_raw(format!("{}{}", object.key, segment_of_name(name)));
         let prefix = Key::from_raw(format!("{key}/"));
         let (file, marker, below) = futures::join!(
@@ -169,6 +218,7 @@ impl Cache {
     }
 
     async fn list_now(&self, store: &Store, dir: &Inode, prefix: &Key) -> Result<Merged> {
+        let _look = Look::begin(&self.names.gone);
         let mut merged = Merged::default();
         let mut doubts = Vec::new();
         let mut seen = BTreeSet::new();
@@ -199,13 +249,15 @@ impl Cache {
         found: Vec<Found>,
         defaults: &Defaults,
     ) -> Result<(Merged, Vec<Doubt>)> {
-        let defaults = *defaults;
+        let (defaults, gone) = (*defaults, self.names.gone.clone());
         let now = self.clock.wall();
         self.meta.write(move |tx| {
             let mut merged = Merged::default();
             let mut doubts = Vec::new();
             let Some(parent) = tx.inode(dir)? else { return Ok((merged, doubts)) };
-            for found in found {
+            let gone = lock(&gone);
+            let news = |found: &Found| !gone.has(parent.share, &found.key);
+            for found in found.into_iter().filter(news) {
                 match add_one(tx, &parent, found, &defaults, now)? {
                     Added::New => merged.inodes = vec![dir],
                     Added::Doubtful(doubt) => doubts.push(doubt),
@@ -370,7 +422,7 @@ fn add_one(
         }
     }
     let Some(name) = name_in(parent, &key) else { return Ok(Added::Known) };
-    if tx.tombstone(share, &key)?.is_some() || tx.lookup(parent.ino, &name)?.is_some() {
+    if tx.lookup(parent.ino, &name)?.is_some() || tx.is_in_motion(share, &key)? {
         return Ok(Added::Known);
     }
     let mut inode = blank(share, key, defaults, now);
@@ -461,7 +513,7 @@ fn take_object(inode: &mut Inode, object: &Object, new_content: bool, defaults: 
     } else {
         attr.size = object.size;
     }
-    if new_content {
+    if new_content && attr.kind != FileKind::Dir {
         inode.content += 1;
         inode.backing += 1;
         inode.target = None;

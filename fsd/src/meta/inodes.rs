@@ -49,6 +49,13 @@ impl Inode {
     pub fn is_uploaded(&self) -> bool {
         self.object.as_ref().is_some_and(|o| o.etag.is_some() && o.content == self.content)
     }
+
+    /// Whether this is a directory that was made here, so that its names are known here; what others add comes with its next
+    /// listing. One that came from the cloud has no content version.
+    #[must_use]
+    pub fn is_made_here(&self) -> bool {
+        self.attr.kind == FileKind::Dir && self.content > 0
+    }
 }
 
 /// An inode that is about to be made.

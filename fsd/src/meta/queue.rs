@@ -253,10 +253,25 @@ impl Tx<'_> {
     ///
     /// # Errors
     /// If the store fails.
-    pub fn attempt(&self, ino: Ino, key: &Key) -> Result<()> {
-        let sql = "INSERT OR IGNORE INTO attempt VALUES (?1, ?2)";
-        self.run(sql, params![ino.0.cast_signed(), key.as_str()])?;
+    pub fn attempt(&self, ino: Ino, share: ShareId, key: &Key) -> Result<()> {
+        let sql = "INSERT OR IGNORE INTO attempt VALUES (?1, ?2, ?3)";
+        self.run(sql, params![share.0, key.as_str(), ino.0.cast_signed()])?;
         Ok(())
+    }
+
+    /// Whether the object `key` (of a directory, any below it) may be there only since an upload is not stored yet, or until a
+    /// deletion is done: it is no news from the cloud.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn is_in_motion(&self, share: ShareId, key: &Key) -> Result<bool> {
+        let from = key.as_str();
+        // What sorts right behind all that begins with «NAME/» is «NAME0».
+        let end =
+            from.strip_suffix('/').map_or_else(|| format!("{from}\u{1}"), |dir| format!("{dir}0"));
+        let sql = "SELECT EXISTS (SELECT 1 FROM tombstone WHERE share = ?1 AND object_key >= ?2 AND object_key < ?3) \
+             OR EXISTS (SELECT 1 FROM attempt WHERE share = ?1 AND object_key >= ?2 AND object_key < ?3)";
+        Ok(self.one(sql, params![share.0, from, end], |r| r.get(0))?.unwrap_or(false))
     }
 
     /// Ends what [`Tx::attempt`] has begun: `ino` has the object `kept`, or none, and whatever it may have elsewhere is to be

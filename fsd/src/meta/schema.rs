@@ -44,7 +44,9 @@ CREATE TABLE tombstone (
   share INTEGER NOT NULL, object_key TEXT NOT NULL, etag TEXT, ino INTEGER NOT NULL, due INTEGER NOT NULL,
   tries INTEGER NOT NULL, parked INTEGER NOT NULL, error TEXT, PRIMARY KEY (share, object_key)) WITHOUT ROWID;
 CREATE INDEX tombstone_due ON tombstone (share, parked, due);
-CREATE TABLE attempt (ino INTEGER NOT NULL, object_key TEXT NOT NULL, PRIMARY KEY (ino, object_key)) WITHOUT ROWID;
+CREATE TABLE attempt (
+  share INTEGER NOT NULL, object_key TEXT NOT NULL, ino INTEGER NOT NULL, PRIMARY KEY (share, object_key, ino)) WITHOUT ROWID;
+CREATE INDEX attempt_ino ON attempt (ino);
 CREATE TABLE multipart (
   ino INTEGER PRIMARY KEY, share INTEGER NOT NULL, object_key TEXT NOT NULL, upload TEXT NOT NULL,
   content INTEGER NOT NULL, size INTEGER NOT NULL, part_bytes INTEGER NOT NULL);

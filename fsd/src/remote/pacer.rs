@@ -66,6 +66,12 @@ impl Pacer {
         self.bucket().rate()
     }
 
+    /// Whether nothing may pass, here or above.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.chain().any(|pacer| pacer.rate() == Rate::Paused)
+    }
+
     /// Changes the rate, also for transfers under way.
     pub fn set_rate(&self, rate: Rate) {
         self.bucket().set_rate(self.clock.monotonic(), rate);

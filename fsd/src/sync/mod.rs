@@ -138,12 +138,15 @@ impl Engine {
                 }
             };
             let full = self.busy.len() >= AT_ONCE;
+            let paces = self.links.values().map(|(_, pace)| pace);
+            let paused: Vec<_> = paces.filter(|pace| pace.is_paused()).cloned().collect();
             tokio::select! {
                 biased;
                 () = self.tasks.cancelled() => return,
                 Some((work, outcome)) = self.told.recv() => self.finish(work, outcome),
                 () = self.events.differs.notified(), if !full => {}
                 () = link_changed(self.links.values_mut().map(|(link, _)| link)) => {}
+                () = one_unpaused(&paused) => {}
                 () = self.clock.sleep(wait), if !full => {}
             }
             while let Ok((work, outcome)) = self.told.try_recv() {
@@ -158,7 +161,7 @@ impl Engine {
         for (&share, (link, pace)) in &mut self.links {
             let free = AT_ONCE.saturating_sub(self.busy.len());
             let reachable = *link.borrow_and_update() == Link::Online;
-            if free == 0 || !reachable || pace.rate() == policies::Rate::Paused {
+            if free == 0 || !reachable || pace.is_paused() {
                 continue;
             }
             let looked = self.busy.len() + free;
@@ -266,14 +269,16 @@ async fn work_on(worker: &Worker, work: &Work) -> Result<Worked, SyncError> {
 async fn try_work_on(worker: &Worker, work: &Work) -> Result<Worked, SyncError> {
     match work {
         Work::Item(ino) => worker.work(*ino).await,
-        Work::Delete(share, key) => {
-            let tombstone = worker.meta.read(|tx| tx.tombstone(*share, key))?;
-            match tombstone {
-                Some(tombstone) => worker.delete(&tombstone).await,
-                None => Ok(Worked::Done),
-            }
-        }
+        Work::Delete(share, key) => worker.delete(*share, key).await,
     }
+}
+
+/// Resolves when one of the paces that were paused is so no more.
+async fn one_unpaused(paused: &[Arc<Pacer>]) {
+    if paused.is_empty() {
+        std::future::pending::<()>().await;
+    }
+    futures::future::select_all(paused.iter().map(|pace| Box::pin(pace.unpaused()))).await;
 }
 
 /// Resolves when a store can be reached, or no more, since it was looked at last.

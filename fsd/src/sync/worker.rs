@@ -73,7 +73,7 @@ impl Worker {
         // Now and then another inode must go first; after one step of it we look again at ours.
         let mut at = ino;
         for _ in 0..STEPS_MAX {
-            let Some((share, subject)) = self.subject(at)? else { return self.done(ino, None) };
+            let Some((share, subject)) = self.subject(at)? else { return self.done(ino) };
             let step = plan(&subject);
             let _held = self.keys.hold(share, keys_of(&subject, &step)).await;
             let Some((_, subject)) = self.subject(at)? else { continue };
@@ -81,7 +81,7 @@ impl Worker {
                 continue;
             }
             match step {
-                Step::Done if at == ino => return self.done(ino, Some(&subject.inode)),
+                Step::Done if at == ino => return self.done(ino),
                 Step::Park(error) if at == ino => return Err(error.into()),
                 Step::Wait | Step::Park(_) => return Ok(Worked::Later),
                 Step::First(other) if at == ino => at = other,
@@ -129,47 +129,54 @@ impl Worker {
     }
 
     /// Deletes the object of a deleted file, unless the key is somebody's again.
-    pub(super) async fn delete(&self, tombstone: &Tombstone) -> Result<Worked, SyncError> {
-        let Tombstone { share, key, etag, ino, .. } = tombstone;
-        let _held = self.keys.hold(*share, vec![key.clone()]).await;
+    pub(super) async fn delete(&self, share: ShareId, key: &Key) -> Result<Worked, SyncError> {
         enum Look {
-            Gone,
             Claimed,
             Wanted,
             Delete,
         }
-        let (look_share, look_key) = (*share, key.clone());
-        let look = self.meta.read(|tx| -> Result<Look, MetaError> {
-            if tx.tombstone(look_share, &look_key)?.is_none() {
-                return Ok(Look::Gone);
-            }
-            if tx.inode_by_key(look_share, &look_key)?.is_some() {
-                return Ok(Look::Claimed);
-            }
-            Ok(if is_wanted(tx, look_share, &look_key)? { Look::Wanted } else { Look::Delete })
+        let _held = self.keys.hold(share, vec![key.clone()]).await;
+        // Only now: while we waited for the key, it may have become another file's, and that deleted too.
+        let look = self.meta.read(|tx| -> Result<Option<(Tombstone, Look)>, MetaError> {
+            let Some(tombstone) = tx.tombstone(share, key)? else { return Ok(None) };
+            let look = if tx.inode_by_key(share, key)?.is_some() {
+                Look::Claimed
+            } else if is_wanted(tx, share, key)? {
+                Look::Wanted
+            } else {
+                Look::Delete
+            };
+            Ok(Some((tombstone, look)))
         })?;
+        let Some((Tombstone { etag, ino, .. }, look)) = look else { return Ok(Worked::Done) };
         match look {
-            Look::Gone => return Ok(Worked::Done),
             // Whoever has that name now replaces the object; deleting it first would leave a gap.
             Look::Wanted => return Ok(Worked::Later),
             Look::Claimed => {}
             Look::Delete => {
-                let remote = self.cache.remote(*share).ok_or(CacheError::Lost(Ino(0)))?;
-                let deleted = match etag {
+                let remote = self.cache.remote(share).ok_or(CacheError::Lost(ino))?;
+                let deleted = match &etag {
                     Some(etag) => remote.delete(key, &Condition::Match(etag.clone())).await,
                     None => Err(RemoteError::Precondition { key: key.clone() }),
                 };
                 match deleted {
                     Err(RemoteError::Precondition { .. }) => {
-                        self.delete_unstored(remote, key, *ino).await?;
+                        self.delete_unstored(remote, key, ino).await?;
                     }
                     deleted => deleted?,
                 }
             }
         }
-        let (share, key) = (*share, key.clone());
-        self.meta.write(move |tx| tx.remove_tombstone(share, &key))?;
-        Ok(Worked::Done)
+        self.cache.deleted(share, key);
+        let key = key.clone();
+        self.meta
+            .write(move |tx| -> Result<Worked, MetaError> {
+                match tx.tombstone(share, &key)? {
+                    Some(now) if (&now.etag, now.ino) != (&etag, ino) => Ok(Worked::Later),
+                    Some(_) | None => tx.remove_tombstone(share, &key).map(|()| Worked::Done),
+                }
+            })
+            .map_err(SyncError::from)
     }
 
     /// Deletes an object that is not the version we know, if it is another version of the same file: one whose upload was
@@ -197,39 +204,19 @@ impl Worker {
         }
     }
 
-    /// All records that a plan for `ino` depends on; none if it is gone.
     fn subject(&self, ino: Ino) -> Result<Option<(ShareId, Subject)>, MetaError> {
-        self.meta.read(|tx| {
-            let Some(inode) = tx.inode(ino)? else { return Ok(None) };
-            let share = inode.share;
-            let path = tx.path(ino)?.filter(|_| inode.attr.nlink > 0);
-            let dir = inode.attr.kind == FileKind::Dir;
-            let wanted = path.as_ref().map(|path| key_of_path(names(path), dir));
-            let at_home = match (&path, &inode.object) {
-                (Some(path), Some(object)) => {
-                    path.is_empty() || key_names_path(&object.key, names(path))
-                }
-                _ => false,
-            };
-            let (mut occupant, mut tombstone) = (None, None);
-            if let Some(Ok(key)) = &wanted {
-                occupant = occupant_of(tx, share, key, ino)?;
-                tombstone = tx.tombstone(share, key)?.and_then(|t| t.etag);
-            }
-            let writing = tx.is_writing(ino)?;
-            Ok(Some((share, Subject { inode, wanted, at_home, writing, occupant, tombstone })))
-        })
+        self.meta.read(|tx| subject(tx, ino))
     }
 
-    fn done(&self, ino: Ino, inode: Option<&Inode>) -> Result<Worked, SyncError> {
-        let planned = inode.map(|inode| (inode.content, inode.attrs, inode.object.clone()));
+    /// Removes the item, if it is still true that nothing is left to do: a rename may have come in between, which changes nothing
+    /// of the inode itself.
+    fn done(&self, ino: Ino) -> Result<Worked, SyncError> {
         let done = self.meta.write(move |tx| -> Result<bool, MetaError> {
-            let now = tx.inode(ino)?.map(|inode| (inode.content, inode.attrs, inode.object));
-            if now != planned {
-                return Ok(false);
+            let is_done = subject(tx, ino)?.is_none_or(|(_, now)| plan(&now) == Step::Done);
+            if is_done {
+                tx.remove_item(ino)?;
             }
-            tx.remove_item(ino)?;
-            Ok(true)
+            Ok(is_done)
         })?;
         Ok(if done { Worked::Done } else { Worked::Later })
     }
@@ -243,9 +230,13 @@ impl Worker {
     ) -> Result<(), SyncError> {
         let inode = &subject.inode;
         let metadata = self.metadata(inode)?;
+        if inode.attr.kind == FileKind::Dir && inode.object.is_none() {
+            // It may have had another name when what is in it went up, and no record of its own to show that.
+            self.children_differ(inode)?;
+        }
         let known = inode.object.as_ref().filter(|object| object.etag.is_some());
         if known.is_none_or(|object| object.key != *key) {
-            self.attempt(inode.ino, key)?;
+            self.attempt(inode.ino, inode.share, key)?;
         }
         let etag = match inode.attr.kind {
             FileKind::Dir => remote.put(key, Bytes::new(), &metadata, &condition).await?,
@@ -279,10 +270,10 @@ impl Worker {
 
     /// Stores that `ino` may have an object `key` from now on: if the answer is lost and then the file deleted or renamed,
     /// nothing else would know of it.
-    fn attempt(&self, ino: Ino, key: &Key) -> Result<(), SyncError> {
+    fn attempt(&self, ino: Ino, share: ShareId, key: &Key) -> Result<(), SyncError> {
         let key = key.clone();
         self.meta.write(move |tx| match tx.inode(ino)? {
-            Some(inode) if inode.attr.nlink > 0 => Ok(tx.attempt(ino, &key)?),
+            Some(inode) if inode.attr.nlink > 0 => Ok(tx.attempt(ino, share, &key)?),
             Some(_) | None => Err(SyncError::Changed),
         })
     }
@@ -446,7 +437,7 @@ impl Worker {
             Ok(_) | Err(RemoteError::NotFound { .. }) => return self.lose_object(inode),
             Err(error) => return Err(error.into()),
         }
-        self.attempt(inode.ino, to)?;
+        self.attempt(inode.ino, inode.share, to)?;
         let copied = remote.copy(from, to).await?;
         Ok(self.moved(inode.ino, inode.share, from, etag, to, &copied)?)
     }
@@ -461,7 +452,7 @@ impl Worker {
         to: &Key,
     ) -> Result<(), SyncError> {
         debug_assert_eq!(*to, aside_key(ino));
-        self.attempt(ino, to)?;
+        self.attempt(ino, share, to)?;
         let copied = remote.copy(from, to).await?;
         let now = self.millis();
         self.moved(ino, share, from, etag, to, &copied)?;
@@ -521,28 +512,13 @@ impl Worker {
 
     /// A directory has another name now: what is in it differs, and its old marker goes.
     async fn descend(&self, dir: &Inode) -> Result<(), SyncError> {
-        const AT_ONCE: usize = 1000;
         if !self.cache.is_listed(dir, 0) {
             // All its names must be known before they can move.
             let merged = self.cache.list(dir, 0).await?;
             self.announce(dir.share, merged);
         }
+        self.children_differ(dir)?;
         let (ino, share, now) = (dir.ino, dir.share, self.millis());
-        let mut at = 0;
-        loop {
-            let from = at;
-            let next = self.meta.write(move |tx| -> Result<Option<u64>, MetaError> {
-                let entries = tx.entries(ino, from, AT_ONCE)?;
-                for entry in &entries {
-                    tx.differs(entry.ino, share, now, now)?;
-                }
-                Ok(entries.last().map(|entry| entry.cookie))
-            })?;
-            match next {
-                Some(cookie) => at = cookie,
-                None => break,
-            }
-        }
         self.meta.write(move |tx| -> Result<(), MetaError> {
             let Some(mut dir) = tx.inode(ino)? else { return Ok(()) };
             if let Some(ObjectRecord { key, etag: Some(etag), .. }) = dir.object.take() {
@@ -550,6 +526,22 @@ impl Worker {
             }
             tx.put_inode(&dir)
         })?;
+        Ok(())
+    }
+
+    fn children_differ(&self, dir: &Inode) -> Result<(), MetaError> {
+        const AT_ONCE: usize = 1000;
+        let (ino, share, now) = (dir.ino, dir.share, self.millis());
+        let mut at = Some(0);
+        while let Some(from) = at {
+            at = self.meta.write(move |tx| -> Result<Option<u64>, MetaError> {
+                let entries = tx.entries(ino, from, AT_ONCE)?;
+                for entry in &entries {
+                    tx.differs(entry.ino, share, now, now)?;
+                }
+                Ok(entries.last().map(|entry| entry.cookie))
+            })?;
+        }
         Ok(())
     }
 
@@ -623,6 +615,26 @@ impl Worker {
         let now = self.clock.wall();
         now.secs * 1000 + i64::from(now.nanos / 1_000_000)
     }
+}
+
+/// All records that a plan for `ino` depends on; none if it is gone.
+fn subject(tx: &Tx<'_>, ino: Ino) -> Result<Option<(ShareId, Subject)>, MetaError> {
+    let Some(inode) = tx.inode(ino)? else { return Ok(None) };
+    let share = inode.share;
+    let path = tx.path(ino)?.filter(|_| inode.attr.nlink > 0);
+    let dir = inode.attr.kind == FileKind::Dir;
+    let wanted = path.as_ref().map(|path| key_of_path(names(path), dir));
+    let at_home = match (&path, &inode.object) {
+        (Some(path), Some(object)) => path.is_empty() || key_names_path(&object.key, names(path)),
+        _ => false,
+    };
+    let (mut occupant, mut tombstone) = (None, None);
+    if let Some(Ok(key)) = &wanted {
+        occupant = occupant_of(tx, share, key, ino)?;
+        tombstone = tx.tombstone(share, key)?.and_then(|t| t.etag);
+    }
+    let writing = tx.is_writing(ino)?;
+    Ok(Some((share, Subject { inode, wanted, at_home, writing, occupant, tombstone })))
 }
 
 fn names(path: &[Vec<u8>]) -> impl Iterator<Item = &[u8]> {

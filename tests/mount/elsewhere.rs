@@ -1,0 +1,92 @@
+//! Somebody else changes the store.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use fsd_tests::drive::Drive;
+use fsd_tests::files::{same, tree};
+use fsd_tests::store::on_each_store;
+
+/// Starts anew with no listing remembered, so that all names are asked for again.
+fn look_anew(drive: &mut Drive) -> Result<()> {
+    let status = drive.terminate()?;
+    ensure!(status.success(), "{status}: {}", drive.log());
+    std::fs::remove_dir_all(drive.state().join("index"))?;
+    drive.start()
+}
+
+fn names(dir: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in dir.read_dir()? {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
+}
+
+#[test]
+fn changes_made_elsewhere_are_seen() -> Result<()> {
+    on_each_store(|store| {
+        for key in ["dir/changed", "dir/deleted", "dir/kept", "top"] {
+            store.put(key, key.as_bytes())?;
+        }
+        let mut drive = Drive::mounted(store)?;
+        std::fs::write(drive.path("dir/ours"), b"ours")?;
+        let before = tree(&drive.mount())?;
+        drive.wait()?;
+        same("before", &before, &store.files()?)?;
+        store.put("dir/changed", b"and longer than before")?;
+        store.put("dir/ours", b"ours, as others want it")?;
+        store.delete("dir/deleted")?;
+        store.put("dir/new/below", b"new")?;
+        look_anew(&mut drive)?;
+        same("after", &tree(&drive.mount())?, &store.files()?)?;
+        ensure!(names(&drive.path("dir"))? == ["changed", "kept", "new", "ours"], "names");
+        let queue = drive.json(&["queue"])?;
+        ensure!(queue["totals"]["items"] == 0, "what came from there does not go back: {queue:#}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_file_that_both_sides_changed_is_kept_twice() -> Result<()> {
+    on_each_store(|store| {
+        store.put("both.txt", b"first")?;
+        store.put("deleted-there", b"first")?;
+        store.put("deleted-here", b"first")?;
+        let mut drive = Drive::mounted(store)?;
+        let read = tree(&drive.mount())?;
+        ensure!(read.len() == 3, "{read:?}");
+        ensure!(drive.terminate()?.success(), "{}", drive.log());
+        drive.set_options(&["--bwlimit-up", "off"]);
+        drive.start()?;
+        std::fs::write(drive.path("both.txt"), b"ours")?;
+        std::fs::write(drive.path("new.txt"), b"our new one")?;
+        std::fs::write(drive.path("deleted-there"), b"ours, still wanted")?;
+        std::fs::remove_file(drive.path("deleted-here"))?;
+        store.put("both.txt", b"theirs")?;
+        store.put("new.txt", b"their new one")?;
+        store.put("deleted-here", b"theirs, still wanted")?;
+        store.delete("deleted-there")?;
+        ensure!(drive.terminate()?.success(), "{}", drive.log());
+        drive.set_options(&[]);
+        drive.start()?;
+        drive.wait()?;
+        let files = store.files()?;
+        let text =
+            |key: &str| files.get(key).map(|body| String::from_utf8_lossy(body).into_owned());
+        ensure!(text("both.txt").as_deref() == Some("theirs"), "{files:?}");
+        ensure!(text("new.txt").as_deref() == Some("their new one"), "{files:?}");
+        ensure!(text("deleted-there").as_deref() == Some("ours, still wanted"), "{files:?}");
+        ensure!(text("deleted-here").as_deref() == Some("theirs, still wanted"), "{files:?}");
+        let conflict = |stem: &str| {
+            let prefix = format!("{stem} (conflict ");
+            let found = files.keys().find(|key| key.starts_with(&prefix) && key.ends_with(").txt"));
+            found.and_then(|key| text(key)).with_context(|| format!("{stem}: {:?}", files.keys()))
+        };
+        ensure!(conflict("both")? == "ours" && conflict("new")? == "our new one", "{files:?}");
+        ensure!(files.len() == 6, "{files:?}");
+        look_anew(&mut drive)?;
+        same("the mount", &tree(&drive.mount())?, &files)
+    })
+}

@@ -1,0 +1,17 @@
+//! The real program, its mount, and what comes to lie in a store.
+#![expect(
+    clippy::print_stdout,
+    reason = "skips and sizes of samples are told where they are counted"
+)]
+
+mod crash;
+mod elsewhere;
+mod ends;
+mod hooks;
+mod names;
+mod outage;
+mod posix;
+mod random;
+mod refusals;
+mod room;
+mod trees;

@@ -1,0 +1,101 @@
+//! The link to the store is down.
+
+use anyhow::{Result, ensure};
+use fsd_tests::drive::Drive;
+use fsd_tests::files::{content, same, tree};
+use fsd_tests::proxy::Network;
+use fsd_tests::store::{Store, on_azure, on_s3};
+use fsd_tests::until;
+
+fn write(drive: &Drive, prefix: &str, count: u32) -> Result<()> {
+    for n in 0..count {
+        let name = format!("{prefix}{n}");
+        std::fs::write(drive.path(&name), content(&name, 1, 5000))?;
+    }
+    Ok(())
+}
+
+fn an_outage(store: &Store, network: Network) -> Result<()> {
+    store.put("known/old", b"known")?;
+    store.put("unknown/old", b"unknown")?;
+    let (proxy, variables) = store.behind_a_proxy()?;
+    let mut drive = Drive::over(store)?.with_variables(variables).started()?;
+    ensure!(std::fs::read(drive.path("known/old"))? == b"known", "the link is up");
+    ensure!(drive.path("known").read_dir()?.count() == 1, "the link is up");
+    write(&drive, "before", 20)?;
+    drive.wait()?;
+    write(&drive, "on-their-way", 20)?;
+    proxy.set(network);
+
+    write(&drive, "during", 30)?;
+    std::fs::rename(drive.path("before0"), drive.path("renamed"))?;
+    std::fs::remove_file(drive.path("before1"))?;
+    std::fs::write(drive.path("before2"), content("before2", 2, 100))?;
+    ensure!(std::fs::read(drive.path("known/old"))? == b"known", "what is here can be read");
+    let unknown = drive
+        .path("unknown")
+        .read_dir()
+        .and_then(|mut names| names.try_for_each(|name| name.map(drop)));
+    ensure!(unknown.is_err(), "a directory that nobody can list is not an empty one");
+
+    drive.crash()?;
+    ensure!(std::fs::read(drive.path("known/old"))? == b"known", "also after a start offline");
+    let unknown = drive
+        .path("unknown")
+        .read_dir()
+        .and_then(|mut names| names.try_for_each(|name| name.map(drop)));
+    ensure!(unknown.is_err(), "also after a start offline");
+    write(&drive, "offline", 30)?;
+    std::fs::rename(drive.path("offline0"), drive.path("offline-renamed"))?;
+    until("the link is seen to be down", || {
+        Ok(drive.json(&["status"])?["mounts"][0]["link"]["state"] == "offline")
+    })?;
+    let status = drive.json(&["status"])?;
+    ensure!(status["queue"]["parked"] == 0, "an outage parks nothing: {status:#}");
+
+    proxy.set(Network::Up);
+    drive.wait()?;
+    ensure!(std::fs::read(drive.path("unknown/old"))? == b"unknown", "the link is up again");
+    same("the store", &store.files()?, &tree(&drive.mount())?)?;
+    ensure!(store.files()?.len() == 101, "{} files", store.files()?.len());
+    Ok(())
+}
+
+#[test]
+fn work_goes_on_while_the_store_refuses_connections() -> Result<()> {
+    on_azure(|store| an_outage(store, Network::Refusing))
+}
+
+#[test]
+fn work_goes_on_while_the_network_swallows_everything() -> Result<()> {
+    on_s3(|store| an_outage(store, Network::BlackHole))
+}
+
+#[test]
+fn a_request_whose_answer_was_lost_does_no_harm() -> Result<()> {
+    on_s3(|store| {
+        let (proxy, variables) = store.behind_a_proxy()?;
+        let drive = Drive::over(store)?.with_variables(variables).started()?;
+        for round in 0..8 {
+            let prefix = format!("r{round}-");
+            write(&drive, &prefix, 30)?;
+            let requests = store.requests();
+            until("requests are under way", || Ok(store.requests() > requests))?;
+            proxy.set(Network::Refusing);
+            for n in 0..30 {
+                let name = drive.path(&format!("{prefix}{n}"));
+                match n % 4 {
+                    0 => std::fs::remove_file(name)?,
+                    1 => std::fs::rename(name, drive.path(&format!("{prefix}{n}-new")))?,
+                    2 => std::fs::write(name, content("x", round, 10))?,
+                    _ => {}
+                }
+            }
+            proxy.set(Network::Up);
+        }
+        drive.wait()?;
+        same("the store", &store.files()?, &tree(&drive.mount())?)?;
+        ensure!(store.files()?.len() == 8 * 22, "{} files", store.files()?.len());
+        Ok(())
+    })
+}

@@ -1,0 +1,112 @@
+//! A network between a gateway and its store that can be cut.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// How the network is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Network {
+    /// It works.
+    Up,
+    /// Connections are closed at once.
+    Refusing,
+    /// Connections are taken, and nothing ever comes back.
+    BlackHole,
+}
+
+/// Takes connections for a server and passes them on.
+#[derive(Debug)]
+pub struct Proxy {
+    address: SocketAddr,
+    state: Arc<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    network: AtomicU8,
+    sockets: Mutex<Vec<TcpStream>>,
+}
+
+impl State {
+    fn is(&self, network: Network) -> bool {
+        self.network.load(Ordering::SeqCst) == network as u8
+    }
+
+    fn sockets(&self) -> std::sync::MutexGuard<'_, Vec<TcpStream>> {
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Proxy {
+    /// A network to the server at `server`.
+    ///
+    /// # Errors
+    /// If there is no free port.
+    pub fn to(server: SocketAddr) -> std::io::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let address = listener.local_addr()?;
+        let state = Arc::new(State {
+            network: AtomicU8::new(Network::Up as u8),
+            sockets: Mutex::default(),
+        });
+        let shared = state.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                take(client, server, &shared);
+            }
+        });
+        Ok(Self { address, state })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Sets how the network is from now on. Connections live on only in a black hole.
+    pub fn set(&self, network: Network) {
+        self.state.network.store(network as u8, Ordering::SeqCst);
+        if network != Network::BlackHole {
+            for socket in self.state.sockets().drain(..) {
+                // It may be closed already.
+                let _ = socket.shutdown(Shutdown::Both);
+            }
+        }
+    }
+}
+
+fn take(client: TcpStream, server: SocketAddr, state: &Arc<State>) {
+    if state.is(Network::Refusing) {
+        return;
+    }
+    let Ok(upstream) = TcpStream::connect(server) else { return };
+    let ends = [(client.try_clone(), upstream.try_clone()), (Ok(upstream), Ok(client))];
+    for (from, to) in ends {
+        let (Ok(from), Ok(to)) = (from, to) else { return };
+        if let Ok(held) = from.try_clone() {
+            state.sockets().push(held);
+        }
+        let state = state.clone();
+        std::thread::spawn(move || pass(from, to, &state));
+    }
+}
+
+fn pass(mut from: TcpStream, mut to: TcpStream, state: &State) {
+    let mut buffer = vec![0; 64 << 10];
+    while let Ok(count @ 1..) = from.read(&mut buffer) {
+        while state.is(Network::BlackHole) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        if to.write_all(&buffer[..count]).is_err() {
+            break;
+        }
+    }
+    // The other end may have done it first.
+    let _ = from.shutdown(Shutdown::Both);
+    let _ = to.shutdown(Shutdown::Both);
+}
