@@ -18,7 +18,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cache::{self, Cache, Defaults, Limits, Store};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{CacheConfig, Config, HookConfig, ResultsTo, ShareConfig, StoreConfig};
+use crate::config::{
+    CacheConfig, Config, FREE_BYTES_MIN, HookConfig, ResultsTo, ShareConfig, StoreConfig,
+};
 use crate::control::api;
 use crate::control::cli::{Program, Start, Vars};
 use crate::control::ops::{self, Gateway, MountedShare, UnmountRequest};
@@ -200,6 +202,7 @@ fn open_files(
 ) -> anyhow::Result<(Arc<Cache>, Arc<Vfs>)> {
     let Ground { clock, tasks, events, meta, .. } = ground;
     let CacheConfig { disk_bytes_max, free_bytes_min, .. } = config.cache;
+    let free_bytes_min = reserve_on(&config.state_dir, free_bytes_min)?;
     let cache = Arc::new(Cache::open(cache::Parts {
         dir: config.state_dir.clone(),
         limits: Limits { disk_bytes_max, free_bytes_min },
@@ -221,6 +224,18 @@ fn open_files(
         tracing::warn!(?recovered, "the last run did not stop cleanly");
     }
     Ok((cache, vfs))
+}
+
+/// What stays free of the disk below `dir`: of a small disk the default would be all.
+fn reserve_on(dir: &Path, configured: u64) -> anyhow::Result<u64> {
+    const DEFAULT_PARTS_MAX: u64 = 20;
+    if configured != FREE_BYTES_MIN {
+        return Ok(configured);
+    }
+    let disk =
+        nix::sys::statvfs::statvfs(dir).context("look at the disk of the state directory")?;
+    let total = disk.blocks().saturating_mul(disk.fragment_size());
+    Ok(configured.min(total / DEFAULT_PARTS_MAX))
 }
 
 fn start_sync(ground: &Ground, cache: &Arc<Cache>, shares: &[OpenShare]) -> anyhow::Result<Sync> {

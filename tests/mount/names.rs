@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 use fsd_tests::drive::Drive;
-use fsd_tests::files::{content, same, tree};
+use fsd_tests::files::{content, same, shell, tree};
 use fsd_tests::store::{on_each_store, on_s3};
 use fsd_tests::until;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
@@ -241,5 +241,22 @@ fn a_path_too_long_for_a_key_parks_that_file_only() -> Result<()> {
         std::fs::remove_dir(drive.path(&deep))?;
         drive.wait()?;
         same("the store", &store.files()?, &tree(&drive.mount())?)
+    })
+}
+
+#[test]
+fn a_deleted_tree_is_gone_with_its_directories_also_on_another_machine() -> Result<()> {
+    on_each_store(|store| {
+        let drive = Drive::mounted(store)?;
+        shell(
+            &drive.mount(),
+            "mkdir -p flat deep/a/b/c && for i in $(seq 40); do echo $i > flat/$i; echo $i > deep/a/b/$i; done",
+        )?;
+        drive.wait()?;
+        shell(&drive.mount(), "rm -rf flat deep")?;
+        drive.wait()?;
+        let left = shell(&Drive::mounted(store)?.mount(), "find . -mindepth 1")?;
+        ensure!(left.is_empty(), "still there: {left}");
+        Ok(())
     })
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{Cache, CacheError, Result, lock};
-use crate::meta::Uploaded;
+use crate::meta::{MetaError, Uploaded};
 use crate::types::Ino;
 
 /// How long a writer waits for uploads to make room before it is told that the disk is full.
@@ -30,11 +30,19 @@ impl Cache {
             if self.evict_for(bytes)? {
                 return Ok(());
             }
-            if bytes > self.limits.disk_bytes_max || self.clock.monotonic() >= until {
+            let hopeless = bytes > self.limits.disk_bytes_max || !self.will_have_room()?;
+            if hopeless || self.clock.monotonic() >= until {
                 return Err(CacheError::Full);
             }
             self.clock.sleep(ROOM_POLL).await;
         }
+    }
+
+    /// Whether anything is under way that makes files evictable: an upload, or a hook's look.
+    fn will_have_room(&self) -> Result<bool> {
+        Ok(self.meta.read(|tx| {
+            Ok::<_, MetaError>(tx.item_counts(None)?.bytes > 0 || tx.arrival_count()? > 0)
+        })?)
     }
 
     /// Whether `bytes` more fit at once. Cheap enough for every write.

@@ -45,7 +45,9 @@ pub enum CacheError {
     #[error("the cache disk failed")]
     Disk(#[source] Arc<io::Error>),
     /// The cache is full of what is not uploaded yet.
-    #[error("the cache is full of files that are not uploaded yet")]
+    #[error(
+        "there is no room left in the cache or on its disk: `fsd status` says what is not uploaded yet"
+    )]
     Full,
     /// The cloud could not give what is not here.
     #[error("what is not here could not be fetched")]

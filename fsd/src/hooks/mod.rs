@@ -147,23 +147,24 @@ impl EngineTask {
     /// Makes jobs of what arrived, and runs what is due; returns how long nothing else will be.
     async fn turn(&self) -> Result<Duration, MetaError> {
         loop {
-            self.take_arrivals()?;
             let now = self.millis();
-            let Some(job) = self.meta.read(|tx| tx.due_jobs(now, 1))?.pop() else { break };
+            self.take_arrivals(now)?;
+            let Some(job) = self.meta.read(|tx| tx.due_jobs(now, 1))?.pop() else {
+                // Of the same moment: what became due since then must not be slept over.
+                let next = self.meta.read(|tx| tx.next_job_due(now))?;
+                let millis =
+                    next.map_or(i64::MAX, |due| due.saturating_sub(now)).max(1).unsigned_abs();
+                return Ok(Duration::from_millis(millis).min(LOOK_AFTER_MAX));
+            };
             tokio::select! {
                 () = self.tasks.cancelled() => return Ok(LOOK_AFTER_MAX),
                 worked = self.work(job) => worked?,
             }
             self.events.settled.notify_waiters();
         }
-        let now = self.millis();
-        let next = self.meta.read(|tx| tx.next_job_due(now))?;
-        let millis = next.map_or(i64::MAX, |due| due.saturating_sub(now)).max(1).unsigned_abs();
-        Ok(Duration::from_millis(millis).min(LOOK_AFTER_MAX))
     }
 
-    fn take_arrivals(&self) -> Result<(), MetaError> {
-        let now = self.millis();
+    fn take_arrivals(&self, now: i64) -> Result<(), MetaError> {
         let arrivals = self.meta.read(|tx| tx.due_arrivals(now, AT_ONCE))?;
         if arrivals.is_empty() {
             return Ok(());

@@ -307,6 +307,18 @@ impl Tx<'_> {
         self.one(sql, params![share.0, key.as_str()], tombstone)
     }
 
+    /// Whether anything below the directory `key` is still to be deleted.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn is_tombstone_below(&self, share: ShareId, key: &Key) -> Result<bool> {
+        let from = key.as_str();
+        let Some(dir) = from.strip_suffix('/') else { return Ok(false) };
+        // What sorts right behind all that begins with «NAME/» is «NAME0».
+        let sql = "SELECT EXISTS (SELECT 1 FROM tombstone WHERE share = ?1 AND object_key > ?2 AND object_key < ?3)";
+        Ok(self.one(sql, params![share.0, from, format!("{dir}0")], |r| r.get(0))?.unwrap_or(false))
+    }
+
     /// The object of a tombstone is gone, or is somebody's again.
     ///
     /// # Errors

@@ -141,7 +141,7 @@ impl Worker {
             let Some(tombstone) = tx.tombstone(share, key)? else { return Ok(None) };
             let look = if tx.inode_by_key(share, key)?.is_some() {
                 Look::Claimed
-            } else if is_wanted(tx, share, key)? {
+            } else if is_wanted(tx, share, key)? || tx.is_tombstone_below(share, key)? {
                 Look::Wanted
             } else {
                 Look::Delete
@@ -150,7 +150,8 @@ impl Worker {
         })?;
         let Some((Tombstone { etag, ino, .. }, look)) = look else { return Ok(Worked::Done) };
         match look {
-            // Whoever has that name now replaces the object; deleting it first would leave a gap.
+            // Whoever has that name now replaces the object; deleting it first would leave a gap. And a directory goes
+            // after what is in it: a store that has real directories keeps one that is not empty.
             Look::Wanted => return Ok(Worked::Later),
             Look::Claimed => {}
             Look::Delete => {
