@@ -63,7 +63,7 @@ impl PosixMeta {
         }
     }
 
-    /// The metadata that carries `attr` and as many of `xattrs` as fit into [`XATTR_BYTES_MAX`].
+    /// The metadata that carries `attr` and as many of `xattrs` as fit into 1,400 bytes.
     #[must_use]
     pub fn write(attr: &Attr, xattrs: &BTreeMap<Vec<u8>, Vec<u8>>) -> Metadata {
         let mut metadata = Metadata::from([
