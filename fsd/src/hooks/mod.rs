@@ -270,8 +270,7 @@ impl EngineTask {
     }
 
     fn millis(&self) -> i64 {
-        let now = self.clock.wall();
-        now.secs * 1000 + i64::from(now.nanos / 1_000_000)
+        self.clock.wall().millis()
     }
 }
 

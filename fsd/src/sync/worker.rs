@@ -613,8 +613,7 @@ impl Worker {
     }
 
     pub(super) fn millis(&self) -> i64 {
-        let now = self.clock.wall();
-        now.secs * 1000 + i64::from(now.nanos / 1_000_000)
+        self.clock.wall().millis()
     }
 }
 

@@ -11,6 +11,14 @@ pub struct Time {
     pub nanos: u32,
 }
 
+impl Time {
+    /// Whole milliseconds since 1970.
+    #[must_use]
+    pub fn millis(self) -> i64 {
+        self.secs * 1000 + i64::from(self.nanos / 1_000_000)
+    }
+}
+
 impl From<std::time::SystemTime> for Time {
     fn from(time: std::time::SystemTime) -> Self {
         match time.duration_since(std::time::UNIX_EPOCH) {

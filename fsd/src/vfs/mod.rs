@@ -147,8 +147,7 @@ impl Vfs {
     }
 
     fn millis(&self) -> i64 {
-        let now = self.clock.wall();
-        now.secs * 1000 + i64::from(now.nanos / 1_000_000)
+        self.clock.wall().millis()
     }
 
     /// What a change of one inode in `share` has to store beside itself.

@@ -350,7 +350,7 @@ impl Operations for Gateway {
         {
             return Err(OperationError::NoJob { id: *id });
         }
-        let now = millis(self.parts.clock.wall());
+        let now = self.parts.clock.wall().millis();
         let jobs = self.parts.meta.write(move |tx| tx.retry_jobs(id, None, now))?;
         if let Some(hooks) = &self.parts.hooks {
             hooks.reload();
@@ -551,10 +551,6 @@ fn text_of(path: &[Vec<u8>]) -> String {
 
 fn timestamp(time: Time) -> Timestamp {
     Timestamp::new(time.secs, time.nanos.cast_signed()).unwrap_or(Timestamp::UNIX_EPOCH)
-}
-
-fn millis(time: Time) -> i64 {
-    time.secs * 1000 + i64::from(time.nanos / 1_000_000)
 }
 
 fn timestamp_of_millis(millis: i64) -> Timestamp {
