@@ -196,11 +196,13 @@ impl Store {
                 return Ok(keys);
             }
             Server::S3 { .. } => ("list-type=2", "continuation-token", "NextContinuationToken"),
-            Server::Azure { .. } => ("restype=container&comp=list", "marker", "NextMarker"),
+            Server::Azure { .. } => {
+                ("restype=container&comp=list&include=metadata", "marker", "NextMarker")
+            }
         };
-        let (tag, web) = match &self.server {
-            Server::Azure { web, .. } => ("Name", web),
-            Server::S3 { web, .. } => ("Key", web),
+        let (tag, name, web) = match &self.server {
+            Server::Azure { web, .. } => ("Blob", "Name", web),
+            Server::S3 { web, .. } => ("Contents", "Key", web),
             Server::Dir(_) => return Ok(keys),
         };
         loop {
@@ -211,8 +213,12 @@ impl Store {
             let (status, body) = self.send(web, Method::GET, "", &query, Vec::new())?;
             ensure!(status.is_success(), "list: {status}");
             let text = String::from_utf8(body)?;
-            keys.extend(elements(&text, tag));
-            match elements(&text, next).next() {
+            for object in elements(&text, tag) {
+                // Azure's marker of a directory has no slash.
+                let slash = if object.contains("<hdi_isfolder>true<") { "/" } else { "" };
+                keys.extend(elements(object, name).map(|key| unescaped(key) + slash));
+            }
+            match elements(&text, next).next().map(unescaped) {
                 Some(more) if !more.is_empty() => marker = more,
                 Some(_) | None => return Ok(keys),
             }
@@ -356,20 +362,24 @@ fn connection_part<'a>(variables: &'a Variables, name: &str) -> Result<&'a str> 
     found.with_context(|| format!("the connection string has no {name}"))
 }
 
-/// The texts of all elements `tag`.
-fn elements<'a>(xml: &'a str, tag: &str) -> impl Iterator<Item = String> + 'a {
+/// What is in each element `tag`.
+fn elements<'a>(xml: &'a str, tag: &str) -> impl Iterator<Item = &'a str> {
     let (open, close) = (format!("<{tag}>"), format!("</{tag}>"));
     let mut rest = xml;
     std::iter::from_fn(move || {
         let (_, after) = rest.split_once(&open)?;
-        let (text, after) = after.split_once(&close)?;
+        let (inner, after) = after.split_once(&close)?;
         rest = after;
-        let text =
-            [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&apos;", "'")]
-                .iter()
-                .fold(text.to_owned(), |text, (from, to)| text.replace(from, to));
-        Some(text.replace("&amp;", "&"))
+        Some(inner)
     })
+}
+
+fn unescaped(text: &str) -> String {
+    let entities =
+        [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&apos;", "'")];
+    let text =
+        entities.iter().fold(text.to_owned(), |text, (entity, to)| text.replace(entity, to));
+    text.replace("&amp;", "&")
 }
 
 fn walk(dir: &Path, prefix: &str, keys: &mut Vec<String>) -> Result<()> {

@@ -436,20 +436,28 @@ impl Remote for Azure {
 
     async fn delete(&self, key: &Key, condition: &Condition) -> Result<()> {
         let mut condition = condition.clone();
-        if key.is_dir() {
-            // The blob may be an ordinary one, which the directory's key does not mean.
-            match (self.head(key).await, &condition) {
-                (Err(RemoteError::NotFound { .. }), _) => return Ok(()),
-                (Ok(object), Condition::Always) => condition = Condition::Match(object.etag),
-                (found, Condition::Always | Condition::Absent | Condition::Match(_)) => {
-                    drop(found?)
-                }
+        // Not every server knows `If-None-Match` here. And the blob of a directory's name may be an ordinary one, which
+        // the directory's key does not mean.
+        if key.is_dir() || condition == Condition::Absent {
+            let found = match self.head(key).await {
+                Err(RemoteError::NotFound { .. }) => return Ok(()),
+                found => found?,
+            };
+            match condition {
+                Condition::Absent => return Err(self.errors(key).precondition()),
+                Condition::Always => condition = Condition::Match(found.etag),
+                Condition::Match(_) => {}
             }
         }
         let mut request = Request::new(Method::DELETE, self.blob_url(key)?);
         with_condition(&mut request.headers, &condition);
         match self.ask(key, request).await {
             Err(RemoteError::NotFound { .. }) => Ok(()),
+            // Azure judges the condition even if there is no blob.
+            Err(refused @ RemoteError::Precondition { .. }) => match self.head(key).await {
+                Err(RemoteError::NotFound { .. }) => Ok(()),
+                found => Err(found.err().unwrap_or(refused)),
+            },
             result => result.map(drop),
         }
     }
