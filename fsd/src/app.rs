@@ -378,6 +378,7 @@ async fn check_store(
                 RemoteError::NotFound { .. }
                 | RemoteError::Precondition { .. }
                 | RemoteError::Unreachable { .. }
+                | RemoteError::Occupied { .. }
                 | RemoteError::Unsupported { .. }
                 | RemoteError::Rejected { .. } => "check the URL and the endpoint",
             };

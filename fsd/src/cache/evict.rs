@@ -13,8 +13,19 @@ const ROOM_PATIENCE: Duration = Duration::from_secs(20);
 const ROOM_POLL: Duration = Duration::from_millis(100);
 /// What stays free of the disk in any case: on a full disk no change could be recorded, not even that a file is deleted.
 const FREE_BYTES_LEAST: u64 = 16 << 20;
+/// While there is much, free disk is measured so often, and between two measures what we write ourselves is counted.
+const FREE_AGE_MAX: Duration = Duration::from_millis(100);
+const FREE_MARGIN: u64 = 256 << 20;
 /// How many files are looked at for one request for room.
 const CANDIDATES_MAX: usize = 4096;
+
+/// Bytes that were free on the disk at a time when the cache used so many.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Free {
+    at: Duration,
+    used: u64,
+    free: u64,
+}
 
 impl Cache {
     /// Makes room for `bytes` more, evicting what the cloud has; waits a while for uploads if need be.
@@ -40,7 +51,7 @@ impl Cache {
 
     /// Whether anything is under way that makes files evictable: an upload, or a hook's look.
     fn will_have_room(&self) -> Result<bool> {
-        Ok(self.meta.read(|tx| {
+        Ok(self.meta.scan(|tx| {
             Ok::<_, MetaError>(tx.item_counts(None)?.bytes > 0 || tx.arrival_count()? > 0)
         })?)
     }
@@ -50,8 +61,18 @@ impl Cache {
         if self.used_bytes().saturating_add(bytes) > self.limits.disk_bytes_max {
             return Ok(false);
         }
-        let free_min = self.limits.free_bytes_min.max(FREE_BYTES_LEAST);
-        Ok(self.disk_free()?.saturating_sub(bytes) >= free_min)
+        let wanted = bytes.saturating_add(self.limits.free_bytes_min.max(FREE_BYTES_LEAST));
+        let (now, used) = (self.clock.monotonic(), self.used_bytes());
+        let measured = *lock(&self.free);
+        let since = used.saturating_sub(measured.used);
+        if now.saturating_sub(measured.at) < FREE_AGE_MAX
+            && measured.free.saturating_sub(since) >= wanted.saturating_add(FREE_MARGIN)
+        {
+            return Ok(true);
+        }
+        let free = self.disk_free()?;
+        *lock(&self.free) = Free { at: now, used, free };
+        Ok(free >= wanted)
     }
 
     /// Bytes free on the disk below the cache.

@@ -13,13 +13,14 @@ mod present;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use self::index::{FileRecord, Index};
 use self::present::{Presence, blocks_of};
 use crate::clock::Clock;
-use crate::meta::{Inode, Meta, MetaError, Tx};
+use crate::meta::{Inode, Meta, MetaError};
 use crate::remote::{RemoteError, RemoteRef};
 use crate::tasks::Tasks;
 use crate::types::{Ino, ShareId};
@@ -102,6 +103,7 @@ impl CacheError {
                 RemoteError::Precondition { .. } => Trouble::Stale,
                 RemoteError::NotFound { .. }
                 | RemoteError::Unsupported { .. }
+                | RemoteError::Occupied { .. }
                 | RemoteError::Rejected { .. } => Trouble::Lost,
             },
         }
@@ -123,6 +125,12 @@ impl From<RemoteError> for CacheError {
 /// A result of the cache.
 pub type Result<T, E = CacheError> = std::result::Result<T, E>;
 
+/// Between two times that is noted what is here of closed files, and how many of them don't wait for that.
+const REMEMBER_PAUSE: Duration = Duration::from_millis(100);
+const REMEMBER_AT_ONCE: usize = 128;
+/// So many files are synced one by one; of more, the whole disk is.
+const SYNC_ALONE_MAX: usize = 8;
+
 /// The cache.
 #[derive(Debug)]
 pub struct Cache {
@@ -136,6 +144,11 @@ pub struct Cache {
     open: Mutex<HashMap<Ino, Weak<Backing>>>,
     recency: Mutex<lru::LruCache<Ino, ()>>,
     used: AtomicU64,
+    free: Mutex<evict::Free>,
+    /// Closed files of which is not noted yet what is here.
+    unnoted: Mutex<Vec<Arc<Backing>>>,
+    /// Somebody is about to note it.
+    remembering: AtomicBool,
     names: names::Listings,
 }
 
@@ -188,6 +201,9 @@ impl Cache {
             open: Mutex::default(),
             recency: Mutex::new(lru::LruCache::unbounded()),
             used: AtomicU64::new(0),
+            free: Mutex::default(),
+            unnoted: Mutex::default(),
+            remembering: AtomicBool::new(false),
             names: names::Listings::default(),
         };
         cache.scan()?;
@@ -218,16 +234,17 @@ impl Cache {
         self.stores.get(&share).map(|store| &store.remote)
     }
 
+    /// The number of a new file's backing file.
+    pub const FIRST_BACKING: u64 = 1;
+
     /// Makes the first backing file of a new inode, inside the transaction that makes the inode.
     /// It counts from [`Cache::created`] on.
     ///
     /// # Errors
     /// If the disk fails.
-    pub fn create(&self, tx: &Tx<'_>, inode: &mut Inode) -> Result<Backing> {
-        inode.backing = 1;
-        let file = backing::create_file(&self.path(inode.ino, 1))?;
-        tx.put_inode(inode)?;
-        Ok(Backing::new(inode.ino, 1, file, None)?)
+    pub fn create(&self, ino: Ino) -> Result<Backing> {
+        let file = backing::create_file(&self.path(ino, Self::FIRST_BACKING))?;
+        Ok(Backing::new(ino, Self::FIRST_BACKING, file, None)?)
     }
 
     /// Takes in a backing file whose inode is committed. The lock on open files is never asked for inside a
@@ -288,6 +305,58 @@ impl Cache {
         self.account(backing)?;
         self.used_now(backing.ino);
         Ok(())
+    }
+
+    /// As [`Cache::remember`], in the background and with others: to sync each file alone is what takes the time.
+    pub fn remember_soon(self: &Arc<Self>, backing: Arc<Backing>) {
+        let waiting = {
+            let mut unnoted = lock(&self.unnoted);
+            unnoted.push(backing);
+            unnoted.len()
+        };
+        // Whoever finds nobody at work begins. Each keeps its backing file open, so not too many wait for a pause to end.
+        let alone = !self.remembering.swap(true, Ordering::AcqRel);
+        if !alone && waiting != REMEMBER_AT_ONCE {
+            return;
+        }
+        let cache = self.clone();
+        self.tasks.spawn("cache.remember", async move {
+            loop {
+                let (tasks, remembering) = (cache.tasks.clone(), cache.clone());
+                let remembered = tasks.blocking(move || remembering.remember_all()).await;
+                if let Err(error) = remembered.map_err(CacheError::from).flatten() {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "what is here of some files could not be noted"
+                    );
+                }
+                if !alone || tasks.is_cancelled() {
+                    return;
+                }
+                cache.clock.sleep(REMEMBER_PAUSE).await;
+                cache.remembering.store(false, Ordering::Release);
+                if lock(&cache.unnoted).is_empty() || cache.remembering.swap(true, Ordering::AcqRel)
+                {
+                    return;
+                }
+            }
+        });
+    }
+
+    fn remember_all(&self) -> Result<()> {
+        let unnoted = std::mem::take(&mut *lock(&self.unnoted));
+        if unnoted.len() > SYNC_ALONE_MAX {
+            // What is written after this look counts as unsaved again.
+            let saved: Vec<_> =
+                unnoted.iter().map(|b| std::mem::take(&mut b.state().unsaved)).collect();
+            if let Err(error) = sync_disk_of(&self.data) {
+                for (backing, unsaved) in unnoted.iter().zip(saved) {
+                    backing.state().unsaved |= unsaved;
+                }
+                return Err(error.into());
+            }
+        }
+        unnoted.iter().try_for_each(|backing| self.remember(backing))
     }
 
     /// Removes the backing file of an inode that is gone.
@@ -367,7 +436,9 @@ impl Cache {
             now.backing = number;
             Ok(tx.put_inode(&now)?)
         })?;
-        self.remove(ino, old, None);
+        if old > 0 {
+            self.remove(ino, old, None);
+        }
         let present = (!blocks_of(&(0..size)).is_empty()).then(|| (Presence::default(), size));
         Ok(Backing::new(ino, number, file, present)?)
     }
@@ -389,7 +460,7 @@ impl Cache {
     }
 
     fn scan(&self) -> Result<()> {
-        let known = self.meta.read(|tx| tx.backings())?;
+        let known = self.meta.scan(|tx| tx.backings())?;
         for folder in std::fs::read_dir(&self.data)? {
             for entry in std::fs::read_dir(folder?.path())? {
                 let entry = entry?;
@@ -441,6 +512,10 @@ impl Cache {
             Some(used.saturating_sub(bytes))
         });
     }
+}
+
+fn sync_disk_of(dir: &Path) -> io::Result<()> {
+    Ok(nix::unistd::syncfs(std::fs::File::open(dir)?)?)
 }
 
 fn allocated_at(path: &Path) -> io::Result<u64> {

@@ -430,11 +430,9 @@ fn add_one(
         take_object(&mut inode, object, false, defaults);
     }
     let new = NewInode {
-        share,
-        attr: inode.attr,
-        target: None,
         attrs_known: inode.attrs_known,
         object: inode.object,
+        ..NewInode::made_here(share, inode.attr)
     };
     let ino = tx.add_inode(&new)?;
     for (name, value) in object.iter().flat_map(xattrs_of) {

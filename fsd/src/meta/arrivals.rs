@@ -262,14 +262,17 @@ impl Tx<'_> {
         Ok(self.one("SELECT count(*) AS n FROM arrival", [], |r| unsigned(r, "n"))?.unwrap_or(0))
     }
 
-    /// How many looks at `ino` hooks have still to take.
+    /// Inodes that are open for writing in a cloud share and have no item yet, and, once for each look, those that hooks have
+    /// still to look at.
     ///
     /// # Errors
     /// If the store fails.
-    pub fn unlooked(&self, ino: Ino) -> Result<u64> {
-        let sql = "SELECT (SELECT count(*) FROM arrival WHERE ino = ?1) \
-             + (SELECT count(*) FROM job WHERE ino = ?1 AND state IN ('waiting', 'running')) AS n";
-        Ok(self.one(sql, [ino.0.cast_signed()], |r| unsigned(r, "n"))?.unwrap_or(0))
+    pub fn unsettled(&self) -> Result<Vec<Ino>> {
+        let sql = "SELECT ino FROM writing JOIN inode USING (ino) JOIN share ON share.id = inode.share \
+             WHERE share.url <> '' AND nlink > 0 AND ino NOT IN (SELECT ino FROM item) \
+             UNION ALL SELECT ino FROM arrival \
+             UNION ALL SELECT ino FROM job WHERE state IN ('waiting', 'running')";
+        self.all(sql, [], |r| Ok(Ino(unsigned(r, 0)?)))
     }
 
     /// Lets jobs that ran when the daemon died wait again.

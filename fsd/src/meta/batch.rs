@@ -1,31 +1,27 @@
 //! One writer, group commit: a change is a closure over the transaction, so what it checks and what it changes can't drift apart.
 //! Whoever gets the writer runs all changes that wait, each in a savepoint of its own, and commits them as one.
+//!
+//! A commit is in the kernel, and nobody waits for the disk while he has the writer: who needs that syncs the log after it.
+//! The log holds all that was committed and is not yet, synced, in the database itself.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fs::File;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
 
 use super::{MetaError, Result, Tx};
 
-/// Whether a commit also survives a power cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Durability {
-    /// Survives the death of the process: the bytes are in the kernel.
-    Process,
-    /// Survives a power cut: the bytes are on the disk.
-    Power,
-}
-
 /// The writer's end of the store.
 pub(super) struct Writer {
     waiting: Mutex<Vec<Box<dyn Job>>>,
     connection: Mutex<Connection>,
+    log: File,
 }
 
 trait Job: Send {
     /// Runs the change; false asks for a rollback of it.
     fn run(&mut self, tx: &Tx<'_>) -> bool;
-    fn durability(&self) -> Durability;
     /// The commit's outcome; nothing was stored if it failed.
     fn finish(self: Box<Self>, commit: std::result::Result<(), Arc<rusqlite::Error>>);
 }
@@ -34,7 +30,6 @@ type Slot<T, E> = Arc<Mutex<Option<std::result::Result<T, E>>>>;
 
 struct Change<F, T, E> {
     change: Option<F>,
-    durability: Durability,
     outcome: Option<std::result::Result<T, E>>,
     slot: Slot<T, E>,
 }
@@ -50,10 +45,6 @@ where
         matches!(self.outcome, Some(Ok(_)))
     }
 
-    fn durability(&self) -> Durability {
-        self.durability
-    }
-
     fn finish(self: Box<Self>, commit: std::result::Result<(), Arc<rusqlite::Error>>) {
         let outcome = match (self.outcome, commit) {
             (Some(Ok(_)) | None, Err(error)) => Some(Err(MetaError::Commit(error).into())),
@@ -64,13 +55,28 @@ where
 }
 
 impl Writer {
-    pub(super) fn new(connection: Connection) -> Self {
-        Self { waiting: Mutex::default(), connection: Mutex::new(connection) }
+    /// The writer of the database at `path`, which has a log by now.
+    pub(super) fn new(connection: Connection, path: &Path) -> std::io::Result<Self> {
+        let mut log = path.as_os_str().to_owned();
+        log.push("-wal");
+        let log = File::open(log)?;
+        // The names of the database and of its log.
+        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
+        Ok(Self { waiting: Mutex::default(), connection: Mutex::new(connection), log })
+    }
+
+    /// The connection, if nobody has it: its pages are those of the last commit already, another's are read anew after each.
+    pub(super) fn idle(&self) -> Option<MutexGuard<'_, Connection>> {
+        self.connection.try_lock().ok()
+    }
+
+    /// Makes all that was committed until now survive a power cut.
+    pub(super) fn sync(&self) -> Result<()> {
+        self.log.sync_data().map_err(|error| MetaError::Sync(Arc::new(error)))
     }
 
     pub(super) fn write<T, E>(
         &self,
-        durability: Durability,
         change: impl FnOnce(&Tx<'_>) -> std::result::Result<T, E> + Send + 'static,
     ) -> std::result::Result<T, E>
     where
@@ -78,7 +84,7 @@ impl Writer {
         E: From<MetaError> + Send + 'static,
     {
         let slot = Slot::<T, E>::default();
-        let job = Change { change: Some(change), durability, outcome: None, slot: slot.clone() };
+        let job = Change { change: Some(change), outcome: None, slot: slot.clone() };
         lock(&self.waiting)?.push(Box::new(job));
         // Behind this lock either another thread has committed our change with its own, or we are the one.
         let connection = lock(&self.connection)?;
@@ -92,7 +98,7 @@ impl Writer {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> Result<std::sync::MutexGuard<'_, T>> {
+fn lock<T>(mutex: &Mutex<T>) -> Result<MutexGuard<'_, T>> {
     mutex.lock().map_err(|_| MetaError::WriterDied)
 }
 
@@ -108,37 +114,13 @@ fn commit(connection: &Connection, mut jobs: Vec<Box<dyn Job>>) {
 }
 
 fn run_all(connection: &Connection, jobs: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
-    let power = jobs.iter().any(|job| job.durability() == Durability::Power);
-    if power {
-        connection.pragma_update(None, "synchronous", "FULL")?;
-    }
-    let committed = run_transaction(connection, jobs, power);
-    if power {
-        connection.pragma_update(None, "synchronous", "NORMAL")?;
-    }
-    committed
-}
-
-fn run_transaction(
-    connection: &Connection,
-    jobs: &mut [Box<dyn Job>],
-    power: bool,
-) -> rusqlite::Result<()> {
     let run = |sql| connection.prepare_cached(sql)?.execute([]).map(drop);
     let tx = Tx(connection);
     run("BEGIN IMMEDIATE")?;
-    if power {
-        // SQLite syncs only a commit that wrote something; earlier commits ride along.
-        run("UPDATE counter SET value = value + 1 WHERE name = 'barrier'")?;
+    if let [job] = jobs {
+        return run(if job.run(&tx) { "COMMIT" } else { "ROLLBACK" });
     }
-    let alone = jobs.len() == 1 && !power;
     for job in jobs.iter_mut() {
-        if alone {
-            if !job.run(&tx) {
-                return run("ROLLBACK");
-            }
-            continue;
-        }
         run("SAVEPOINT change")?;
         if !job.run(&tx) {
             run("ROLLBACK TO change")?;

@@ -1,6 +1,6 @@
 //! The precious store: what only this gateway knows. SQLite in WAL mode, one writer with group commit, any number of readers.
 //!
-//! Invariant: what [`Meta::write`] answered survives the death of the process; what [`Meta::write_durable`] answered, a power cut too.
+//! Invariant: what [`Meta::write`] answered survives the death of the process; after [`Meta::sync`] a power cut too.
 //! Invariant: inode numbers are never given twice.
 
 mod arrivals;
@@ -13,9 +13,10 @@ mod tree;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use self::batch::{Durability, Writer};
+use self::batch::Writer;
 use crate::types::Ino;
 
 pub use self::arrivals::{Job, JobId, JobState};
@@ -51,6 +52,9 @@ pub enum MetaError {
     /// A commit failed; nothing of it was stored.
     #[error("the metadata store could not commit")]
     Commit(#[source] Arc<rusqlite::Error>),
+    /// What was committed could not be put on the disk.
+    #[error("the metadata store could not be synced")]
+    Sync(#[source] Arc<std::io::Error>),
     /// A record is not what it must be.
     #[error("inode {ino} is damaged: {what}")]
     Damaged {
@@ -72,6 +76,7 @@ impl MetaError {
             Self::Open { source, .. } | Self::Sql(source) | Self::Commit(source) => {
                 source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
             }
+            Self::Sync(error) => error.kind() == std::io::ErrorKind::StorageFull,
             Self::NewerFormat { .. } | Self::Damaged { .. } | Self::WriterDied => false,
         }
     }
@@ -113,7 +118,8 @@ impl Meta {
         let mut connection = Connection::open(&path).map_err(opened)?;
         configure(&connection).map_err(opened)?;
         schema::migrate(&mut connection, &path)?;
-        Ok(Self { writer: Writer::new(connection), readers: Mutex::default(), path })
+        let writer = Writer::new(connection, &path).map_err(|e| MetaError::Sync(Arc::new(e)))?;
+        Ok(Self { writer, readers: Mutex::default(), path })
     }
 
     /// Runs `change` in a transaction, with others that wait, and commits.
@@ -131,29 +137,36 @@ impl Meta {
         T: Send + 'static,
         E: From<MetaError> + Send + 'static,
     {
-        self.writer.write(Durability::Process, change)
+        self.writer.write(change)
     }
 
-    /// As [`Meta::write`], and all that was committed until here survives a power cut.
+    /// Makes all that was written until now survive a power cut.
     ///
     /// # Errors
-    /// As [`Meta::write`].
-    pub fn write_durable<T, E>(
-        &self,
-        change: impl FnOnce(&Tx<'_>) -> std::result::Result<T, E> + Send + 'static,
-    ) -> std::result::Result<T, E>
-    where
-        T: Send + 'static,
-        E: From<MetaError> + Send + 'static,
-    {
-        self.writer.write(Durability::Power, change)
+    /// If the disk fails: then nothing is promised.
+    pub fn sync(&self) -> Result<()> {
+        self.writer.sync()
     }
 
-    /// Runs `look` on one committed state of the store.
+    /// Runs `look`, which is short, on one committed state of the store.
     ///
     /// # Errors
     /// What `look` says, or the store's.
     pub fn read<T, E: From<MetaError>>(
+        &self,
+        look: impl FnOnce(&Tx<'_>) -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
+        match self.writer.idle() {
+            Some(connection) => run_look(&connection, look),
+            None => self.scan(look),
+        }
+    }
+
+    /// As [`Meta::read`], for a look at many records: it is in no writer's way.
+    ///
+    /// # Errors
+    /// As [`Meta::read`].
+    pub fn scan<T, E: From<MetaError>>(
         &self,
         look: impl FnOnce(&Tx<'_>) -> std::result::Result<T, E>,
     ) -> std::result::Result<T, E> {
@@ -162,11 +175,7 @@ impl Meta {
             Some(connection) => connection,
             None => self.reader()?,
         };
-        let run =
-            |sql| -> Result<()> { Ok(connection.prepare_cached(sql)?.execute([]).map(drop)?) };
-        run("BEGIN")?;
-        let looked = look(&Tx(&connection));
-        run("COMMIT")?;
+        let looked = run_look(&connection, look);
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
         if readers.len() < READERS_KEPT_MAX {
             readers.push(connection);
@@ -182,8 +191,21 @@ impl Meta {
     }
 }
 
+fn run_look<T, E: From<MetaError>>(
+    connection: &Connection,
+    look: impl FnOnce(&Tx<'_>) -> std::result::Result<T, E>,
+) -> std::result::Result<T, E> {
+    let run = |sql| -> Result<()> { Ok(connection.prepare_cached(sql)?.execute([]).map(drop)?) };
+    run("BEGIN")?;
+    let looked = look(&Tx(connection));
+    run("COMMIT")?;
+    looked
+}
+
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
+    // Else a statement whose plan might depend on what is bound is parsed anew each time.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.busy_timeout(std::time::Duration::from_secs(10))?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;

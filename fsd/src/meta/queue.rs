@@ -173,14 +173,18 @@ impl Tx<'_> {
         self.all("SELECT * FROM item ORDER BY since LIMIT ?1", [limit(count)], item)
     }
 
-    /// When the next item or tombstone behind `now` becomes due.
+    /// When the next item or tombstone of `share` behind `now` becomes due.
     ///
     /// # Errors
     /// If the store fails.
-    pub fn next_due(&self, now: i64) -> Result<Option<i64>> {
-        let next = |sql| self.one(sql, [now], |r| r.get::<_, Option<i64>>(0)).map(Option::flatten);
-        let item = next("SELECT min(due) FROM item WHERE parked = 0 AND due > ?1")?;
-        let tombstone = next("SELECT min(due) FROM tombstone WHERE parked = 0 AND due > ?1")?;
+    pub fn next_due(&self, share: ShareId, now: i64) -> Result<Option<i64>> {
+        let next = |sql| {
+            let due = self.one(sql, params![share.0, now], |r| r.get::<_, Option<i64>>(0));
+            due.map(Option::flatten)
+        };
+        let item = next("SELECT min(due) FROM item WHERE share = ?1 AND parked = 0 AND due > ?2")?;
+        let tombstone =
+            next("SELECT min(due) FROM tombstone WHERE share = ?1 AND parked = 0 AND due > ?2")?;
         Ok(item.into_iter().chain(tombstone).min())
     }
 

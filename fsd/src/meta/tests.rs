@@ -34,15 +34,11 @@ fn fixture() -> Fixture {
 
 impl Fixture {
     fn make(&self, parent: Ino, name: &str, kind: FileKind) -> Ino {
-        let new = NewInode {
-            share: self.share.id,
-            attr: attr(kind),
-            target: None,
-            attrs_known: true,
-            object: None,
-        };
+        let new = NewInode::made_here(self.share.id, attr(kind));
         let name = name.as_bytes().to_vec();
-        self.meta.write(move |tx| tx.create(parent, &name, &new, Time::default())).unwrap().ino
+        let create =
+            move |tx: &Tx<'_>| tx.create(&mut tx.dir(parent)?, &name, new, Time::default());
+        self.meta.write(create).unwrap().ino
     }
 
     fn rename(&self, from: (Ino, &str), to: (Ino, &str)) -> Result<Replaced, TreeError> {
@@ -97,7 +93,7 @@ fn what_was_committed_is_there_after_opening_again_and_numbers_are_not_reused() 
     let fixture = fixture();
     let root = fixture.share.root;
     let first = fixture.make(root, "a", FileKind::File);
-    fixture.meta.write_durable(move |tx| tx.remove_inode(first)).unwrap();
+    fixture.meta.write(move |tx| tx.remove_inode(first)).unwrap();
     let again = Meta::open(fixture._dir.path()).unwrap();
     assert_eq!(again.read(|tx| tx.share("s")).unwrap(), Some(fixture.share.clone()));
     assert_eq!(again.read(|tx| tx.inode(first)).unwrap(), None);

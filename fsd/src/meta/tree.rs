@@ -129,28 +129,27 @@ impl Tx<'_> {
         Ok(is_root.map(|()| names))
     }
 
-    /// Makes an inode with a name.
+    /// Makes an inode with a name in a directory that [`Tx::dir`] gave.
     ///
     /// # Errors
-    /// [`TreeError::Exists`] if the name is taken, [`TreeError::NoEntry`] or [`TreeError::NotDir`] if `parent` can't have it.
+    /// [`TreeError::Exists`] if the name is taken.
     pub fn create(
         &self,
-        parent: Ino,
+        dir: &mut Inode,
         name: &[u8],
-        new: &NewInode,
+        new: NewInode,
         now: Time,
     ) -> Result<Inode, TreeError> {
-        let mut dir = self.dir(parent)?;
-        if self.lookup(parent, name)?.is_some() {
+        if self.lookup(dir.ino, name)?.is_some() {
             return Err(TreeError::Exists);
         }
-        let ino = self.add_inode(new)?;
-        self.add_entry(parent, name, ino)?;
+        let ino = self.add_inode(&new)?;
+        self.add_entry(dir.ino, name, ino)?;
         if new.attr.kind == FileKind::Dir {
             dir.attr.nlink += 1;
         }
-        self.touch(&mut dir, now)?;
-        self.inode(ino)?.ok_or(TreeError::NoEntry)
+        self.touch(dir, now)?;
+        Ok(new.with_number(ino))
     }
 
     /// Takes the name `name` from `parent`. The inode stays, with one name less.
@@ -292,7 +291,11 @@ impl Tx<'_> {
         Ok(())
     }
 
-    fn dir(&self, ino: Ino) -> Result<Inode, TreeError> {
+    /// The directory `ino`.
+    ///
+    /// # Errors
+    /// [`TreeError::NotDir`], or [`TreeError::NoEntry`] if it is gone.
+    pub fn dir(&self, ino: Ino) -> Result<Inode, TreeError> {
         match self.inode(ino)? {
             Some(inode) if inode.attr.kind != FileKind::Dir => Err(TreeError::NotDir),
             Some(inode) if inode.attr.nlink > 0 => Ok(inode),
@@ -303,7 +306,9 @@ impl Tx<'_> {
     fn touch(&self, dir: &mut Inode, now: Time) -> Result<()> {
         dir.attr.mtime = now;
         dir.attr.ctime = now;
-        self.put_inode(dir)
+        let sql = "UPDATE inode SET nlink = ?2, mtime_s = ?3, mtime_n = ?4, ctime_s = ?3, ctime_n = ?4 WHERE ino = ?1";
+        self.run(sql, params![dir.ino.0.cast_signed(), dir.attr.nlink, now.secs, now.nanos])?;
+        Ok(())
     }
 
     fn lose_name(&self, inode: &mut Inode, now: Time) -> Result<()> {

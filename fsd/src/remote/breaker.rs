@@ -278,7 +278,11 @@ fn outcome<T>(result: &Result<T>) -> Option<Outcome> {
         Err(RemoteError::Unreachable { .. }) => Some(Outcome::Unreachable),
         Err(RemoteError::Denied { .. }) => Some(Outcome::Denied),
         Err(RemoteError::NoContainer { .. }) => Some(Outcome::NoContainer),
-        Err(RemoteError::Unsupported { .. } | RemoteError::Rejected { .. }) => None,
+        Err(
+            RemoteError::Occupied { .. }
+            | RemoteError::Unsupported { .. }
+            | RemoteError::Rejected { .. },
+        ) => None,
     }
 }
 

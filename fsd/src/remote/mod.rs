@@ -132,6 +132,17 @@ pub enum RemoteError {
         /// Which store.
         store: String,
     },
+    /// A file stands where a directory should be, or the other way round; that may change.
+    #[error("something else stands in {store} where {key} should be")]
+    Occupied {
+        /// Which store.
+        store: String,
+        /// The key asked for.
+        key: Key,
+        /// What the store said.
+        #[source]
+        source: BoxError,
+    },
     /// The store can't do this; the caller knows another way.
     #[error("{store} can't {what}")]
     Unsupported {

@@ -32,6 +32,8 @@ pub(super) enum ProtocolError {
     Key,
     #[error("metadata {name} is not a plain header: name and value must be printable ASCII")]
     Metadata { name: String },
+    #[error("a file and a directory can't have the same name")]
+    Kind,
     #[error("the answer lacks {0}")]
     Lacks(&'static str),
     #[error(transparent)]
@@ -97,6 +99,11 @@ impl Errors<'_> {
     pub(super) fn rejected(self, source: impl Into<BoxError>) -> RemoteError {
         let (store, key) = (self.store.into(), self.key.clone());
         RemoteError::Rejected { store, key, source: source.into() }
+    }
+
+    pub(super) fn occupied(self, source: impl Into<BoxError>) -> RemoteError {
+        let (store, key) = (self.store.into(), self.key.clone());
+        RemoteError::Occupied { store, key, source: source.into() }
     }
 
     pub(super) fn unsupported(self, what: &'static str) -> RemoteError {

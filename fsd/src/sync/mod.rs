@@ -158,6 +158,7 @@ impl Engine {
     /// Starts what is due, as much as there is room for; returns how long nothing else will be.
     fn start_due(&mut self) -> Result<Duration, MetaError> {
         let now = self.worker.millis();
+        let mut next: Option<i64> = None;
         for (&share, (link, pace)) in &mut self.links {
             let free = AT_ONCE.saturating_sub(self.busy.len());
             let reachable = *link.borrow_and_update() == Link::Online;
@@ -165,9 +166,11 @@ impl Engine {
                 continue;
             }
             let looked = self.busy.len() + free;
-            let (items, tombstones) = self.meta.read(|tx| -> Result<_, MetaError> {
-                Ok((tx.due_items(share, now, looked)?, tx.due_tombstones(share, now, looked)?))
+            let (items, tombstones, later) = self.meta.read(|tx| -> Result<_, MetaError> {
+                let items = tx.due_items(share, now, looked)?;
+                Ok((items, tx.due_tombstones(share, now, looked)?, tx.next_due(share, now)?))
             })?;
+            next = next.into_iter().chain(later).min();
             let items = items.into_iter().map(|item| Work::Item(item.ino));
             let deletes = tombstones.into_iter().map(|t| Work::Delete(t.share, t.key));
             let due: Vec<Work> =
@@ -187,7 +190,6 @@ impl Engine {
                 });
             }
         }
-        let next = self.meta.read(|tx| tx.next_due(now))?;
         let millis = next.map_or(i64::MAX, |due| due.saturating_sub(now)).max(1).unsigned_abs();
         Ok(Duration::from_millis(millis).min(LOOK_AFTER_MAX))
     }

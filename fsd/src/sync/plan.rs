@@ -31,7 +31,7 @@ pub(super) struct Subject {
     pub(super) at_home: bool,
     /// It is open for writing.
     pub(super) writing: bool,
-    /// Who is at `wanted`, if that is another inode.
+    /// Who is at `wanted`, if that is another inode; or where a directory above it has to be.
     pub(super) occupant: Option<Occupant>,
     /// The version of a deleted file's object that is still at `wanted`.
     pub(super) tombstone: Option<ETag>,

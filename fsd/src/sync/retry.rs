@@ -56,7 +56,9 @@ fn of_remote(error: &RemoteError) -> Verdict {
         RemoteError::Unreachable { .. }
         | RemoteError::Denied { .. }
         | RemoteError::NoContainer { .. } => Verdict::Offline,
-        RemoteError::NotFound { .. } | RemoteError::Precondition { .. } => Verdict::Retry,
+        RemoteError::NotFound { .. }
+        | RemoteError::Precondition { .. }
+        | RemoteError::Occupied { .. } => Verdict::Retry,
         RemoteError::Unsupported { .. } | RemoteError::Rejected { .. } => Verdict::Park,
     }
 }

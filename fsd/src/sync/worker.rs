@@ -54,6 +54,15 @@ pub(super) enum Worked {
     Later,
 }
 
+/// Whether an inode differs from the cloud after a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Differs {
+    /// It does not, and its item is gone.
+    NoMore,
+    /// Only a new plan can tell.
+    Perhaps,
+}
+
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) meta: Arc<Meta>,
@@ -76,10 +85,7 @@ impl Worker {
             let Some((share, subject)) = self.subject(at)? else { return self.done(ino) };
             let step = plan(&subject);
             let _held = self.keys.hold(share, keys_of(&subject, &step)).await;
-            let Some((_, subject)) = self.subject(at)? else { continue };
-            if plan(&subject) != step {
-                continue;
-            }
+            let Some(subject) = self.begin(&subject, &step)? else { continue };
             match step {
                 Step::Done if at == ino => return self.done(ino),
                 Step::Park(error) if at == ino => return Err(error.into()),
@@ -92,7 +98,10 @@ impl Worker {
                 | Step::Move { .. }
                 | Step::Descend
                 | Step::Aside { .. } => {
-                    self.perform(share, &subject, step).await?;
+                    let differs = self.perform(share, &subject, step).await?;
+                    if at == ino && differs == Differs::NoMore {
+                        return Ok(Worked::Done);
+                    }
                     at = ino;
                 }
             }
@@ -100,18 +109,43 @@ impl Worker {
         Ok(Worked::Later)
     }
 
+    /// What `step` was planned from, if it still is the plan. The keys are held from here on.
+    fn begin(&self, looked: &Subject, step: &Step) -> Result<Option<Subject>, MetaError> {
+        let (ino, planned) = (looked.inode.ino, step.clone());
+        let again = move |tx: &Tx<'_>| -> Result<Option<Subject>, MetaError> {
+            let Some((share, subject)) = subject(tx, ino)?.filter(|(_, now)| plan(now) == planned)
+            else {
+                return Ok(None);
+            };
+            // If the answer is lost and then the file deleted or renamed, nothing else would know of the object.
+            if let Some(key) = new_key(&subject, &planned) {
+                tx.attempt(ino, share, key)?;
+            }
+            Ok(Some(subject))
+        };
+        match new_key(looked, step) {
+            Some(_) => self.meta.write(again),
+            None => self.meta.read(again),
+        }
+    }
+
     async fn perform(
         &self,
         share: ShareId,
         subject: &Subject,
         step: Step,
-    ) -> Result<(), SyncError> {
+    ) -> Result<Differs, SyncError> {
         let inode = &subject.inode;
         let remote = self.cache.remote(share).ok_or(CacheError::Lost(inode.ino))?;
+        tracing::debug!(ino = %inode.ino, content = inode.content, attrs = inode.attrs, object = ?inode.object, ?step, "a step");
         let performed = match step {
-            Step::Put { key, condition } => self.put(remote, subject, &key, condition).await,
+            Step::Put { key, condition } => {
+                let put = self.put(remote, subject, &key, condition).await;
+                return self.settled(put, remote, inode).await;
+            }
             Step::SetMetadata { key, expect } => {
-                self.set_metadata(remote, subject, &key, &expect).await
+                let set = self.set_metadata(remote, subject, &key, &expect).await;
+                return self.settled(set, remote, inode).await;
             }
             Step::Move { from, etag, to, replacing } => {
                 self.move_object(remote, inode, &from, &etag, &to, replacing).await
@@ -122,8 +156,19 @@ impl Worker {
             }
             Step::Done | Step::Wait | Step::Park(_) | Step::First(_) => Ok(()),
         };
+        self.settled(performed.map(|()| Differs::Perhaps), remote, inode).await
+    }
+
+    async fn settled(
+        &self,
+        performed: Result<Differs, SyncError>,
+        remote: &RemoteRef,
+        inode: &Inode,
+    ) -> Result<Differs, SyncError> {
         match performed {
-            Err(SyncError::Conflict { key }) => self.settle(remote, inode, &key).await,
+            Err(SyncError::Conflict { key }) => {
+                self.settle(remote, inode, &key).await.map(|()| Differs::Perhaps)
+            }
             performed => performed,
         }
     }
@@ -155,6 +200,7 @@ impl Worker {
             Look::Wanted => return Ok(Worked::Later),
             Look::Claimed => {}
             Look::Delete => {
+                tracing::debug!(%key, ?etag, %ino, "a deletion");
                 let remote = self.cache.remote(share).ok_or(CacheError::Lost(ino))?;
                 let deleted = match &etag {
                     Some(etag) => remote.delete(key, &Condition::Match(etag.clone())).await,
@@ -212,14 +258,10 @@ impl Worker {
     /// Removes the item, if it is still true that nothing is left to do: a rename may have come in between, which changes nothing
     /// of the inode itself.
     fn done(&self, ino: Ino) -> Result<Worked, SyncError> {
-        let done = self.meta.write(move |tx| -> Result<bool, MetaError> {
-            let is_done = subject(tx, ino)?.is_none_or(|(_, now)| plan(&now) == Step::Done);
-            if is_done {
-                tx.remove_item(ino)?;
-            }
-            Ok(is_done)
-        })?;
-        Ok(if done { Worked::Done } else { Worked::Later })
+        Ok(match self.meta.write(move |tx| end_if_done(tx, ino))? {
+            Differs::NoMore => Worked::Done,
+            Differs::Perhaps => Worked::Later,
+        })
     }
 
     async fn put(
@@ -228,16 +270,12 @@ impl Worker {
         subject: &Subject,
         key: &Key,
         condition: Condition,
-    ) -> Result<(), SyncError> {
+    ) -> Result<Differs, SyncError> {
         let inode = &subject.inode;
         let metadata = self.metadata(inode)?;
         if inode.attr.kind == FileKind::Dir && inode.object.is_none() {
             // It may have had another name when what is in it went up, and no record of its own to show that.
             self.children_differ(inode)?;
-        }
-        let known = inode.object.as_ref().filter(|object| object.etag.is_some());
-        if known.is_none_or(|object| object.key != *key) {
-            self.attempt(inode.ino, inode.share, key)?;
         }
         let etag = match inode.attr.kind {
             FileKind::Dir => remote.put(key, Bytes::new(), &metadata, &condition).await?,
@@ -261,9 +299,9 @@ impl Worker {
                     }
                     sent => sent?,
                 };
-                self.uploaded(inode, key, &etag)?;
+                let differs = self.uploaded(inode, key, &etag)?;
                 self.cache.remember(whole.backing())?;
-                return Ok(());
+                return Ok(differs);
             }
         };
         Ok(self.uploaded(inode, key, &etag)?)
@@ -280,7 +318,7 @@ impl Worker {
     }
 
     /// Stores that the object `key`, version `etag`, holds what `inode` was when its upload was planned.
-    fn uploaded(&self, inode: &Inode, key: &Key, etag: &ETag) -> Result<(), MetaError> {
+    fn uploaded(&self, inode: &Inode, key: &Key, etag: &ETag) -> Result<Differs, MetaError> {
         self.holds(inode, key, etag, (inode.content, inode.attrs))
     }
 
@@ -291,7 +329,7 @@ impl Worker {
         key: &Key,
         etag: &ETag,
         (content, attrs): (u64, u64),
-    ) -> Result<(), MetaError> {
+    ) -> Result<Differs, MetaError> {
         let (ino, share) = (inode.ino, inode.share);
         let (key, etag, now) = (key.clone(), etag.clone(), self.millis());
         self.meta.write(move |tx| {
@@ -307,11 +345,12 @@ impl Worker {
                     }
                     tx.end_attempts(ino, share, Some(&key), now)?;
                     inode.object = Some(ObjectRecord { key, etag: Some(etag), content, attrs });
-                    tx.put_inode(&inode)
+                    tx.put_inode(&inode)?;
                 }
                 // It lost its name meanwhile: then so does the object.
-                Some(_) | None => tx.bury(share, &key, Some(&etag), ino, now),
+                Some(_) | None => tx.bury(share, &key, Some(&etag), ino, now)?,
             }
+            end_if_done(tx, ino)
         })
     }
 
@@ -348,7 +387,7 @@ impl Worker {
         subject: &Subject,
         key: &Key,
         expect: &ETag,
-    ) -> Result<(), SyncError> {
+    ) -> Result<Differs, SyncError> {
         let inode = &subject.inode;
         let metadata = self.metadata(inode)?;
         match remote.set_metadata(key, &metadata, expect).await {
@@ -369,7 +408,10 @@ impl Worker {
                 match etag {
                     Ok(etag) => Ok(self.uploaded(inode, key, &etag)?),
                     // The cloud's content is newer, and so are its attributes: ours give way at the next listing.
-                    Err(SyncError::Conflict { .. }) => Ok(self.give_way(inode)?),
+                    Err(SyncError::Conflict { .. }) => {
+                        self.give_way(inode)?;
+                        Ok(Differs::Perhaps)
+                    }
                     Err(error) => Err(error),
                 }
             }
@@ -617,6 +659,22 @@ impl Worker {
     }
 }
 
+/// Removes the item of `ino` if nothing is left to do.
+fn end_if_done(tx: &Tx<'_>, ino: Ino) -> Result<Differs, MetaError> {
+    if subject(tx, ino)?.is_some_and(|(_, now)| plan(&now) != Step::Done) {
+        return Ok(Differs::Perhaps);
+    }
+    tx.remove_item(ino)?;
+    Ok(Differs::NoMore)
+}
+
+/// The key that `step` puts an object to which the file is not known to have.
+fn new_key<'s>(subject: &Subject, step: &'s Step) -> Option<&'s Key> {
+    let Step::Put { key, .. } = step else { return None };
+    let known = subject.inode.object.as_ref().filter(|object| object.etag.is_some());
+    known.is_none_or(|object| object.key != *key).then_some(key)
+}
+
 /// All records that a plan for `ino` depends on; none if it is gone.
 fn subject(tx: &Tx<'_>, ino: Ino) -> Result<Option<(ShareId, Subject)>, MetaError> {
     let Some(inode) = tx.inode(ino)? else { return Ok(None) };
@@ -631,6 +689,9 @@ fn subject(tx: &Tx<'_>, ino: Ino) -> Result<Option<(ShareId, Subject)>, MetaErro
     let (mut occupant, mut tombstone) = (None, None);
     if let Some(Ok(key)) = &wanted {
         occupant = occupant_of(tx, share, key, ino)?;
+        if occupant.is_none() {
+            occupant = occupant_on_the_way(tx, share, key, &inode)?;
+        }
         tombstone = tx.tombstone(share, key)?.and_then(|t| t.etag);
     }
     let writing = tx.is_writing(ino)?;
@@ -645,8 +706,8 @@ fn keys_of(subject: &Subject, step: &Step) -> Vec<Key> {
     let current = subject.inode.object.as_ref().map(|object| object.key.clone());
     let mut keys: Vec<Key> =
         current.into_iter().chain(subject.wanted.clone().and_then(Result::ok)).collect();
-    if let Step::Aside { to, .. } = step {
-        keys.push(to.clone());
+    if let Step::Aside { from, to, .. } = step {
+        keys.extend([from.clone(), to.clone()]);
     }
     keys
 }
@@ -674,6 +735,32 @@ fn occupant_of(
         kind: other.attr.kind,
         can_go_home,
     }))
+}
+
+/// The file whose object, perhaps the subject's own, stands where a directory on the way to `key` has to be, or the other way
+/// round: not every store can have both.
+fn occupant_on_the_way(
+    tx: &Tx<'_>,
+    share: ShareId,
+    key: &Key,
+    inode: &Inode,
+) -> Result<Option<Occupant>, MetaError> {
+    let stands = |inode: Inode| match inode.object {
+        Some(ObjectRecord { key, etag: etag @ Some(_), .. }) => {
+            Some(Occupant { ino: inode.ino, key, etag, kind: inode.attr.kind, can_go_home: false })
+        }
+        Some(_) | None => None,
+    };
+    for (slash, _) in key.as_str().match_indices('/') {
+        let above = Key::from_raw(&key.as_str()[..slash]);
+        if let Some(occupant) = tx.inode_by_key(share, &above)?.and_then(stands) {
+            return Ok(Some(occupant));
+        }
+    }
+    let below = |object: &ObjectRecord| {
+        object.key.as_str().strip_prefix(key.as_str()).is_some_and(|rest| rest.starts_with('/'))
+    };
+    Ok(inode.object.as_ref().filter(|object| below(object)).and_then(|_| stands(inode.clone())))
 }
 
 /// Whether a file that differs has the name that `key` stands for: it will replace the object.

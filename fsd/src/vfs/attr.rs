@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::sys::stat::futimens;
 use nix::sys::time::TimeSpec;
 
-use super::handle::{has_changed, stamp_now};
+use super::handle::{as_open, has_changed, stamp_now};
 use super::{OpenHow, Result, Vfs, VfsError};
 use crate::cache::CacheError;
 use crate::meta::Inode;
@@ -65,7 +65,7 @@ impl Vfs {
     /// # Errors
     /// [`VfsError::NoEntry`] if it is gone.
     pub fn attr(&self, ino: Ino) -> Result<Attr> {
-        Ok(self.shown(&self.inode(ino)?))
+        Ok(self.inode(ino)?.attr)
     }
 
     /// The inode, with its attributes read from the cloud if nobody asked before.
@@ -111,8 +111,12 @@ impl Vfs {
         };
         let (atime, mtime) = (settle(change.atime), settle(change.mtime));
         if let Some(mtime) = mtime {
+            if self.is_closing(ino) {
+                self.finish_closed()?;
+            }
             self.set_backing_mtime(ino, mtime)?;
         }
+        let mut files = self.handles.files();
         let inode = self.meta.write(move |tx| -> Result<Inode> {
             let mut inode = tx.inode(ino)?.ok_or(VfsError::NoEntry)?;
             let attr = &mut inode.attr;
@@ -132,11 +136,13 @@ impl Vfs {
             difference.note(tx, ino)?;
             Ok(inode)
         })?;
-        if let Some(open) = self.handles.files().get_mut(&ino) {
+        if let Some(open) = files.get_mut(&ino) {
             open.privileged = inode.attr.perm & (libc::S_ISUID | libc::S_ISGID) != 0;
         }
+        let attr = as_open(&files, inode).attr;
+        drop(files);
         self.events.differs.notify_one();
-        Ok(self.shown(&inode))
+        Ok(attr)
     }
 
     /// Room for more files: what the cache may still take in without evicting what is not uploaded.
@@ -151,7 +157,7 @@ impl Vfs {
         let kept = if share.local {
             used
         } else {
-            self.meta.read(|tx| tx.item_counts(None))?.bytes.min(used)
+            self.meta.scan(|tx| tx.item_counts(None))?.bytes.min(used)
         };
         let evictable = used - kept;
         let total = limits.disk_bytes_max.min(disk.saturating_add(used));
@@ -163,8 +169,9 @@ impl Vfs {
         let id = self.open(ino, OpenHow { write: true, truncate: false, append: false }).await?;
         let backing = self.backing_of_open(ino).ok_or(VfsError::BadHandle)?;
         let set = self.cache.truncate(&backing, size).await;
+        let set = set.map_err(VfsError::from).and_then(|()| self.flush(id));
         self.release(id)?;
-        Ok(set?)
+        set
     }
 
     /// A file that is being written has its mtime from the backing file: set it there too. If nothing was

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::handle::as_open;
 use super::{Result, Share, Vfs, VfsError, check_name};
 use crate::cache::CacheError;
 use crate::meta::Inode;
@@ -47,12 +48,14 @@ impl Vfs {
             Some(inode) => inode,
             None => {
                 check_name(name)?;
-                self.find_in_cloud(&dir, name).await?;
+                if !self.find_in_cloud(&dir, name).await? {
+                    return Err(VfsError::NoEntry);
+                }
                 self.find(parent, name)?.1.ok_or(VfsError::NoEntry)?
             }
         };
         let inode = if inode.attrs_known { inode } else { self.known(inode.ino).await? };
-        Ok(Entry { name: name.to_vec(), ino: inode.ino, attr: self.shown(&inode), cookie: 0 })
+        Ok(Entry { name: name.to_vec(), ino: inode.ino, attr: inode.attr, cookie: 0 })
     }
 
     /// What lies above the directory `ino`; the root is above itself.
@@ -117,11 +120,12 @@ impl Vfs {
             self.list(&inode, 0, LISTING_DEADLINE).await?;
         }
         let read = || {
+            let files = self.handles.files();
             self.meta.read(|tx| -> Result<_> {
                 let mut found = Vec::new();
                 for entry in tx.entries(dir, cookie, count)? {
                     if let Some(inode) = tx.inode(entry.ino)? {
-                        found.push((entry, inode));
+                        found.push((entry, as_open(&files, inode)));
                     }
                 }
                 Ok(found)
@@ -145,7 +149,7 @@ impl Vfs {
             .map(|(entry, inode)| Entry {
                 name: entry.name,
                 ino: inode.ino,
-                attr: self.shown(&inode),
+                attr: inode.attr,
                 cookie: entry.cookie,
             })
             .collect();
@@ -180,24 +184,25 @@ impl Vfs {
     }
 
     fn find(&self, parent: Ino, name: &[u8]) -> Result<(Inode, Option<Inode>)> {
+        let files = self.handles.files();
         self.meta.read(|tx| {
             let dir = tx.inode(parent)?.ok_or(VfsError::NoEntry)?;
             if dir.attr.kind != FileKind::Dir {
                 return Err(VfsError::NotDir);
             }
             let found = match tx.lookup(parent, name)? {
-                Some(ino) => tx.inode(ino)?,
+                Some(ino) => tx.inode(ino)?.map(|inode| as_open(&files, inode)),
                 None => None,
             };
             Ok((dir, found))
         })
     }
 
-    /// Asks the cloud for a name that is not known here.
-    async fn find_in_cloud(self: &Arc<Self>, dir: &Inode, name: &[u8]) -> Result<()> {
+    /// Asks the cloud for a name that is not known here; false if that is known to be all.
+    async fn find_in_cloud(self: &Arc<Self>, dir: &Inode, name: &[u8]) -> Result<bool> {
         let share = self.share(dir.share)?;
         if self.cache.is_listed(dir, self.fresh_since(share)) {
-            return Ok(());
+            return Ok(false);
         }
         if self.cache.is_listed(dir, 0) {
             // The old listing answers; a new one is on its way, and tells the kernel if the name came meanwhile.
@@ -207,14 +212,14 @@ impl Vfs {
                     tracing::debug!(dir = %dir.ino, error = &error as &dyn std::error::Error, "the old listing stays");
                 }
             });
-            return Ok(());
+            return Ok(false);
         }
         let merged = tokio::select! {
             merged = self.cache.probe(dir, name) => merged?,
             () = self.clock.sleep(LISTING_DEADLINE) => return Err(CacheError::Deadline.into()),
         };
         self.announce(share.id, merged);
-        Ok(())
+        Ok(true)
     }
 
     fn fresh_since(&self, share: &Share) -> i64 {

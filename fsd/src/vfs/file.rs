@@ -1,13 +1,14 @@
-//! Open, read, write, fsync, release; and what makes a changed file known.
+//! Open, read, write, fsync.
 
-use std::collections::hash_map::Entry;
 use std::io::{Seek as _, Write as _};
 use std::sync::Arc;
 
-use super::handle::{Handle, Open, has_changed, overlay, size_of, stamp_now};
-use super::{Caller, HandleId, OpenHow, Result, Vfs, VfsError, check_name};
-use crate::cache::{Backing, CacheError};
-use crate::meta::{Inode, NewInode, Stamp};
+use super::handle::{Handle, Open, size_of};
+use super::{
+    Caller, HandleId, OpenHow, Result, Vfs, VfsError, check_name, check_reserved, writable,
+};
+use crate::cache::{Backing, Cache};
+use crate::meta::{Inode, NewInode};
 use crate::types::{Attr, FileKind, Ino};
 
 impl Vfs {
@@ -24,8 +25,7 @@ impl Vfs {
         how: OpenHow,
     ) -> Result<(Ino, Attr, HandleId)> {
         check_name(name)?;
-        let share = self.writable_share(parent)?;
-        let (cache, difference) = (self.cache.clone(), self.difference(share));
+        let (cache, shares) = (self.cache.clone(), self.shares.clone());
         let now = self.clock.wall();
         let attr = Attr {
             kind: FileKind::File,
@@ -38,33 +38,35 @@ impl Vfs {
             ctime: now,
             nlink: 1,
         };
-        let new = NewInode { share: share.id, attr, target: None, attrs_known: true, object: None };
         let name = name.to_vec();
-        self.check_reserved(share.root, parent, &name)?;
         let mut files = self.handles.files();
         let (inode, backing, stamp) = self.meta.write(move |tx| -> Result<_> {
-            let mut new = new;
-            let dir = tx.inode(parent)?.ok_or(VfsError::NoEntry)?;
+            let mut dir = tx.dir(parent)?;
+            let share = writable(&shares, dir.share)?;
+            check_reserved(share.root, parent, &name)?;
+            let mut new = NewInode::made_here(share.id, attr);
             if dir.attr.perm & libc::S_ISGID != 0 {
                 new.attr.gid = dir.attr.gid;
             }
-            let mut inode = tx.create(parent, &name, &new, now)?;
-            let backing = cache.create(tx, &mut inode)?;
+            new.backing = Cache::FIRST_BACKING;
+            let inode = tx.create(&mut dir, &name, new, now)?;
+            let backing = cache.create(inode.ino)?;
             let mut stamp = backing.stamp(now)?;
-            // What is new differs whatever becomes of it.
+            // What is new differs from the cloud whatever becomes of it.
             stamp.young = true;
             tx.begin_writing(inode.ino, &stamp)?;
-            difference.note(tx, inode.ino)?;
             Ok((inode, backing, stamp))
         })?;
         let backing = self.cache.created(backing);
         files.insert(
             inode.ino,
             Open {
+                share: inode.share,
                 backing: backing.clone(),
                 handles: 1,
                 writers: 1,
                 stamp: Some(stamp),
+                partial: false,
                 privileged: false,
             },
         );
@@ -91,12 +93,18 @@ impl Vfs {
         self.count_in(&inode, &backing, how)?;
         let id = self.handles.add(ino, how, backing.clone());
         if how.truncate
-            && let Err(error) = self.cache.truncate(&backing, 0).await
+            && let Err(error) = self.empty(id, &backing).await
         {
             self.release(id)?;
-            return Err(error.into());
+            return Err(error);
         }
         Ok(id)
+    }
+
+    /// Nothing of what the cloud has belongs into an emptied file, even if nobody lives to say so later.
+    async fn empty(self: &Arc<Self>, id: HandleId, backing: &Arc<Backing>) -> Result<()> {
+        self.cache.truncate(backing, 0).await?;
+        self.flush(id)
     }
 
     /// Reads `size` bytes at `offset`; fewer at the end of the file.
@@ -170,16 +178,17 @@ impl Vfs {
     /// Whether the close of `id` has anything to wait for.
     #[must_use]
     pub fn needs_flush(&self, id: HandleId) -> bool {
-        self.handles.get(id).is_some_and(|handle| handle.how.write && !handle.backing.is_whole())
+        let partial = |ino| self.handles.files().get(&ino).is_some_and(|open| open.partial);
+        self.handles.get(id).is_some_and(|handle| handle.how.write && partial(handle.ino))
     }
 
-    /// What `close` waits for: a file that is partly here remembers which blocks were written.
+    /// What `close` waits for: a file that was partly here when it was opened remembers which blocks were written.
     ///
     /// # Errors
     /// If the metadata store fails.
     pub fn flush(&self, id: HandleId) -> Result<()> {
         let handle = self.handles.get(id).ok_or(VfsError::BadHandle)?;
-        self.save_presence(&handle.backing, handle.how.write)
+        self.save_presence(&handle)
     }
 
     /// Makes every byte written to the file durable, and its name. Durable is not uploaded.
@@ -192,7 +201,7 @@ impl Vfs {
     pub fn fsync(&self, id: HandleId) -> Result<()> {
         let handle = self.handles.get(id).ok_or(VfsError::BadHandle)?;
         handle.backing.file().sync_all()?;
-        self.save_presence(&handle.backing, handle.how.write)?;
+        self.save_presence(&handle)?;
         self.barrier()
     }
 
@@ -204,32 +213,7 @@ impl Vfs {
     /// # Errors
     /// If the disk fails.
     pub fn barrier(&self) -> Result<()> {
-        self.meta.write_durable(|_| Ok(()))
-    }
-
-    /// Closes a handle. The last writer's close makes the new version known to sync and hooks.
-    ///
-    /// # Errors
-    /// If the metadata store fails; the record that the file was open for writing stays then, and the next start looks again.
-    pub fn release(self: &Arc<Self>, id: HandleId) -> Result<()> {
-        let handle = self.handles.remove(id).ok_or(VfsError::BadHandle)?;
-        let mut files = self.handles.files();
-        let Entry::Occupied(mut entry) = files.entry(handle.ino) else {
-            return Err(VfsError::BadHandle);
-        };
-        let open = entry.get_mut();
-        open.handles -= 1;
-        open.writers -= u32::from(handle.how.write);
-        let finished = match open.stamp.take_if(|_| open.writers == 0) {
-            Some(stamp) => self.finish_writing(handle.ino, &handle.backing, stamp),
-            None => Ok(()),
-        };
-        if open.handles == 0 {
-            entry.remove();
-            self.close_last(&handle.backing);
-        }
-        drop(files);
-        finished
+        Ok(self.meta.sync()?)
     }
 
     /// Writes a whole file into `parent` under `name`, over one that may be there: for results of hooks.
@@ -310,15 +294,18 @@ impl Vfs {
     ) -> Result<()> {
         let mut files = self.handles.files();
         let open = files.entry(inode.ino).or_insert_with(|| Open {
+            share: inode.share,
             backing: backing.clone(),
             handles: 0,
             writers: 0,
             stamp: None,
+            partial: false,
             privileged: inode.attr.perm & (libc::S_ISUID | libc::S_ISGID) != 0,
         });
-        if how.write && open.writers == 0 {
+        if how.write && open.stamp.is_none() {
             let stamp = backing.stamp(self.clock.wall())?;
             let (ino, presence) = (inode.ino, backing.encode_presence());
+            let partial = presence.is_some();
             let begun = self.meta.write(move |tx| -> Result<()> {
                 tx.begin_writing(ino, &stamp)?;
                 Ok(tx.set_presence(ino, presence.as_deref())?)
@@ -330,85 +317,25 @@ impl Vfs {
                 return Err(error);
             }
             open.stamp = Some(stamp);
+            open.partial = partial;
         }
         open.handles += 1;
         open.writers += u32::from(how.write);
         Ok(())
     }
 
-    /// After the last writer, or after a crash: stores what the backing file has become.
-    pub(super) fn finish_writing(&self, ino: Ino, backing: &Backing, before: Stamp) -> Result<()> {
-        let now = stamp_now(backing)?;
-        let changed = has_changed(&before, &now);
-        let inode = self.inode(ino)?;
-        let share = self.share(inode.share)?;
-        let (difference, presence) = (self.difference(share), backing.encode_presence());
-        self.meta.write(move |tx| -> Result<()> {
-            tx.end_writing(ino)?;
-            let Some(mut inode) = tx.inode(ino)? else { return Ok(()) };
-            if changed && inode.attr.nlink > 0 {
-                overlay(&mut inode.attr, &now, &before);
-                inode.content += 1;
-                inode.attrs += 1;
-                tx.put_inode(&inode)?;
-                tx.set_presence(ino, presence.as_deref())?;
-                difference.note(tx, ino)?;
-                difference.note_arrival(tx, ino, inode.content)?;
-            } else if changed {
-                overlay(&mut inode.attr, &now, &before);
-                tx.put_inode(&inode)?;
-            } else if inode.is_uploaded() {
-                tx.set_presence(ino, None)?;
-            }
-            Ok(())
-        })?;
-        self.cache.account(backing)?;
-        if changed {
-            self.events.differs.notify_one();
-            self.events.arrived.notify_one();
-        }
-        Ok(())
-    }
-
-    fn save_presence(&self, backing: &Backing, written: bool) -> Result<()> {
-        if !written || backing.is_whole() {
+    fn save_presence(&self, handle: &Handle) -> Result<()> {
+        let mut files = self.handles.files();
+        let Some(open) = files.get_mut(&handle.ino).filter(|o| o.partial && handle.how.write)
+        else {
             return Ok(());
-        }
-        let (ino, presence) = (backing.ino(), backing.encode_presence());
-        self.meta.write(move |tx| Ok(tx.set_presence(ino, presence.as_deref())?))
-    }
-
-    /// After the last handle: what is here of a clean file is noted; what has no name any more goes.
-    fn close_last(self: &Arc<Self>, backing: &Arc<Backing>) {
-        let ino = backing.ino();
-        let inode = match self.meta.read(|tx| tx.inode(ino)) {
-            Ok(inode) => inode,
-            Err(error) => {
-                tracing::error!(%ino, error = &error as &dyn std::error::Error, "a closed file could not be looked up");
-                return;
-            }
         };
-        match inode {
-            Some(inode) if inode.attr.nlink == 0 => {
-                if let Err(error) =
-                    self.meta.write(move |tx| -> Result<()> { Ok(tx.remove_inode(ino)?) })
-                {
-                    tracing::error!(%ino, error = &error as &dyn std::error::Error, "an unlinked file could not be removed");
-                }
-                self.cache.forget(ino, inode.backing);
-            }
-            Some(inode) if inode.is_uploaded() && !backing.is_saved() => {
-                let (cache, backing, tasks) =
-                    (self.cache.clone(), backing.clone(), self.tasks.clone());
-                self.tasks.spawn("vfs.remember", async move {
-                    let remembered = tasks.blocking(move || cache.remember(&backing)).await;
-                    if let Err(error) = remembered.map_err(CacheError::from).flatten() {
-                        tracing::warn!(%ino, error = &error as &dyn std::error::Error, "what is here of a file could not be noted");
-                    }
-                });
-            }
-            Some(_) | None => {}
-        }
+        let (ino, presence) = (handle.ino, handle.backing.encode_presence());
+        let partial = presence.is_some();
+        self.meta
+            .write(move |tx| -> Result<()> { Ok(tx.set_presence(ino, presence.as_deref())?) })?;
+        open.partial = partial;
+        Ok(())
     }
 
     fn after_write(&self, handle: &Handle, kill_privileges: bool) -> Result<()> {

@@ -5,9 +5,11 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify;
+
 use crate::cache::{Backing, ReadAhead};
 use crate::meta::{Inode, Stamp};
-use crate::types::{Attr, Ino, Time};
+use crate::types::{Attr, Ino, ShareId, Time};
 
 /// A handle's number; never given twice in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,11 +37,14 @@ pub(super) struct Handle {
 /// A file that somebody has open.
 #[derive(Debug)]
 pub(super) struct Open {
+    pub(super) share: ShareId,
     pub(super) backing: Arc<Backing>,
     pub(super) handles: u32,
     pub(super) writers: u32,
-    /// What the backing file was like before the first writer that is still there.
+    /// What the backing file was like before the first writer whose changes are not stored yet.
     pub(super) stamp: Option<Stamp>,
+    /// The presence map that is stored for it does not say that it is wholly here.
+    pub(super) partial: bool,
     /// Whether a write has to take setuid, setgid or a capability away.
     pub(super) privileged: bool,
 }
@@ -49,6 +54,10 @@ pub(super) struct Handles {
     files: Mutex<HashMap<Ino, Open>>,
     handles: Mutex<HashMap<HandleId, Arc<Handle>>>,
     next: AtomicU64,
+    /// Files that lost a handle, and what that means is not stored yet.
+    closed: Mutex<Vec<Ino>>,
+    /// There are some.
+    pub(super) closing: Notify,
 }
 
 impl Handles {
@@ -76,17 +85,21 @@ impl Handles {
         self.handles().remove(&id)
     }
 
-    /// The attributes of `inode` as they are now: of a file that is being written the backing file knows size and times.
-    pub(super) fn shown(&self, inode: &Inode) -> Attr {
-        let mut attr = inode.attr;
-        let files = self.files();
-        if let Some(Open { backing, stamp: Some(stamp), .. }) = files.get(&inode.ino)
-            && let Ok(now) = stamp_now(backing)
-        {
-            overlay(&mut attr, &now, stamp);
-        }
-        attr
+    /// Files that lost a handle. Locked alone, or after [`Handles::files`].
+    pub(super) fn closed(&self) -> MutexGuard<'_, Vec<Ino>> {
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// `inode` as it is now, if it was read while `files` are locked: of a file that is being written the backing file knows size
+/// and times.
+pub(super) fn as_open(files: &HashMap<Ino, Open>, mut inode: Inode) -> Inode {
+    if let Some(Open { backing, stamp: Some(stamp), .. }) = files.get(&inode.ino)
+        && let Ok(now) = stamp_now(backing)
+    {
+        overlay(&mut inode.attr, &now, stamp);
+    }
+    inode
 }
 
 /// The backing file's stamp, its youth aside.

@@ -5,6 +5,7 @@
 //! Operations that may wait for the cloud are `async` and wait with a deadline; all others never wait for it.
 
 mod attr;
+mod close;
 mod dir;
 mod error;
 mod file;
@@ -17,13 +18,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::handle::Handles;
+use self::handle::{Handles, as_open};
 use crate::cache::{Cache, Merged};
 use crate::clock::Clock;
 use crate::events::{Events, Invalidation};
 use crate::meta::{Inode, Meta, Tx};
 use crate::tasks::Tasks;
-use crate::types::{Attr, Ino, ShareId};
+use crate::types::{Ino, ShareId};
 
 pub use self::attr::{AttrChange, SetTime, Space};
 pub use self::dir::{Entry, Page};
@@ -94,7 +95,7 @@ pub struct Vfs {
     events: Arc<Events>,
     clock: Arc<dyn Clock>,
     tasks: Tasks,
-    shares: BTreeMap<ShareId, Share>,
+    shares: Arc<BTreeMap<ShareId, Share>>,
     handles: Handles,
 }
 
@@ -103,8 +104,11 @@ impl Vfs {
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
         let Parts { meta, cache, events, clock, tasks, shares } = parts;
-        let shares = shares.into_iter().map(|share| (share.id, share)).collect();
-        Arc::new(Self { meta, cache, events, clock, tasks, shares, handles: Handles::default() })
+        let shares = Arc::new(shares.into_iter().map(|share| (share.id, share)).collect());
+        let handles = Handles::default();
+        let vfs = Arc::new(Self { meta, cache, events, clock, tasks, shares, handles });
+        vfs.tasks.spawn("vfs.close", vfs.clone().keep_finishing());
+        vfs
     }
 
     /// The share `id`.
@@ -132,8 +136,11 @@ impl Vfs {
         &self.tasks
     }
 
+    /// The inode as it is now.
     fn inode(&self, ino: Ino) -> Result<Inode> {
-        self.meta.read(|tx| tx.inode(ino))?.ok_or(VfsError::NoEntry)
+        let files = self.handles.files();
+        let inode = self.meta.read(|tx| tx.inode(ino))?.ok_or(VfsError::NoEntry)?;
+        Ok(as_open(&files, inode))
     }
 
     fn share_of(&self, ino: Ino) -> Result<&Share> {
@@ -142,8 +149,7 @@ impl Vfs {
 
     /// The share of `ino`, if it may be changed.
     fn writable_share(&self, ino: Ino) -> Result<&Share> {
-        let share = self.share_of(ino)?;
-        if share.read_only { Err(VfsError::ReadOnly) } else { Ok(share) }
+        writable(&self.shares, self.inode(ino)?.share)
     }
 
     fn millis(&self) -> i64 {
@@ -172,10 +178,16 @@ impl Vfs {
             self.events.invalidate(&Invalidation::Name { share, parent, name });
         }
     }
+}
 
-    fn shown(&self, inode: &Inode) -> Attr {
-        self.handles.shown(inode)
-    }
+/// The share `id`, if it may be changed.
+fn writable(shares: &BTreeMap<ShareId, Share>, id: ShareId) -> Result<&Share> {
+    let share = shares.get(&id).ok_or(VfsError::NoEntry)?;
+    if share.read_only { Err(VfsError::ReadOnly) } else { Ok(share) }
+}
+
+fn check_reserved(root: Ino, parent: Ino, name: &[u8]) -> Result<()> {
+    if parent == root && name == RESERVED_NAME { Err(VfsError::Reserved) } else { Ok(()) }
 }
 
 /// Beside every change: that the inode differs from the cloud now, and that hooks may look at it.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Caller, Entry, RESERVED_NAME, Result, Vfs, VfsError, check_name};
+use super::{Caller, Entry, Result, Vfs, VfsError, check_name, check_reserved};
 use crate::cache::CacheError;
 use crate::events::Invalidation;
 use crate::meta::{Inode, NewInode};
@@ -112,8 +112,8 @@ impl Vfs {
         if self.share_of(to.0)?.id != share.id {
             return Err(VfsError::Unsupported("a rename between shares"));
         }
-        self.check_reserved(share.root, to.0, to.1)?;
-        self.check_reserved(share.root, from.0, from.1)?;
+        check_reserved(share.root, to.0, to.1)?;
+        check_reserved(share.root, from.0, from.1)?;
         // What is replaced must be known, and a directory to be replaced must be known to be empty.
         match self.lookup(to.0, to.1).await {
             Ok(there) if there.attr.kind == FileKind::Dir && how == RenameHow::Replace => {
@@ -150,10 +150,6 @@ impl Vfs {
         Ok(())
     }
 
-    pub(super) fn check_reserved(&self, root: Ino, parent: Ino, name: &[u8]) -> Result<()> {
-        if parent == root && name == RESERVED_NAME { Err(VfsError::Reserved) } else { Ok(()) }
-    }
-
     fn make(
         &self,
         parent: Ino,
@@ -165,7 +161,7 @@ impl Vfs {
     ) -> Result<Entry> {
         check_name(name)?;
         let share = self.writable_share(parent)?;
-        self.check_reserved(share.root, parent, name)?;
+        check_reserved(share.root, parent, name)?;
         let now = self.clock.wall();
         let size = target.as_ref().map_or(0, |t| t.len() as u64);
         let nlink = if kind == FileKind::Dir { 2 } else { 1 };
@@ -180,20 +176,17 @@ impl Vfs {
             ctime: now,
             nlink,
         };
-        let new = NewInode { share: share.id, attr, target, attrs_known: true, object: None };
+        let new = NewInode { target, version: 1, ..NewInode::made_here(share.id, attr) };
         let difference = self.difference(share);
         let bytes = name.to_vec();
         let inode = self.meta.write(move |tx| -> Result<Inode> {
             let mut new = new;
-            let dir = tx.inode(parent)?.ok_or(VfsError::NoEntry)?;
+            let mut dir = tx.dir(parent)?;
             if dir.attr.perm & libc::S_ISGID != 0 {
                 new.attr.gid = dir.attr.gid;
                 new.attr.perm |= if kind == FileKind::Dir { libc::S_ISGID } else { 0 };
             }
-            let mut inode = tx.create(parent, &bytes, &new, now)?;
-            inode.content = 1;
-            inode.attrs = 1;
-            tx.put_inode(&inode)?;
+            let inode = tx.create(&mut dir, &bytes, new, now)?;
             difference.note(tx, inode.ino)?;
             Ok(inode)
         })?;

@@ -93,7 +93,7 @@ impl Gateway {
     }
 
     fn totals(&self) -> Result<api::QueueTotals, OperationError> {
-        let counts = self.parts.meta.read(|tx| tx.item_counts(None))?;
+        let counts = self.parts.meta.scan(|tx| tx.item_counts(None))?;
         Ok(api::QueueTotals {
             items: counts.items + counts.tombstones,
             bytes: counts.bytes,
@@ -154,19 +154,23 @@ impl Gateway {
 
     /// What is left to upload at and below `path`, or of everything.
     async fn left(&self, path: Option<&Path>) -> Result<api::WaitProgress, OperationError> {
+        self.parts.vfs.finish_closed().map_err(|e| OperationError::Failed(e.into()))?;
         let Some(path) = path else {
             let totals = self.totals()?;
             return Ok(api::WaitProgress {
-                items: totals.items + self.parts.meta.read(unlooked)?,
+                items: totals.items + self.parts.meta.scan(|tx| tx.unsettled())?.len() as u64,
                 bytes: totals.bytes,
                 parked: totals.parked,
                 blocked: self.blocked(None),
             });
         };
         let ino = self.find(path).await?;
-        let progress = self.parts.meta.read(|tx| -> Result<_, MetaError> {
+        let progress = self.parts.meta.scan(|tx| -> Result<_, MetaError> {
             let share = tx.inode(ino)?.map(|inode| inode.share);
-            let mut progress = api::WaitProgress { items: tx.unlooked(ino)?, ..Default::default() };
+            let mut progress = api::WaitProgress::default();
+            for unsettled in tx.unsettled()? {
+                progress.items += u64::from(is_at_or_below(tx, unsettled, ino)?);
+            }
             for item in tx.items(usize::MAX)? {
                 if Some(item.share) == share && is_at_or_below(tx, item.ino, ino)? {
                     progress.items += 1;
@@ -272,7 +276,7 @@ impl Operations for Gateway {
 
     async fn queue(&self, limit: usize) -> Result<api::Queue, OperationError> {
         let totals = self.totals()?;
-        let items = self.parts.meta.read(|tx| -> Result<_, MetaError> {
+        let items = self.parts.meta.scan(|tx| -> Result<_, MetaError> {
             let mut items = Vec::new();
             for item in tx.items(limit)? {
                 items.extend(self.item(tx, item)?);
@@ -300,7 +304,7 @@ impl Operations for Gateway {
 
     async fn hooks(&self) -> Result<Vec<api::Hook>, OperationError> {
         let Some(hooks) = &self.parts.hooks else { return Ok(Vec::new()) };
-        let counts = self.parts.meta.read(|tx| tx.job_counts())?;
+        let counts = self.parts.meta.scan(|tx| tx.job_counts())?;
         let engines = hooks.worker().engines;
         Ok(hooks.rules().iter().map(|rule| self.hook(rule, &counts, &engines)).collect())
     }
@@ -317,7 +321,7 @@ impl Operations for Gateway {
             return Err(OperationError::NoHook { name: name.clone() });
         }
         let state = filter.state.map(stored_state);
-        let jobs = self.parts.meta.read(|tx| -> Result<_, MetaError> {
+        let jobs = self.parts.meta.scan(|tx| -> Result<_, MetaError> {
             let jobs = tx.jobs(filter.hook.as_deref(), state, filter.limit)?;
             jobs.into_iter()
                 .map(|job| Ok((tx.inode(job.ino)?.map(|inode| inode.share), job)))
@@ -329,7 +333,7 @@ impl Operations for Gateway {
 
     async fn hook_results(&self, path: &Path) -> Result<Vec<api::HookResult>, OperationError> {
         let ino = self.find(path).await?;
-        let jobs = self.parts.meta.read(|tx| -> Result<_, MetaError> {
+        let jobs = self.parts.meta.scan(|tx| -> Result<_, MetaError> {
             let content = tx.inode(ino)?.map(|inode| inode.content);
             Ok(tx
                 .jobs_of(ino)?
@@ -346,7 +350,7 @@ impl Operations for Gateway {
             api::Retry::Job(id) => Some(JobId(i64::try_from(*id).unwrap_or(i64::MAX))),
         };
         if let (Some(job), api::Retry::Job(id)) = (id, retry)
-            && self.parts.meta.read(|tx| tx.job(job))?.is_none()
+            && self.parts.meta.scan(|tx| tx.job(job))?.is_none()
         {
             return Err(OperationError::NoJob { id: *id });
         }
@@ -512,18 +516,6 @@ fn stored_state(state: api::JobState) -> JobState {
         api::JobState::Failed => JobState::Failed,
         api::JobState::Parked => JobState::Parked,
     }
-}
-
-/// Arrivals and jobs that hooks have still to look at: what they derive will be uploaded too.
-fn unlooked(tx: &Tx<'_>) -> Result<u64, MetaError> {
-    let pending = |state: &JobState| matches!(state, JobState::Waiting | JobState::Running);
-    let jobs: u64 = tx
-        .job_counts()?
-        .iter()
-        .filter(|(_, state, _)| pending(state))
-        .map(|(_, _, jobs)| jobs)
-        .sum();
-    Ok(jobs + tx.arrival_count()?)
 }
 
 fn bytes_to_send(inode: &Inode) -> u64 {

@@ -1,0 +1,241 @@
+//! Release, and what makes a changed file known. What a close means is stored for many files at once, a moment later:
+//! until then the record of who writes says that the file must be looked at, and so does a crash.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::handle::{Open, has_changed, overlay, stamp_now};
+use super::{Difference, HandleId, Result, Vfs, VfsError};
+use crate::cache::Backing;
+use crate::meta::{Stamp, Tx};
+use crate::types::Ino;
+
+/// How long a close may wait for others.
+const CLOSE_DELAY: Duration = Duration::from_millis(20);
+/// So many closed files don't wait for more: each keeps its backing file open.
+const CLOSED_MAX: usize = 64;
+/// After a failure, such as a full disk.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// What is known of a file whose last writer, or last handle, was closed.
+struct Closed {
+    ino: Ino,
+    /// None: nobody had it open for writing.
+    written: Option<Written>,
+    /// Nobody has it open any more.
+    last: bool,
+}
+
+struct Written {
+    before: Stamp,
+    now: Stamp,
+    presence: Option<Vec<u8>>,
+    difference: Difference,
+}
+
+/// What became of a [`Closed`] file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// It is here and has a name.
+    Kept { uploaded: bool },
+    /// It had no name any more and is gone; the number of its backing file.
+    Gone { backing: u64 },
+}
+
+impl Vfs {
+    /// Closes a handle. The last writer's close makes the new version known to sync and hooks, a moment later.
+    ///
+    /// # Errors
+    /// [`VfsError::BadHandle`].
+    pub fn release(self: &Arc<Self>, id: HandleId) -> Result<()> {
+        let handle = self.handles.remove(id).ok_or(VfsError::BadHandle)?;
+        {
+            let mut files = self.handles.files();
+            let open = files.get_mut(&handle.ino).ok_or(VfsError::BadHandle)?;
+            open.handles -= 1;
+            open.writers -= u32::from(handle.how.write);
+            if open.handles > 0 && (open.writers > 0 || open.stamp.is_none()) {
+                return Ok(());
+            }
+        }
+        let waiting = {
+            let mut closed = self.handles.closed();
+            closed.push(handle.ino);
+            closed.len()
+        };
+        if waiting < CLOSED_MAX {
+            self.handles.closing.notify_one();
+            return Ok(());
+        }
+        self.finish_closed()
+    }
+
+    /// Whether nobody writes `ino` any more, and what was written is not stored yet.
+    pub(super) fn is_closing(&self, ino: Ino) -> bool {
+        self.handles.files().get(&ino).is_some_and(|open| open.writers == 0 && open.stamp.is_some())
+    }
+
+    /// Stores what the closes until now mean: whoever looks at the queue from here on sees all of it.
+    ///
+    /// # Errors
+    /// If the metadata store fails; then the files stay as if open, and the next call tries again.
+    pub fn finish_closed(self: &Arc<Self>) -> Result<()> {
+        let mut files = self.handles.files();
+        let mut waiting = std::mem::take(&mut *self.handles.closed());
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        waiting.sort_unstable();
+        waiting.dedup();
+        let ended = match self.store_closed(&files, &waiting) {
+            Ok(ended) => ended,
+            Err(error) => {
+                self.handles.closed().append(&mut waiting);
+                return Err(error);
+            }
+        };
+        let mut backings = Vec::new();
+        for (Closed { ino, written, last }, ended) in ended {
+            let Some(open) = files.get_mut(&ino) else { continue };
+            backings.push((open.backing.clone(), written.is_some(), last, ended));
+            open.stamp = open.stamp.take_if(|_| written.is_none());
+            if last {
+                files.remove(&ino);
+            }
+        }
+        drop(files);
+        for (backing, written, last, ended) in backings {
+            if let Err(error) = self.after_close(&backing, written, last, ended) {
+                tracing::error!(ino = %backing.ino(), error = &error as &dyn Error, "a closed file could not be looked at");
+            }
+        }
+        self.events.differs.notify_one();
+        self.events.arrived.notify_one();
+        Ok(())
+    }
+
+    /// Calls [`Vfs::finish_closed`] when it is time, until everything stops.
+    pub(super) async fn keep_finishing(self: Arc<Self>) {
+        let mut delay = CLOSE_DELAY;
+        loop {
+            tokio::select! {
+                () = self.tasks.cancelled() => {}
+                () = self.handles.closing.notified() => self.clock.sleep(delay).await,
+            }
+            let (vfs, tasks) = (self.clone(), self.tasks.clone());
+            let finished = tasks.blocking(move || vfs.finish_closed()).await;
+            delay = match finished.map_err(VfsError::from).flatten() {
+                Ok(()) => CLOSE_DELAY,
+                Err(error) => {
+                    tracing::error!(
+                        error = &error as &dyn Error,
+                        "closes could not be stored; they will be"
+                    );
+                    self.handles.closing.notify_one();
+                    RETRY_DELAY
+                }
+            };
+            if self.tasks.is_cancelled() {
+                return;
+            }
+        }
+    }
+
+    /// After a crash: stores what a backing file has become since it was opened for writing.
+    pub(super) fn finish_writing(&self, ino: Ino, backing: &Backing, before: Stamp) -> Result<()> {
+        let share = self.share_of(ino)?;
+        let written = self.written(backing, before, self.difference(share))?;
+        let closed = Closed { ino, written: Some(written), last: false };
+        self.meta.write(move |tx| finish(tx, &closed))?;
+        self.cache.account(backing)?;
+        Ok(())
+    }
+
+    fn store_closed(
+        &self,
+        files: &HashMap<Ino, Open>,
+        waiting: &[Ino],
+    ) -> Result<Vec<(Closed, Ended)>> {
+        let mut closed = Vec::new();
+        for ino in waiting {
+            if let Some(open) = files.get(ino) {
+                closed.extend(self.look_at_closed(*ino, open)?);
+            }
+        }
+        self.meta.write(move |tx| {
+            closed.into_iter().map(|closed| finish(tx, &closed).map(|end| (closed, end))).collect()
+        })
+    }
+
+    fn look_at_closed(&self, ino: Ino, open: &Open) -> Result<Option<Closed>> {
+        let last = open.handles == 0;
+        let written = match open.stamp.filter(|_| open.writers == 0) {
+            Some(before) => {
+                let difference = self.difference(self.share(open.share)?);
+                Some(self.written(&open.backing, before, difference)?)
+            }
+            None => None,
+        };
+        // Opened anew since, and nothing else to be done.
+        Ok((last || written.is_some()).then_some(Closed { ino, written, last }))
+    }
+
+    fn written(&self, backing: &Backing, before: Stamp, difference: Difference) -> Result<Written> {
+        let (now, presence) = (stamp_now(backing)?, backing.encode_presence());
+        Ok(Written { before, now, presence, difference })
+    }
+
+    fn after_close(
+        &self,
+        backing: &Arc<Backing>,
+        written: bool,
+        last: bool,
+        ended: Ended,
+    ) -> Result<()> {
+        let ino = backing.ino();
+        if written {
+            self.cache.account(backing)?;
+        }
+        match ended {
+            Ended::Gone { backing } => self.cache.forget(ino, backing),
+            Ended::Kept { uploaded: true } if last && !backing.is_saved() => {
+                self.cache.remember_soon(backing.clone());
+            }
+            Ended::Kept { .. } => {}
+        }
+        Ok(())
+    }
+}
+
+fn finish(tx: &Tx<'_>, closed: &Closed) -> Result<Ended> {
+    let ino = closed.ino;
+    if closed.written.is_some() {
+        tx.end_writing(ino)?;
+    }
+    let Some(mut inode) = tx.inode(ino)? else { return Ok(Ended::Kept { uploaded: false }) };
+    if inode.attr.nlink == 0 && closed.last {
+        tx.remove_inode(ino)?;
+        return Ok(Ended::Gone { backing: inode.backing });
+    }
+    if let Some(Written { before, now, presence, difference }) = &closed.written {
+        let changed = has_changed(before, now);
+        if changed {
+            overlay(&mut inode.attr, now, before);
+        }
+        if changed && inode.attr.nlink > 0 {
+            inode.content += 1;
+            inode.attrs += 1;
+            tx.set_presence(ino, presence.as_deref())?;
+            difference.note(tx, ino)?;
+            difference.note_arrival(tx, ino, inode.content)?;
+        }
+        if changed {
+            tx.put_inode(&inode)?;
+        } else if inode.is_uploaded() {
+            tx.set_presence(ino, None)?;
+        }
+    }
+    Ok(Ended::Kept { uploaded: inode.is_uploaded() })
+}
