@@ -125,7 +125,7 @@ macro_rules! cases {
     ($($name:ident),* $(,)?) => { [$((stringify!($name), (|part| $name(part).boxed_local()) as Case)),*] };
 }
 
-const CASES: [(&str, Case); 18] = cases![
+const CASES: [(&str, Case); 19] = cases![
     what_was_put_is_read_back_with_its_metadata,
     metadata_is_replaced_by_a_put_and_kept_by_nothing_else,
     a_range_ends_where_the_object_ends,
@@ -135,6 +135,7 @@ const CASES: [(&str, Case); 18] = cases![
     a_get_fails_if_the_version_is_another,
     a_directory_has_a_marker_of_its_own,
     a_marker_is_not_listed_beside_its_directory,
+    a_file_and_a_directory_of_one_name_do_not_replace_each_other,
     a_level_is_listed_page_by_page,
     odd_keys_are_themselves_or_refused,
     hostile_keys_are_refused,
@@ -318,6 +319,27 @@ async fn a_marker_is_not_listed_beside_its_directory(part: Part<'_>) {
     assert_eq!(part.names("empty/").await, [""; 0]);
     let (objects, _) = part.list("").await;
     assert_eq!(objects.len(), 1);
+}
+
+async fn a_file_and_a_directory_of_one_name_do_not_replace_each_other(part: Part<'_>) {
+    let (remote, none) = (&part.remote, meta(&[]));
+    let both = matches!(part.store.kind, Kind::S3 | Kind::Gcs);
+    let check = |written: Result<ETag, RemoteError>| match written {
+        Ok(_) => assert!(both),
+        Err(error) => assert!(!both && matches!(error, RemoteError::Occupied { .. }), "{error:?}"),
+    };
+    part.put("file", "content").await;
+    let marked = meta(&[("mode", "16832")]);
+    remote.put(&k("dir/"), Bytes::new(), &marked, &Condition::Always).await.unwrap();
+    for condition in [Condition::Always, Condition::Absent] {
+        check(remote.put(&k("file/"), Bytes::new(), &none, &condition).await);
+        remote.delete(&k("file/"), &Condition::Always).await.unwrap();
+        assert_eq!(part.text("file").await.unwrap(), "content");
+        check(remote.put(&k("dir"), Bytes::from_static(b"x"), &none, &condition).await);
+        remote.delete(&k("dir"), &Condition::Always).await.unwrap();
+    }
+    check(remote.copy(&k("file"), &k("dir")).await);
+    assert_eq!(remote.head(&k("dir/")).await.unwrap().metadata.unwrap()["mode"], "16832");
 }
 
 async fn a_level_is_listed_page_by_page(part: Part<'_>) {
@@ -787,14 +809,14 @@ fn a_directory_holds_ordinary_files() {
             assert_fails!(remote.get(&k(key), 0..9, None).await, NotFound);
         }
         let put = remote.put(&k("out/x"), Bytes::new(), &meta(&[]), &Condition::Always).await;
-        assert_fails!(put, Rejected);
+        assert_fails!(put, Occupied);
         assert!(!std::path::Path::new("/etc/x").exists());
 
         // A file and a directory can't share a name.
         let put = remote.put(&k("f/x"), Bytes::new(), &meta(&[]), &Condition::Always).await;
-        assert_fails!(put, Rejected);
+        assert_fails!(put, Occupied);
         let put = remote.put(&k("theirs"), Bytes::new(), &meta(&[]), &Condition::Always).await;
-        assert_fails!(put, Rejected);
+        assert_fails!(put, Occupied);
         let staged = std::fs::read_dir(at(".fsd-tmp")).unwrap();
         let staged: Vec<_> = staged.map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(staged, ["lock"]);

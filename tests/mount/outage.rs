@@ -22,6 +22,8 @@ fn an_outage(store: &Store, network: Network) -> Result<()> {
     let mut drive = Drive::over(store)?.with_variables(variables).started()?;
     ensure!(std::fs::read(drive.path("known/old"))? == b"known", "the link is up");
     ensure!(drive.path("known").read_dir()?.count() == 1, "the link is up");
+    // A crash may lose what was read or listed just now, since it can be had again.
+    drive.restart()?;
     write(&drive, "before", 20)?;
     drive.wait()?;
     write(&drive, "on-their-way", 20)?;

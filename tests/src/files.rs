@@ -90,7 +90,13 @@ pub fn same(
                 None => "nothing".to_owned(),
                 Some(content) => format!("{} bytes", content.len()),
             };
-            format!("{name}: {} for {}", shown(found.get(name)), shown(expected.get(name)))
+            let (here, there) = (found.get(name), expected.get(name));
+            let at = here.zip(there).and_then(|(a, b)| a.iter().zip(b).position(|(a, b)| a != b));
+            let at = at.map_or_else(String::new, |at| {
+                let zeros = here.is_some_and(|here| here[at..].iter().all(|&byte| byte == 0));
+                format!(", from byte {at} on{}", if zeros { ", all zeros" } else { "" })
+            });
+            format!("{name}: {} for {}{at}", shown(here), shown(there))
         })
         .collect();
     differing.dedup();

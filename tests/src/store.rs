@@ -377,8 +377,7 @@ fn elements<'a>(xml: &'a str, tag: &str) -> impl Iterator<Item = &'a str> {
 fn unescaped(text: &str) -> String {
     let entities =
         [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&apos;", "'")];
-    let text =
-        entities.iter().fold(text.to_owned(), |text, (entity, to)| text.replace(entity, to));
+    let text = entities.iter().fold(text.to_owned(), |text, (entity, to)| text.replace(entity, to));
     text.replace("&amp;", "&")
 }
 

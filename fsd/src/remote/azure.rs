@@ -3,6 +3,8 @@
 //!
 //! A directory's marker is the blob `dir` with the metadata `hdi_isfolder`, as Azure's hierarchical tools
 //! make it. Its key is `dir/` all the same; such a blob is never listed as an object.
+//!
+//! Invariant: a file's blob never takes the place of a directory's marker, nor the other way round: it waits until that is gone.
 
 use std::fmt;
 use std::ops::Range;
@@ -196,13 +198,51 @@ impl Azure {
         Ok(())
     }
 
+    /// What stands at the blob of `key`: of the key's own kind, of the other kind, or nothing.
+    async fn standing(&self, key: &Key) -> Result<Standing> {
+        let other = match key.as_str().strip_suffix('/') {
+            Some(file) => Key::from_raw(file),
+            None => Key::from_raw(format!("{key}/")),
+        };
+        for (key, standing) in
+            [(key, Standing::Same as fn(ETag) -> _), (&other, |_| Standing::Other)]
+        {
+            match self.look(key).await {
+                Ok((object, _)) => return Ok(standing(object.etag)),
+                Err(RemoteError::NotFound { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Standing::Nothing)
+    }
+
+    /// A condition for a write to `key` under which nothing of the other kind is replaced.
+    async fn condition_by_kind(&self, key: &Key) -> Result<Condition> {
+        match self.standing(key).await? {
+            Standing::Nothing => Ok(Condition::Absent),
+            Standing::Same(etag) => Ok(Condition::Match(etag)),
+            Standing::Other => Err(self.errors(key).occupied(ProtocolError::Kind)),
+        }
+    }
+
+    /// What a refused condition of a write to `key` comes from.
+    async fn refused(&self, key: &Key, error: RemoteError) -> RemoteError {
+        if !matches!(error, RemoteError::Precondition { .. }) {
+            return error;
+        }
+        match self.standing(key).await {
+            Ok(Standing::Other) => self.errors(key).occupied(ProtocolError::Kind),
+            Ok(Standing::Same(_) | Standing::Nothing) | Err(_) => error,
+        }
+    }
+
     /// The blob that stands for `key`, and the headers it came with.
     async fn look(&self, key: &Key) -> Result<(Object, HeaderMap)> {
         let Reply { headers, .. } =
             self.ask(key, Request::new(Method::HEAD, self.blob_url(key)?)).await?;
         let errors = self.errors(key);
         let metadata = reply::metadata(&headers, METADATA);
-        if key.is_dir() && !is_marker(&metadata) {
+        if key.is_dir() != is_marker(&metadata) {
             return Err(errors.not_found());
         }
         let etag = reply::text_header(&headers, "etag").map(reply::etag);
@@ -263,6 +303,13 @@ impl Azure {
     fn block_id(id: &UploadId, number: u32) -> String {
         BASE64.encode(format!("{}-{number:08}", id.0))
     }
+}
+
+/// What there is at the blob of a key.
+enum Standing {
+    Same(ETag),
+    Other,
+    Nothing,
 }
 
 fn is_marker(metadata: &Metadata) -> bool {
@@ -386,11 +433,23 @@ impl Remote for Azure {
         metadata: &Metadata,
         condition: &Condition,
     ) -> Result<ETag> {
+        if *condition == Condition::Always {
+            return match self.put(key, body.clone(), metadata, &Condition::Absent).await {
+                Err(RemoteError::Precondition { .. }) => {
+                    let condition = self.condition_by_kind(key).await?;
+                    self.put(key, body, metadata, &condition).await
+                }
+                put => put,
+            };
+        }
         let mut request = Request::with_content(Method::PUT, self.blob_url(key)?, body);
         request.headers.insert("x-ms-blob-type", HeaderValue::from_static("BlockBlob"));
         self.with_metadata(key, &mut request.headers, metadata)?;
         with_condition(&mut request.headers, condition);
-        self.write(key, request).await
+        match self.write(key, request).await {
+            Err(error) => Err(self.refused(key, error).await),
+            written => written,
+        }
     }
 
     async fn copy(&self, from: &Key, to: &Key) -> Result<ETag> {
@@ -403,6 +462,7 @@ impl Remote for Azure {
         let mut request = Request::new(Method::PUT, self.blob_url(to)?);
         let source = HeaderValue::try_from(source).map_err(|e| self.errors(from).rejected(e))?;
         request.headers.insert("x-ms-copy-source", source);
+        with_condition(&mut request.headers, &self.condition_by_kind(to).await?);
         let reply = match self.ask(to, request).await {
             Err(RemoteError::NotFound { .. }) => return Err(self.errors(from).not_found()),
             reply => reply?,
@@ -436,9 +496,8 @@ impl Remote for Azure {
 
     async fn delete(&self, key: &Key, condition: &Condition) -> Result<()> {
         let mut condition = condition.clone();
-        // Not every server knows `If-None-Match` here. And the blob of a directory's name may be an ordinary one, which
-        // the directory's key does not mean.
-        if key.is_dir() || condition == Condition::Absent {
+        // Not every server knows `If-None-Match` here. And the blob may be of the kind that the key does not mean.
+        if key.is_dir() || !matches!(condition, Condition::Match(_)) {
             let found = match self.head(key).await {
                 Err(RemoteError::NotFound { .. }) => return Ok(()),
                 found => found?,
@@ -510,7 +569,7 @@ impl Remote for Azure {
                 Ok(found) if !metadata.is_empty() && found.metadata.as_ref() == Some(metadata) => {
                     Ok(found.etag)
                 }
-                Ok(_) | Err(_) => Err(error),
+                Ok(_) | Err(_) => Err(self.refused(key, error).await),
             },
             result => result,
         }

@@ -2,16 +2,14 @@
 //! modes, owners and times, so that everybody can use them without us.
 //!
 //! Differences to a cloud: a file and a directory can't share a name; a directory that has objects is there with
-//! or without its marker, and stays when they are gone. Symbolic links and special files in it are not ours: they
+//! or without its marker, and stays when they are gone unless we made it only for them. Symbolic links and special files in it are not ours: they
 //! are neither listed nor followed. Objects that stand for symbolic links are files that hold the target.
 
 mod files;
 mod native;
 
 use std::fmt;
-use std::fs::File;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -20,9 +18,7 @@ use bytes::{Bytes, BytesMut};
 
 use self::files::{Files, Staged};
 use super::pacer::Pacers;
-use super::{
-    Condition, ETag, Limits, Object, Page, PageToken, PartId, Remote, RemoteError, Result, UploadId,
-};
+use super::{Condition, ETag, Limits, Object, Page, PageToken, PartId, Remote, Result, UploadId};
 use crate::clock::Clock;
 use crate::tasks::Tasks;
 use crate::types::{Key, Metadata};
@@ -58,10 +54,17 @@ impl Dir {
         }
     }
 
-    /// Writes `body` into a file that has no name in the store yet, as fast as the pace allows.
-    async fn stage(&self, key: &Key, mut body: Bytes) -> Result<Staged> {
+    /// What the pace allows of `body` now, and the rest.
+    async fn allowed(&self, mut body: Bytes) -> (Bytes, Bytes) {
+        let allowed = if body.is_empty() { 0 } else { self.pacers.up.take(body.len()).await };
+        (body.split_to(allowed), body)
+    }
+
+    /// Writes `first`, which the pace has allowed, and then the rest of `body`, as fast as it does, into a file that has no
+    /// name in the store yet.
+    async fn stage(&self, key: &Key, first: Bytes, mut body: Bytes) -> Result<Staged> {
         let key = key.clone();
-        let mut staged = self.work(move |files| files.stage(&key)).await?;
+        let mut staged = self.work(move |files| files.append(files.stage(&key)?, &first)).await?;
         while !body.is_empty() {
             let piece = body.split_to(self.pacers.up.take(body.len()).await);
             staged = self.work(move |files| files.append(staged, &piece)).await?;
@@ -86,42 +89,32 @@ impl Remote for Dir {
     }
 
     async fn get(&self, key: &Key, range: Range<u64>, expect: Option<&ETag>) -> Result<Bytes> {
-        let wanted = key.clone();
-        let (file, object) = self.work(move |files| files.open(&wanted)).await?;
-        let changed = |etag: &ETag| match expect {
-            Some(expected) if expected != etag => {
-                Err(RemoteError::Precondition { key: key.clone() })
-            }
-            Some(_) | None => Ok(()),
-        };
-        changed(&object.etag)?;
-        let file = Arc::new(file);
-        let mut at = range.start;
-        let end = range.end.min(object.size);
-        let mut content = BytesMut::new();
-        while at < end {
-            let rest = usize::try_from(end - at).unwrap_or(usize::MAX);
-            let granted = self.pacers.down.take(rest).await;
-            let piece = {
-                let (file, key) = (Arc::clone(&file), key.clone());
-                self.work(move |files| {
-                    read_at(&file, at, granted).map_err(|error| files.error(&key, error))
+        let (mut reading, mut content) = (None, BytesMut::new());
+        loop {
+            let at = range.start + content.len() as u64;
+            let rest = usize::try_from(range.end.saturating_sub(at)).unwrap_or(usize::MAX);
+            let allowed = if rest == 0 { 0 } else { self.pacers.down.take(rest).await };
+            let (key, expect) = (key.clone(), expect.cloned());
+            let (file, piece) = self
+                .work(move |files| {
+                    let file = match reading {
+                        Some(file) => file,
+                        None => files.open_version(&key, expect.as_ref())?,
+                    };
+                    let piece = files.read_version(&key, &file, at, allowed, expect.as_ref())?;
+                    Ok((file, piece))
                 })
-                .await?
-            };
-            if piece.is_empty() {
-                break;
+                .await?;
+            let is_end = piece.len() < allowed || piece.len() == rest;
+            if is_end && content.is_empty() {
+                return Ok(piece.into());
             }
-            at += piece.len() as u64;
             content.extend_from_slice(&piece);
+            if is_end {
+                return Ok(content.freeze());
+            }
+            reading = Some(file);
         }
-        if expect.is_some() {
-            // Somebody else may write into the file, not beside it as we do.
-            let key = key.clone();
-            let etag = self.work(move |files| files.etag_of(&key, &file)).await?;
-            changed(&etag)?;
-        }
-        Ok(content.freeze())
     }
 
     async fn list(&self, prefix: &Key, page: Option<&PageToken>) -> Result<Page> {
@@ -140,7 +133,11 @@ impl Remote for Dir {
         if key.is_dir() {
             return self.work(move |files| files.put_dir(&key, &metadata, &condition)).await;
         }
-        let staged = self.stage(&key, body).await?;
+        let (first, rest) = self.allowed(body).await;
+        if rest.is_empty() {
+            return self.work(move |files| files.put(&key, &first, &metadata, &condition)).await;
+        }
+        let staged = self.stage(&key, first, rest).await?;
         self.work(move |files| files.commit(staged, &key, &metadata, &condition)).await
     }
 
@@ -171,7 +168,8 @@ impl Remote for Dir {
         number: u32,
         body: Bytes,
     ) -> Result<PartId> {
-        let staged = self.stage(key, body).await?;
+        let (first, rest) = self.allowed(body).await;
+        let staged = self.stage(key, first, rest).await?;
         let (key, id) = (key.clone(), id.clone());
         self.work(move |files| files.upload_part(&key, &id, number, staged)).await
     }
@@ -193,19 +191,6 @@ impl Remote for Dir {
         let (key, id) = (key.clone(), id.clone());
         self.work(move |files| files.upload_drop(&key, &id)).await
     }
-}
-
-fn read_at(file: &File, at: u64, bytes: usize) -> std::io::Result<Vec<u8>> {
-    let mut piece = vec![0; bytes];
-    let mut read = 0;
-    while read < bytes {
-        match file.read_at(&mut piece[read..], at + read as u64)? {
-            0 => break,
-            more => read += more,
-        }
-    }
-    piece.truncate(read);
-    Ok(piece)
 }
 
 impl fmt::Display for Dir {

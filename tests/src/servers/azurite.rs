@@ -73,7 +73,8 @@ impl Azurite {
             .try_authorize(&mut request)
             .map_err(|e| error(&e))?;
         let client = ReqwestConnector::default();
-        let client = client.connect(&ClientOptions::new().with_allow_http(true)).map_err(|e| error(&e))?;
+        let client =
+            client.connect(&ClientOptions::new().with_allow_http(true)).map_err(|e| error(&e))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let work = async move { client.execute(request).await };
         // On a thread of its own: the caller may be inside a runtime.

@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write as _};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -185,7 +185,7 @@ impl Files {
         };
         let parent = parent.map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
             // A file or somebody's link is where the directory should be.
-            Some(Errno::ENOTDIR | Errno::ELOOP) if make => self.errors(key).rejected(error),
+            Some(Errno::ENOTDIR | Errno::ELOOP) if make => self.errors(key).occupied(error),
             _ => self.error(key, error),
         })?;
         Ok(Place { parent, name })
@@ -225,6 +225,34 @@ impl Files {
 
     pub(super) fn head(&self, key: &Key) -> Result<Object> {
         Ok(self.open(key)?.1)
+    }
+
+    /// Opens the object, if it is the version expected.
+    pub(super) fn open_version(&self, key: &Key, expect: Option<&ETag>) -> Result<File> {
+        let (file, object) = self.open(key)?;
+        match expect {
+            Some(expected) if *expected != object.etag => Err(self.errors(key).precondition()),
+            Some(_) | None => Ok(file),
+        }
+    }
+
+    /// Up to `bytes` of an open object. Somebody else may write into the file, not beside it as we do: then what was read is
+    /// not of the version expected.
+    pub(super) fn read_version(
+        &self,
+        key: &Key,
+        file: &File,
+        at: u64,
+        bytes: usize,
+        expect: Option<&ETag>,
+    ) -> Result<Vec<u8>> {
+        let piece = read_at(file, at, bytes).map_err(|error| self.error(key, error))?;
+        match expect {
+            Some(expected) if *expected != self.etag_of(key, file)? => {
+                Err(self.errors(key).precondition())
+            }
+            Some(_) | None => Ok(piece),
+        }
     }
 
     pub(super) fn etag_of(&self, key: &Key, file: &File) -> Result<ETag> {
@@ -347,6 +375,18 @@ impl Files {
         Ok(Staged { file: file.map_err(|error| self.error(key, error))?, staging, name })
     }
 
+    /// Writes a small object in one go.
+    pub(super) fn put(
+        &self,
+        key: &Key,
+        body: &[u8],
+        metadata: &Metadata,
+        condition: &Condition,
+    ) -> Result<ETag> {
+        let staged = self.append(self.stage(key)?, body)?;
+        self.commit(staged, key, metadata, condition)
+    }
+
     pub(super) fn append(&self, mut staged: Staged, piece: &[u8]) -> Result<Staged> {
         match staged.file.write_all(piece) {
             Ok(()) => Ok(staged),
@@ -372,6 +412,9 @@ impl Files {
             Ok(()) => {}
             // Somebody removed the directory just now; the next try makes it again.
             Err(Errno::ENOENT) => return Err(self.errors(key).unreachable(Errno::ENOENT)),
+            Err(errno @ (Errno::EISDIR | Errno::ENOTEMPTY | Errno::EEXIST)) => {
+                return Err(self.errors(key).occupied(errno));
+            }
             Err(errno) => return Err(error(errno.into())),
         }
         let etag = self.etag_of(key, &staged.file)?;
@@ -402,7 +445,12 @@ impl Files {
                 found()?.is_none_or(|(file, _)| !native::is_marked(&file))
             }
             Condition::Absent => {
-                fstatat(&place.parent, place.name, AtFlags::AT_SYMLINK_NOFOLLOW).is_err()
+                match fstatat(&place.parent, place.name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+                    Ok(stat) if stat.st_mode & libc::S_IFMT == libc::S_IFDIR => {
+                        return Err(self.errors(key).occupied(Errno::EISDIR));
+                    }
+                    stat => stat.is_err(),
+                }
             }
             Condition::Match(etag) => found()?.is_some_and(|(_, object)| object.etag == *etag),
         };
@@ -426,7 +474,7 @@ impl Files {
             Err(errno) => return Err(error(errno.into())),
         }
         let dir = open_below(&place.parent, place.name, OFlag::O_DIRECTORY);
-        let dir = dir.map_err(|error| self.errors(key).rejected(error))?;
+        let dir = dir.map_err(|error| self.errors(key).occupied(error))?;
         native::apply(&dir, metadata).and_then(|()| dir.sync_all()).map_err(error)?;
         place.parent.sync_all().map_err(error)?;
         self.etag_of(key, &dir)
@@ -476,12 +524,32 @@ impl Files {
         self.verify(key, &place, condition)?;
         let flag = if key.is_dir() { UnlinkatFlags::RemoveDir } else { UnlinkatFlags::NoRemoveDir };
         let deleted = match unlinkat(&place.parent, place.name, flag) {
-            // Objects below it keep a directory; its marker goes.
-            Err(Errno::ENOTEMPTY | Errno::EEXIST) => native::unmark(&file),
+            // Objects below it keep a directory, until they go too; its marker goes.
+            Err(Errno::ENOTEMPTY | Errno::EEXIST) => {
+                native::note_made(&file);
+                native::unmark(&file)
+            }
             Err(Errno::ENOENT) => Ok(()),
             result => result.map_err(io::Error::from),
         };
-        deleted.and_then(|()| place.parent.sync_all()).map_err(|error| self.error(key, error))
+        deleted.and_then(|()| place.parent.sync_all()).map_err(|error| self.error(key, error))?;
+        self.remove_made_above(key);
+        Ok(())
+    }
+
+    /// Removes the directories that were made only for what was in them. What can't be removed stays: it is empty, or not ours.
+    fn remove_made_above(&self, key: &Key) {
+        let mut path = key.as_str().trim_end_matches('/');
+        while let Some((dir, _)) = path.rsplit_once('/') {
+            path = dir;
+            let key = Key::from_raw(format!("{dir}/"));
+            let Ok(place) = self.place(&key, false) else { return };
+            let Ok(dir) = open_below(&place.parent, place.name, OFlag::O_DIRECTORY) else { return };
+            let removed = || unlinkat(&place.parent, place.name, UnlinkatFlags::RemoveDir).is_ok();
+            if !native::was_made(&dir) || !removed() {
+                return;
+            }
+        }
     }
 
     pub(super) fn upload_begin(&self, key: &Key) -> Result<UploadId> {
@@ -577,6 +645,23 @@ impl Files {
     }
 }
 
+fn read_at(file: &File, at: u64, bytes_max: usize) -> io::Result<Vec<u8>> {
+    let there = usize::try_from(file.metadata()?.len().saturating_sub(at)).unwrap_or(usize::MAX);
+    let bytes = bytes_max.min(there);
+    let mut piece = vec![0; bytes];
+    let mut read = 0;
+    while read < bytes {
+        match file.read_at(&mut piece[read..], at + read as u64) {
+            Ok(0) => break,
+            Ok(more) => read += more,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    piece.truncate(read);
+    Ok(piece)
+}
+
 /// Opens for reading what is at `path` below `dir`, through no link.
 fn open_below(dir: &File, path: &str, flags: OFlag) -> io::Result<File> {
     open_with(dir, path, flags | OFlag::O_RDONLY, Mode::empty())
@@ -598,7 +683,10 @@ fn make_dirs(root: File, path: &str) -> io::Result<File> {
         let next = match open_below(&dir, name, OFlag::O_DIRECTORY) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 match mkdirat(&dir, name, Mode::from_bits_truncate(0o755)) {
-                    Ok(()) => dir.sync_all()?,
+                    Ok(()) => {
+                        native::note_made(&open_below(&dir, name, OFlag::O_DIRECTORY)?);
+                        dir.sync_all()?;
+                    }
                     Err(Errno::EEXIST) => {}
                     Err(errno) => return Err(errno.into()),
                 }

@@ -14,6 +14,8 @@ use crate::remote::ETag;
 use crate::types::{Attr, FileKind, Metadata, PosixMeta, Time};
 
 const XATTR: &str = "user.fsd.meta";
+/// On a directory that was made only for what is in it.
+const MADE: &str = "user.fsd.made";
 
 /// The version of a file, from what tells two states of it apart.
 pub(super) fn etag(stat: &FileStat) -> ETag {
@@ -55,6 +57,16 @@ pub(super) fn apply(file: &File, metadata: &Metadata) -> io::Result<()> {
 /// Whether somebody gave a directory metadata through us.
 pub(super) fn is_marked(file: &File) -> bool {
     file.get_xattr(XATTR).is_ok_and(|value| value.is_some())
+}
+
+/// Says that a directory was made only for what is in it. A file system without attributes does not remember.
+pub(super) fn note_made(dir: &File) {
+    let _ = dir.set_xattr(MADE, b"1");
+}
+
+/// Whether [`note_made`] was said, and no marker was put since.
+pub(super) fn was_made(dir: &File) -> bool {
+    dir.get_xattr(MADE).is_ok_and(|value| value.is_some()) && !is_marked(dir)
 }
 
 /// Takes the metadata away.
