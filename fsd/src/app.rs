@@ -84,7 +84,7 @@ impl Program for Fsd {
 }
 
 fn start_logging(vars: &Vars) {
-    let filter = vars.get("FSD_LOG").map_or("info,fuser=warn,sled=warn", String::as_str);
+    let filter = vars.get("FSD_LOG").map_or("info,fuser=error,sled=warn", String::as_str);
     let filter = tracing_subscriber::EnvFilter::new(filter);
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
     // A second start in one process (tests) keeps the first one's log.
