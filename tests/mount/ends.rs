@@ -45,10 +45,21 @@ fn a_daemon_ends_cleanly_when_asked_and_goes_on_where_it_was() -> Result<()> {
 fn umount_with_wait_uploads_everything_first() -> Result<()> {
     on_each_store(|store| {
         let mut drive = Drive::mounted(store)?;
-        write(&drive, 50)?;
-        let expected = tree(&drive.mount())?;
         let mount = drive.mount();
         let path = mount.to_str().context("a path")?;
+        let gone = drive.path("gone");
+        std::fs::create_dir(&gone)?;
+        for n in 0..100 {
+            std::fs::write(gone.join(n.to_string()), b"x")?;
+        }
+        drive.wait()?;
+        std::fs::remove_dir_all(&gone)?;
+        let waited = drive.run(&["wait", path])?;
+        ensure!(waited.status.success(), "{waited:?}");
+        let left = store.keys()?;
+        ensure!(!left.iter().any(|key| key.starts_with("gone/")), "wait PATH leaves {left:?}");
+        write(&drive, 50)?;
+        let expected = tree(&drive.mount())?;
         let unmounted = drive.run(&["umount", "--wait", path])?;
         ensure!(unmounted.status.success(), "{unmounted:?}");
         ensure!(drive.ended()?.success() && !drive.is_mounted()?, "{}", drive.log());

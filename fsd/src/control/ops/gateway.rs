@@ -19,7 +19,7 @@ use crate::hooks::{self, Hooks, Rule};
 use crate::meta::{Inode, Item, Job, JobId, JobState, Meta, MetaError, Tombstone, Tx};
 use crate::remote::{Link, Pacers};
 use crate::sync::Sync;
-use crate::types::{FileKind, Ino, ShareId, Time};
+use crate::types::{FileKind, Ino, Key, ShareId, Time, key_of_path};
 use crate::vfs::{Vfs, VfsError};
 
 /// How long a wait for progress lasts before it is answered anyway.
@@ -165,21 +165,7 @@ impl Gateway {
             });
         };
         let ino = self.find(path).await?;
-        let progress = self.parts.meta.scan(|tx| -> Result<_, MetaError> {
-            let share = tx.inode(ino)?.map(|inode| inode.share);
-            let mut progress = api::WaitProgress::default();
-            for unsettled in tx.unsettled()? {
-                progress.items += u64::from(is_at_or_below(tx, unsettled, ino)?);
-            }
-            for item in tx.items(usize::MAX)? {
-                if Some(item.share) == share && is_at_or_below(tx, item.ino, ino)? {
-                    progress.items += 1;
-                    progress.parked += u64::from(item.parked);
-                    progress.bytes += tx.inode(item.ino)?.map_or(0, |inode| bytes_to_send(&inode));
-                }
-            }
-            Ok((progress, share))
-        })?;
+        let progress = self.parts.meta.scan(|tx| left_below(tx, ino))?;
         Ok(api::WaitProgress { blocked: self.blocked(progress.1), ..progress.0 })
     }
 
@@ -516,6 +502,42 @@ fn stored_state(state: api::JobState) -> JobState {
         api::JobState::Failed => JobState::Failed,
         api::JobState::Parked => JobState::Parked,
     }
+}
+
+/// What is left to do at and below `top`, deletions and what has moved away included; and the share it is in.
+fn left_below(tx: &Tx<'_>, top: Ino) -> Result<(api::WaitProgress, Option<ShareId>), MetaError> {
+    let mut progress = api::WaitProgress::default();
+    let Some(share) = tx.inode(top)?.map(|inode| inode.share) else { return Ok((progress, None)) };
+    let place = tx.path(top)?.unwrap_or_default();
+    // A path that is too long for a key has no object.
+    let file = key_of_path(place.iter().map(Vec::as_slice), false).ok();
+    let is_below = |key: &Key| {
+        file.as_ref().is_some_and(|file| {
+            let rest = key.as_str().strip_prefix(file.as_str());
+            rest.is_some_and(|rest| {
+                file.as_str().is_empty() || rest.is_empty() || rest.starts_with('/')
+            })
+        })
+    };
+    for unsettled in tx.unsettled()? {
+        progress.items += u64::from(is_at_or_below(tx, unsettled, top)?);
+    }
+    for item in tx.items(usize::MAX)?.into_iter().filter(|item| item.share == share) {
+        let Some(inode) = tx.inode(item.ino)? else { continue };
+        let left_it = inode.object.as_ref().is_some_and(|object| is_below(&object.key));
+        if left_it || is_at_or_below(tx, item.ino, top)? {
+            progress.items += 1;
+            progress.parked += u64::from(item.parked);
+            progress.bytes += bytes_to_send(&inode);
+        }
+    }
+    for tombstone in tx.tombstones(usize::MAX)? {
+        if tombstone.share == share && is_below(&tombstone.key) {
+            progress.items += 1;
+            progress.parked += u64::from(tombstone.parked);
+        }
+    }
+    Ok((progress, Some(share)))
 }
 
 fn bytes_to_send(inode: &Inode) -> u64 {
