@@ -124,7 +124,7 @@ impl Vfs {
     /// Writes `data` at `offset`, or at the end for a handle that appends. `kill_privileges`: the writer may not keep setuid bits alive.
     ///
     /// # Errors
-    /// [`CacheError::Full`] when there is no room.
+    /// [`CacheError::Full`](crate::cache::CacheError::Full) when there is no room.
     pub async fn write(
         self: &Arc<Self>,
         id: HandleId,
