@@ -4,8 +4,10 @@
 //! Invariant: an item is removed only when its plan says that nothing is left to do.
 //! Invariant: offline costs no tries and drops nothing.
 
+mod conflict;
 mod keys;
 mod plan;
+mod records;
 mod retry;
 mod transfer;
 mod worker;
@@ -30,7 +32,7 @@ use crate::meta::{Item, Meta, MetaError, Tombstone};
 use crate::remote::{Link, Pacer};
 use crate::rng::Rng;
 use crate::tasks::Tasks;
-use crate::types::{Ino, Key, ShareId};
+use crate::types::{Ino, Key, ShareId, chain};
 
 /// Items and deletions worked on at once.
 const AT_ONCE: usize = 16;
@@ -298,17 +300,4 @@ async fn link_changed(links: impl Iterator<Item = &mut watch::Receiver<Link>>) {
         std::future::pending::<()>().await;
     }
     futures::future::select_all(changes).await;
-}
-
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut at = error.source();
-    while let Some(source) = at {
-        let more = source.to_string();
-        if !text.ends_with(&more) {
-            text = format!("{text}: {more}");
-        }
-        at = source.source();
-    }
-    text
 }

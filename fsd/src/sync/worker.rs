@@ -6,17 +6,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
+use super::conflict::conflict_name;
 use super::keys::Keys;
-use super::plan::{Occupant, Step, Subject, aside_key, plan};
+use super::plan::{Step, Subject, aside_key, plan};
+use super::records::{is_wanted, keys_of, new_key, subject};
 use super::transfer::{self, Whole};
 use crate::cache::{Cache, CacheError, Merged};
 use crate::clock::Clock;
 use crate::events::{Events, Invalidation};
 use crate::meta::{Inode, Meta, MetaError, ObjectRecord, Tombstone, Tx};
 use crate::remote::{Condition, Object, RemoteError, RemoteRef};
-use crate::types::{
-    ETag, FileKind, Ino, Key, KeyError, Metadata, PosixMeta, ShareId, key_names_path, key_of_path,
-};
+use crate::types::{ETag, FileKind, Ino, Key, KeyError, Metadata, PosixMeta, ShareId};
 
 /// Steps for one item before it makes room for others.
 const STEPS_MAX: usize = 64;
@@ -138,37 +138,24 @@ impl Worker {
         let inode = &subject.inode;
         let remote = self.cache.remote(share).ok_or(CacheError::Lost(inode.ino))?;
         tracing::debug!(ino = %inode.ino, content = inode.content, attrs = inode.attrs, object = ?inode.object, ?step, "a step");
+        let perhaps = |()| Differs::Perhaps;
         let performed = match step {
-            Step::Put { key, condition } => {
-                let put = self.put(remote, subject, &key, condition).await;
-                return self.settled(put, remote, inode).await;
-            }
+            Step::Put { key, condition } => self.put(remote, subject, &key, condition).await,
             Step::SetMetadata { key, expect } => {
-                let set = self.set_metadata(remote, subject, &key, &expect).await;
-                return self.settled(set, remote, inode).await;
+                self.set_metadata(remote, subject, &key, &expect).await
             }
             Step::Move { from, etag, to, replacing } => {
-                self.move_object(remote, inode, &from, &etag, &to, replacing).await
+                let moved = self.move_object(remote, inode, &from, &etag, &to, replacing).await;
+                moved.map(perhaps)
             }
-            Step::Descend => self.descend(inode).await,
+            Step::Descend => self.descend(inode).await.map(perhaps),
             Step::Aside { ino, from, etag, to } => {
-                self.aside(remote, share, ino, &from, &etag, &to).await
+                self.aside(remote, share, ino, &from, &etag, &to).await.map(perhaps)
             }
-            Step::Done | Step::Wait | Step::Park(_) | Step::First(_) => Ok(()),
+            Step::Done | Step::Wait | Step::Park(_) | Step::First(_) => Ok(Differs::Perhaps),
         };
-        self.settled(performed.map(|()| Differs::Perhaps), remote, inode).await
-    }
-
-    async fn settled(
-        &self,
-        performed: Result<Differs, SyncError>,
-        remote: &RemoteRef,
-        inode: &Inode,
-    ) -> Result<Differs, SyncError> {
         match performed {
-            Err(SyncError::Conflict { key }) => {
-                self.settle(remote, inode, &key).await.map(|()| Differs::Perhaps)
-            }
+            Err(SyncError::Conflict { key }) => self.settle(remote, inode, &key).await.map(perhaps),
             performed => performed,
         }
     }
@@ -666,134 +653,4 @@ fn end_if_done(tx: &Tx<'_>, ino: Ino) -> Result<Differs, MetaError> {
     }
     tx.remove_item(ino)?;
     Ok(Differs::NoMore)
-}
-
-/// The key that `step` puts an object to which the file is not known to have.
-fn new_key<'s>(subject: &Subject, step: &'s Step) -> Option<&'s Key> {
-    let Step::Put { key, .. } = step else { return None };
-    let known = subject.inode.object.as_ref().filter(|object| object.etag.is_some());
-    known.is_none_or(|object| object.key != *key).then_some(key)
-}
-
-/// All records that a plan for `ino` depends on; none if it is gone.
-fn subject(tx: &Tx<'_>, ino: Ino) -> Result<Option<(ShareId, Subject)>, MetaError> {
-    let Some(inode) = tx.inode(ino)? else { return Ok(None) };
-    let share = inode.share;
-    let path = tx.path(ino)?.filter(|_| inode.attr.nlink > 0);
-    let dir = inode.attr.kind == FileKind::Dir;
-    let wanted = path.as_ref().map(|path| key_of_path(names(path), dir));
-    let at_home = match (&path, &inode.object) {
-        (Some(path), Some(object)) => path.is_empty() || key_names_path(&object.key, names(path)),
-        _ => false,
-    };
-    let (mut occupant, mut tombstone) = (None, None);
-    if let Some(Ok(key)) = &wanted {
-        occupant = occupant_of(tx, share, key, ino)?;
-        if occupant.is_none() {
-            occupant = occupant_on_the_way(tx, share, key, &inode)?;
-        }
-        tombstone = tx.tombstone(share, key)?.and_then(|t| t.etag);
-    }
-    let writing = tx.is_writing(ino)?;
-    Ok(Some((share, Subject { inode, wanted, at_home, writing, occupant, tombstone })))
-}
-
-fn names(path: &[Vec<u8>]) -> impl Iterator<Item = &[u8]> {
-    path.iter().map(Vec::as_slice)
-}
-
-fn keys_of(subject: &Subject, step: &Step) -> Vec<Key> {
-    let current = subject.inode.object.as_ref().map(|object| object.key.clone());
-    let mut keys: Vec<Key> =
-        current.into_iter().chain(subject.wanted.clone().and_then(Result::ok)).collect();
-    if let Step::Aside { from, to, .. } = step {
-        keys.extend([from.clone(), to.clone()]);
-    }
-    keys
-}
-
-fn occupant_of(
-    tx: &Tx<'_>,
-    share: ShareId,
-    key: &Key,
-    ino: Ino,
-) -> Result<Option<Occupant>, MetaError> {
-    let Some(other) = tx.inode_by_key(share, key)?.filter(|other| other.ino != ino) else {
-        return Ok(None);
-    };
-    let dir = other.attr.kind == FileKind::Dir;
-    let home = tx.path(other.ino)?.and_then(|path| key_of_path(names(&path), dir).ok());
-    let can_go_home = match &home {
-        Some(home) => tx.inode_by_key(share, home)?.is_none(),
-        None => false,
-    };
-    let etag = other.object.and_then(|object| object.etag);
-    Ok(Some(Occupant {
-        ino: other.ino,
-        key: key.clone(),
-        etag,
-        kind: other.attr.kind,
-        can_go_home,
-    }))
-}
-
-/// The file whose object, perhaps the subject's own, stands where a directory on the way to `key` has to be, or the other way
-/// round: not every store can have both.
-fn occupant_on_the_way(
-    tx: &Tx<'_>,
-    share: ShareId,
-    key: &Key,
-    inode: &Inode,
-) -> Result<Option<Occupant>, MetaError> {
-    let stands = |inode: Inode| match inode.object {
-        Some(ObjectRecord { key, etag: etag @ Some(_), .. }) => {
-            Some(Occupant { ino: inode.ino, key, etag, kind: inode.attr.kind, can_go_home: false })
-        }
-        Some(_) | None => None,
-    };
-    for (slash, _) in key.as_str().match_indices('/') {
-        let above = Key::from_raw(&key.as_str()[..slash]);
-        if let Some(occupant) = tx.inode_by_key(share, &above)?.and_then(stands) {
-            return Ok(Some(occupant));
-        }
-    }
-    let below = |object: &ObjectRecord| {
-        object.key.as_str().strip_prefix(key.as_str()).is_some_and(|rest| rest.starts_with('/'))
-    };
-    Ok(inode.object.as_ref().filter(|object| below(object)).and_then(|_| stands(inode.clone())))
-}
-
-/// Whether a file that differs has the name that `key` stands for: it will replace the object.
-fn is_wanted(tx: &Tx<'_>, share: ShareId, key: &Key) -> Result<bool, MetaError> {
-    let Some(mut at) = tx.root_of(share)? else { return Ok(false) };
-    for segment in key.as_str().trim_end_matches('/').split('/') {
-        match tx.lookup(at, &crate::types::name_of_segment(segment))? {
-            Some(ino) => at = ino,
-            None => return Ok(false),
-        }
-    }
-    let is_dir = tx.inode(at)?.is_some_and(|inode| inode.attr.kind == FileKind::Dir);
-    Ok(is_dir == key.is_dir() && tx.item(at)?.is_some_and(|item| !item.parked))
-}
-
-fn conflict_name(name: &[u8], gateway: &str, stamp: &str) -> Vec<u8> {
-    const NAME_BYTES_MAX: usize = 255;
-    let dot = name.iter().rposition(|&b| b == b'.').filter(|&at| at > 0 && name.len() - at <= 16);
-    let (stem, extension) = name.split_at(dot.unwrap_or(name.len()));
-    let mark = format!(" (conflict {gateway} {stamp})");
-    let stem = &stem[..stem.len().min(NAME_BYTES_MAX - mark.len() - extension.len())];
-    [stem, mark.as_bytes(), extension].concat()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_conflicting_version_keeps_its_extension_and_fits() {
-        let named = |name: &[u8]| String::from_utf8(conflict_name(name, "gw1", "T")).unwrap();
-        assert_eq!(named(b"scan.dcm"), "scan (conflict gw1 T).dcm");
-        assert_eq!(named(b".profile"), ".profile (conflict gw1 T)");
-        assert_eq!(conflict_name(&[b'x'; 255], "gw1", "T").len(), 255);
-    }
 }

@@ -34,6 +34,14 @@ impl Key {
     pub fn is_dir(&self) -> bool {
         self.0.ends_with('/')
     }
+
+    /// Whether this key lies below `above`, a file's or a directory's; below the empty key lies every other.
+    #[must_use]
+    pub fn is_below(&self, above: &Key) -> bool {
+        let above = above.0.trim_end_matches('/');
+        let rest = self.0.trim_end_matches('/').strip_prefix(above);
+        rest.is_some_and(|rest| !rest.is_empty() && (above.is_empty() || rest.starts_with('/')))
+    }
 }
 
 impl fmt::Display for Key {
@@ -165,6 +173,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_key_is_below_directories_and_not_below_itself() {
+        let is_below = |key: &str, above: &str| Key::from_raw(key).is_below(&Key::from_raw(above));
+        for above in ["", "d", "d/"] {
+            assert!(is_below("d/e", above) && is_below("d/e/", above), "{above}");
+        }
+        assert!(is_below("d/", "") && is_below("a", ""));
+        for (key, above) in [("d/", "d"), ("d", "d/"), ("d", "d"), ("de", "d"), ("d", "d/e")] {
+            assert!(!is_below(key, above), "{key} below {above}");
+        }
+    }
 
     #[test]
     fn ordinary_names_stand_as_they_are() {

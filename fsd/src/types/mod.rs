@@ -1,6 +1,7 @@
 //! Identifiers and values that every part shares. Ids are types of their own, so a mix-up does not compile.
 
 mod attr;
+mod chain;
 mod key;
 mod metadata;
 
@@ -9,6 +10,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use attr::{Attr, FileKind, Time};
+pub use chain::chain;
 pub use key::{Key, KeyError, key_names_path, key_of_path, name_of_segment, segment_of_name};
 pub use metadata::{Metadata, PosixMeta};
 

@@ -510,14 +510,10 @@ fn left_below(tx: &Tx<'_>, top: Ino) -> Result<(api::WaitProgress, Option<ShareI
     let Some(share) = tx.inode(top)?.map(|inode| inode.share) else { return Ok((progress, None)) };
     let place = tx.path(top)?.unwrap_or_default();
     // A path that is too long for a key has no object.
-    let file = key_of_path(place.iter().map(Vec::as_slice), false).ok();
+    let place = key_of_path(place.iter().map(Vec::as_slice), false).ok();
     let is_below = |key: &Key| {
-        file.as_ref().is_some_and(|file| {
-            let rest = key.as_str().strip_prefix(file.as_str());
-            rest.is_some_and(|rest| {
-                file.as_str().is_empty() || rest.is_empty() || rest.starts_with('/')
-            })
-        })
+        let at = |place: &Key| key.as_str().trim_end_matches('/') == place.as_str();
+        place.as_ref().is_some_and(|place| at(place) || key.is_below(place))
     };
     for unsettled in tx.unsettled()? {
         progress.items += u64::from(is_at_or_below(tx, unsettled, top)?);
