@@ -23,7 +23,7 @@ use crate::clock::Clock;
 use crate::events::Events;
 use crate::meta::{Inode, Job, JobState, Meta, MetaError};
 use crate::tasks::Tasks;
-use crate::types::{FileKind, Ino};
+use crate::types::{FileKind, Ino, chain};
 use crate::vfs::{Vfs, VfsError};
 
 pub use inference_hooks::{Engine, Sandbox};
@@ -276,16 +276,6 @@ impl EngineTask {
 
 fn failed(error: &dyn Error) -> Outcome {
     Outcome::Failed { advice: Advice::Retry, error: chain(error) }
-}
-
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut at = error.source();
-    while let Some(source) = at {
-        text = format!("{text}: {source}");
-        at = source.source();
-    }
-    text
 }
 
 /// Reads a hook's folder, with parameters of the configuration over those in its `params.toml`.

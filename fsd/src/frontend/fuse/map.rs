@@ -1,6 +1,5 @@
 //! Types and errors, translated once.
 
-use std::error::Error as _;
 use std::time::SystemTime;
 
 use fuser::{Errno, FileAttr, FileType, INodeNo, TimeOrNow};
@@ -72,17 +71,6 @@ fn trouble_errno(trouble: Trouble) -> Errno {
 /// Whether an error is everyday business of a file system, not worth a line in the log.
 pub(super) fn is_everyday(error: &VfsError) -> bool {
     !matches!(error, VfsError::Cache(_) | VfsError::Meta(_))
-}
-
-/// An error and its sources, for the log.
-pub(super) fn chain(error: &VfsError) -> String {
-    let mut text = error.to_string();
-    let mut at = error.source();
-    while let Some(source) = at {
-        text = format!("{text}: {source}");
-        at = source.source();
-    }
-    text
 }
 
 pub(super) fn attr(node: INodeNo, attr: &Attr) -> FileAttr {

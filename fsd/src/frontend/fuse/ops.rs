@@ -16,6 +16,7 @@ use fuser::{
 };
 
 use super::map::{self, NodeIds, errno};
+use crate::types::chain;
 use crate::vfs::{
     AttrChange, Caller, Entry, HandleId, NAME_BYTES_MAX, OpenHow, RenameHow, Vfs, VfsError,
     XattrHow,
@@ -60,7 +61,7 @@ fn open_how(flags: i32) -> OpenHow {
 fn said(error: &VfsError, op: &'static str, node: INodeNo) -> Errno {
     let errno = errno(error);
     if !map::is_everyday(error) {
-        tracing::warn!(op, ino = node.0, error = %map::chain(error), "a request failed");
+        tracing::warn!(op, ino = node.0, error = %chain(error), "a request failed");
     }
     errno
 }
