@@ -71,12 +71,6 @@ impl Tasks {
         self.token.cancelled().await;
     }
 
-    /// Whether the tasks are asked to stop.
-    #[must_use]
-    pub fn is_cancelled(&self) -> bool {
-        self.token.is_cancelled()
-    }
-
     /// Asks all tasks to stop and waits; names those that are late.
     pub async fn shutdown(&self, patience: Duration) {
         self.token.cancel();

@@ -103,8 +103,18 @@ impl Backing {
     /// The presence map as bytes; none if the file is whole.
     #[must_use]
     pub fn encode_presence(&self) -> Option<Vec<u8>> {
-        let state = self.state();
+        self.encode(&self.state())
+    }
+
+    fn encode(&self, state: &State) -> Option<Vec<u8>> {
         (!self.is_whole()).then(|| state.present.encode(state.object_bytes))
+    }
+
+    /// Whether blocks came in since this was asked last, and the presence map, empty if the file is whole.
+    pub(super) fn take_unsaved(&self) -> (bool, Vec<u8>) {
+        let mut state = self.state();
+        let blocks = self.encode(&state).unwrap_or_default();
+        (std::mem::take(&mut state.unsaved), blocks)
     }
 
     /// What tells whether the file changes from here on.

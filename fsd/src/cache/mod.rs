@@ -295,16 +295,7 @@ impl Cache {
     /// # Errors
     /// If the disk fails.
     pub fn remember(&self, backing: &Backing) -> Result<()> {
-        let unsaved = std::mem::take(&mut backing.state().unsaved);
-        if unsaved {
-            backing.file.sync_data()?;
-        }
-        let blocks = backing.encode_presence().unwrap_or_default();
-        let used = self.clock.wall().secs;
-        self.index.put_file(backing.ino, &FileRecord { backing: backing.number, used, blocks });
-        self.account(backing)?;
-        self.used_now(backing.ino);
-        Ok(())
+        self.remember_all(&[backing])
     }
 
     /// As [`Cache::remember`], in the background and with others: to sync each file alone is what takes the time.
@@ -322,15 +313,19 @@ impl Cache {
         let cache = self.clone();
         self.tasks.spawn("cache.remember", async move {
             loop {
-                let (tasks, remembering) = (cache.tasks.clone(), cache.clone());
-                let remembered = tasks.blocking(move || remembering.remember_all()).await;
+                let remembering = cache.clone();
+                let remember = move || {
+                    let unnoted = std::mem::take(&mut *lock(&remembering.unnoted));
+                    remembering.remember_all(&unnoted.iter().map(AsRef::as_ref).collect::<Vec<_>>())
+                };
+                let remembered = cache.tasks.blocking(remember).await;
                 if let Err(error) = remembered.map_err(CacheError::from).flatten() {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
                         "what is here of some files could not be noted"
                     );
                 }
-                if !alone || tasks.is_cancelled() {
+                if !alone {
                     return;
                 }
                 cache.clock.sleep(REMEMBER_PAUSE).await;
@@ -343,20 +338,30 @@ impl Cache {
         });
     }
 
-    fn remember_all(&self) -> Result<()> {
-        let unnoted = std::mem::take(&mut *lock(&self.unnoted));
-        if unnoted.len() > SYNC_ALONE_MAX {
-            // What is written after this look counts as unsaved again.
-            let saved: Vec<_> =
-                unnoted.iter().map(|b| std::mem::take(&mut b.state().unsaved)).collect();
-            if let Err(error) = sync_disk_of(&self.data) {
-                for (backing, unsaved) in unnoted.iter().zip(saved) {
-                    backing.state().unsaved |= unsaved;
-                }
-                return Err(error.into());
-            }
+    fn remember_all(&self, backings: &[&Backing]) -> Result<()> {
+        // What comes in from here on is unsaved again, and not in these maps.
+        let taken: Vec<_> = backings.iter().map(|backing| backing.take_unsaved()).collect();
+        let unsaved: Vec<&Backing> = backings
+            .iter()
+            .zip(&taken)
+            .filter_map(|(b, (unsaved, _))| unsaved.then_some(*b))
+            .collect();
+        let synced = match unsaved.len() {
+            ..=SYNC_ALONE_MAX => unsaved.iter().try_for_each(|backing| backing.file.sync_data()),
+            _ => sync_disk_of(&self.data),
+        };
+        if let Err(error) = synced {
+            unsaved.iter().for_each(|backing| backing.state().unsaved = true);
+            return Err(error.into());
         }
-        unnoted.iter().try_for_each(|backing| self.remember(backing))
+        let used = self.clock.wall().secs;
+        for (backing, (_, blocks)) in backings.iter().zip(taken) {
+            let record = FileRecord { backing: backing.number, used, blocks };
+            self.index.put_file(backing.ino, &record);
+            self.account(backing)?;
+            self.used_now(backing.ino);
+        }
+        Ok(())
     }
 
     /// Removes the backing file of an inode that is gone.

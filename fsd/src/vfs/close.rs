@@ -49,7 +49,7 @@ impl Vfs {
     ///
     /// # Errors
     /// [`VfsError::BadHandle`].
-    pub fn release(self: &Arc<Self>, id: HandleId) -> Result<()> {
+    pub fn release(&self, id: HandleId) -> Result<()> {
         let handle = self.handles.remove(id).ok_or(VfsError::BadHandle)?;
         {
             let mut files = self.handles.files();
@@ -81,7 +81,7 @@ impl Vfs {
     ///
     /// # Errors
     /// If the metadata store fails; then the files stay as if open, and the next call tries again.
-    pub fn finish_closed(self: &Arc<Self>) -> Result<()> {
+    pub fn finish_closed(&self) -> Result<()> {
         let mut files = self.handles.files();
         let mut waiting = std::mem::take(&mut *self.handles.closed());
         if waiting.is_empty() {
@@ -100,19 +100,23 @@ impl Vfs {
         for (Closed { ino, written, last }, ended) in ended {
             let Some(open) = files.get_mut(&ino) else { continue };
             backings.push((open.backing.clone(), written.is_some(), last, ended));
-            open.stamp = open.stamp.take_if(|_| written.is_none());
+            if written.is_some() {
+                open.stamp = None;
+            }
             if last {
                 files.remove(&ino);
             }
         }
         drop(files);
+        if backings.iter().any(|(_, written, ..)| *written) {
+            self.events.differs.notify_one();
+            self.events.arrived.notify_one();
+        }
         for (backing, written, last, ended) in backings {
             if let Err(error) = self.after_close(&backing, written, last, ended) {
                 tracing::error!(ino = %backing.ino(), error = &error as &dyn Error, "a closed file could not be looked at");
             }
         }
-        self.events.differs.notify_one();
-        self.events.arrived.notify_one();
         Ok(())
     }
 
@@ -120,9 +124,12 @@ impl Vfs {
     pub(super) async fn keep_finishing(self: Arc<Self>) {
         let mut delay = CLOSE_DELAY;
         loop {
-            tokio::select! {
-                () = self.tasks.cancelled() => {}
-                () = self.handles.closing.notified() => self.clock.sleep(delay).await,
+            let stopping = tokio::select! {
+                () = self.tasks.cancelled() => true,
+                () = self.handles.closing.notified() => false,
+            };
+            if !stopping {
+                self.clock.sleep(delay).await;
             }
             let (vfs, tasks) = (self.clone(), self.tasks.clone());
             let finished = tasks.blocking(move || vfs.finish_closed()).await;
@@ -137,7 +144,7 @@ impl Vfs {
                     RETRY_DELAY
                 }
             };
-            if self.tasks.is_cancelled() {
+            if stopping {
                 return;
             }
         }

@@ -135,11 +135,7 @@ impl Vfs {
         let handle = self.handles.get(id).filter(|h| h.how.write).ok_or(VfsError::BadHandle)?;
         let offset = if handle.how.append { size_of(&handle.backing)? } else { offset };
         self.cache.write(&handle.backing, offset, data).await?;
-        if kill_privileges
-            && self.handles.files().get(&handle.ino).is_some_and(|open| open.privileged)
-        {
-            self.kill_privileges(handle.ino)?;
-        }
+        self.after_write(&handle, kill_privileges)?;
         Ok(u32::try_from(data.len()).unwrap_or(u32::MAX))
     }
 
