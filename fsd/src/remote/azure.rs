@@ -200,20 +200,12 @@ impl Azure {
 
     /// What stands at the blob of `key`: of the key's own kind, of the other kind, or nothing.
     async fn standing(&self, key: &Key) -> Result<Standing> {
-        let other = match key.as_str().strip_suffix('/') {
-            Some(file) => Key::from_raw(file),
-            None => Key::from_raw(format!("{key}/")),
-        };
-        for (key, standing) in
-            [(key, Standing::Same as fn(ETag) -> _), (&other, |_| Standing::Other)]
-        {
-            match self.look(key).await {
-                Ok((object, _)) => return Ok(standing(object.etag)),
-                Err(RemoteError::NotFound { .. }) => {}
-                Err(error) => return Err(error),
-            }
+        match self.look_at_blob(key).await {
+            Ok((object, headers)) if is_of_kind(key, &headers) => Ok(Standing::Same(object.etag)),
+            Ok(_) => Ok(Standing::Other),
+            Err(RemoteError::NotFound { .. }) => Ok(Standing::Nothing),
+            Err(error) => Err(error),
         }
-        Ok(Standing::Nothing)
     }
 
     /// A condition for a write to `key` under which nothing of the other kind is replaced.
@@ -238,13 +230,16 @@ impl Azure {
 
     /// The blob that stands for `key`, and the headers it came with.
     async fn look(&self, key: &Key) -> Result<(Object, HeaderMap)> {
+        let found = self.look_at_blob(key).await?;
+        if is_of_kind(key, &found.1) { Ok(found) } else { Err(self.errors(key).not_found()) }
+    }
+
+    /// As [`Azure::look`], be the blob a directory's marker or not.
+    async fn look_at_blob(&self, key: &Key) -> Result<(Object, HeaderMap)> {
         let Reply { headers, .. } =
             self.ask(key, Request::new(Method::HEAD, self.blob_url(key)?)).await?;
         let errors = self.errors(key);
         let metadata = reply::metadata(&headers, METADATA);
-        if key.is_dir() != is_marker(&metadata) {
-            return Err(errors.not_found());
-        }
         let etag = reply::text_header(&headers, "etag").map(reply::etag);
         let modified = reply::text_header(&headers, "last-modified").and_then(reply::time);
         let object = Object {
@@ -310,6 +305,11 @@ enum Standing {
     Same(ETag),
     Other,
     Nothing,
+}
+
+/// Whether the blob that came with `headers` is what `key` means: a directory's marker, or not.
+fn is_of_kind(key: &Key, headers: &HeaderMap) -> bool {
+    key.is_dir() == is_marker(&reply::metadata(headers, METADATA))
 }
 
 fn is_marker(metadata: &Metadata) -> bool {
@@ -562,7 +562,14 @@ impl Remote for Azure {
         let blob_type = HeaderValue::from_static("application/octet-stream");
         request.headers.insert("x-ms-blob-content-type", blob_type);
         self.with_metadata(key, &mut request.headers, metadata)?;
-        with_condition(&mut request.headers, condition);
+        match condition {
+            Condition::Always => {
+                with_condition(&mut request.headers, &self.condition_by_kind(key).await?);
+            }
+            Condition::Absent | Condition::Match(_) => {
+                with_condition(&mut request.headers, condition);
+            }
+        }
         match self.write(key, request).await {
             // Perhaps we completed it before, and the answer was lost: then what is in place is ours.
             Err(error @ RemoteError::Precondition { .. }) => match self.head(key).await {

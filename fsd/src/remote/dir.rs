@@ -2,8 +2,9 @@
 //! modes, owners and times, so that everybody can use them without us.
 //!
 //! Differences to a cloud: a file and a directory can't share a name; a directory that has objects is there with
-//! or without its marker, and stays when they are gone unless we made it only for them. Symbolic links and special files in it are not ours: they
-//! are neither listed nor followed. Objects that stand for symbolic links are files that hold the target.
+//! or without its marker, and stays when they are gone unless we made it only for them. Symbolic links and
+//! special files in it are not ours: they are neither listed nor followed. Objects that stand for symbolic
+//! links are files that hold the target.
 
 mod files;
 mod native;
