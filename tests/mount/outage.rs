@@ -15,6 +15,10 @@ fn write(drive: &Drive, prefix: &str, count: u32) -> Result<()> {
     Ok(())
 }
 
+fn list(drive: &Drive, dir: &str) -> std::io::Result<()> {
+    drive.path(dir).read_dir()?.try_for_each(|name| name.map(drop))
+}
+
 fn an_outage(store: &Store, network: Network) -> Result<()> {
     store.put("known/old", b"known")?;
     store.put("unknown/old", b"unknown")?;
@@ -34,19 +38,14 @@ fn an_outage(store: &Store, network: Network) -> Result<()> {
     std::fs::remove_file(drive.path("before1"))?;
     std::fs::write(drive.path("before2"), content("before2", 2, 100))?;
     ensure!(std::fs::read(drive.path("known/old"))? == b"known", "what is here can be read");
-    let unknown = drive
-        .path("unknown")
-        .read_dir()
-        .and_then(|mut names| names.try_for_each(|name| name.map(drop)));
-    ensure!(unknown.is_err(), "a directory that nobody can list is not an empty one");
+    ensure!(
+        list(&drive, "unknown").is_err(),
+        "a directory that nobody can list is not an empty one"
+    );
 
     drive.crash()?;
     ensure!(std::fs::read(drive.path("known/old"))? == b"known", "also after a start offline");
-    let unknown = drive
-        .path("unknown")
-        .read_dir()
-        .and_then(|mut names| names.try_for_each(|name| name.map(drop)));
-    ensure!(unknown.is_err(), "also after a start offline");
+    ensure!(list(&drive, "unknown").is_err(), "also after a start offline");
     write(&drive, "offline", 30)?;
     std::fs::rename(drive.path("offline0"), drive.path("offline-renamed"))?;
     until("the link is seen to be down", || {

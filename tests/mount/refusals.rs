@@ -128,6 +128,12 @@ fn a_store_that_begins_to_refuse_loses_nothing() -> Result<()> {
     })
 }
 
+/// A disk of its own below the state directory `place`, if there can be one.
+fn disk_at(place: &Path) -> Option<Disk<'_>> {
+    let disk = Disk::at(place, "48m");
+    disk.inspect_err(|why| println!("SKIP: no disk of its own: {why}")).ok()
+}
+
 /// A disk of its own below a state directory, gone when dropped.
 struct Disk<'a>(&'a Path);
 
@@ -162,13 +168,7 @@ fn a_full_cache_disk_is_told_to_the_writer_and_passes() -> Result<()> {
         );
         let drive = Drive::configured(&text)?;
         let state = drive.state();
-        let disk = match Disk::at(&state, "48m") {
-            Ok(disk) => disk,
-            Err(why) => {
-                println!("SKIP: no disk of its own: {why}");
-                return Ok(());
-            }
-        };
+        let Some(disk) = disk_at(&state) else { return Ok(()) };
         let mut drive = drive.started()?;
         std::fs::write(drive.path("small"), noise(1, 1000))?;
         let mut full = None;
@@ -198,13 +198,7 @@ fn a_read_only_cache_disk_is_told_at_the_start() -> Result<()> {
     on_a_dir(|store| {
         let mut drive = Drive::over(store)?;
         let state = drive.state();
-        let disk = match Disk::at(&state, "48m") {
-            Ok(disk) => disk,
-            Err(why) => {
-                println!("SKIP: no disk of its own: {why}");
-                return Ok(());
-            }
-        };
+        let Some(disk) = disk_at(&state) else { return Ok(()) };
         disk.set_read_only(true)?;
         let started = drive.start();
         drop(disk);
