@@ -9,15 +9,15 @@ mod fill;
 mod index;
 mod names;
 mod present;
+mod remember;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
 
-use self::index::{FileRecord, Index};
+use self::index::Index;
 use self::present::{Presence, blocks_of};
 use crate::clock::Clock;
 use crate::meta::{Inode, Meta, MetaError};
@@ -124,12 +124,6 @@ impl From<RemoteError> for CacheError {
 
 /// A result of the cache.
 pub type Result<T, E = CacheError> = std::result::Result<T, E>;
-
-/// Between two times that is noted what is here of closed files, and how many of them don't wait for that.
-const REMEMBER_PAUSE: Duration = Duration::from_millis(100);
-const REMEMBER_AT_ONCE: usize = 128;
-/// So many files are synced one by one; of more, the whole disk is.
-const SYNC_ALONE_MAX: usize = 8;
 
 /// The cache.
 #[derive(Debug)]
@@ -289,81 +283,6 @@ impl Cache {
         record.is_some_and(|r| r.backing == inode.backing && r.blocks.is_empty())
     }
 
-    /// Notes, when the last handle of a clean file is closed or its upload is done, what is here of it.
-    /// The bytes are made durable before the record names them.
-    ///
-    /// # Errors
-    /// If the disk fails.
-    pub fn remember(&self, backing: &Backing) -> Result<()> {
-        self.remember_all(&[backing])
-    }
-
-    /// As [`Cache::remember`], in the background and with others: to sync each file alone is what takes the time.
-    pub fn remember_soon(self: &Arc<Self>, backing: Arc<Backing>) {
-        let waiting = {
-            let mut unnoted = lock(&self.unnoted);
-            unnoted.push(backing);
-            unnoted.len()
-        };
-        // Whoever finds nobody at work begins. Each keeps its backing file open, so not too many wait for a pause to end.
-        let alone = !self.remembering.swap(true, Ordering::AcqRel);
-        if !alone && waiting != REMEMBER_AT_ONCE {
-            return;
-        }
-        let cache = self.clone();
-        self.tasks.spawn("cache.remember", async move {
-            loop {
-                let remembering = cache.clone();
-                let remember = move || {
-                    let unnoted = std::mem::take(&mut *lock(&remembering.unnoted));
-                    remembering.remember_all(&unnoted.iter().map(AsRef::as_ref).collect::<Vec<_>>())
-                };
-                let remembered = cache.tasks.blocking(remember).await;
-                if let Err(error) = remembered.map_err(CacheError::from).flatten() {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "what is here of some files could not be noted"
-                    );
-                }
-                if !alone {
-                    return;
-                }
-                cache.clock.sleep(REMEMBER_PAUSE).await;
-                cache.remembering.store(false, Ordering::Release);
-                if lock(&cache.unnoted).is_empty() || cache.remembering.swap(true, Ordering::AcqRel)
-                {
-                    return;
-                }
-            }
-        });
-    }
-
-    fn remember_all(&self, backings: &[&Backing]) -> Result<()> {
-        // What comes in from here on is unsaved again, and not in these maps.
-        let taken: Vec<_> = backings.iter().map(|backing| backing.take_unsaved()).collect();
-        let unsaved: Vec<&Backing> = backings
-            .iter()
-            .zip(&taken)
-            .filter_map(|(b, (unsaved, _))| unsaved.then_some(*b))
-            .collect();
-        let synced = match unsaved.len() {
-            ..=SYNC_ALONE_MAX => unsaved.iter().try_for_each(|backing| backing.file.sync_data()),
-            _ => sync_disk_of(&self.data),
-        };
-        if let Err(error) = synced {
-            unsaved.iter().for_each(|backing| backing.state().unsaved = true);
-            return Err(error.into());
-        }
-        let used = self.clock.wall().secs;
-        for (backing, (_, blocks)) in backings.iter().zip(taken) {
-            let record = FileRecord { backing: backing.number, used, blocks };
-            self.index.put_file(backing.ino, &record);
-            self.account(backing)?;
-            self.used_now(backing.ino);
-        }
-        Ok(())
-    }
-
     /// Removes the backing file of an inode that is gone.
     pub fn forget(&self, ino: Ino, number: u64) {
         let mut open = lock(&self.open);
@@ -517,10 +436,6 @@ impl Cache {
             Some(used.saturating_sub(bytes))
         });
     }
-}
-
-fn sync_disk_of(dir: &Path) -> io::Result<()> {
-    Ok(nix::unistd::syncfs(std::fs::File::open(dir)?)?)
 }
 
 fn allocated_at(path: &Path) -> io::Result<u64> {
