@@ -126,3 +126,42 @@ fn a_cache_full_of_what_is_not_uploaded_says_so_and_recovers() -> Result<()> {
         Ok(())
     })
 }
+
+#[test]
+fn a_file_larger_than_the_cache_is_read_and_changed() -> Result<()> {
+    on_s3(|store| {
+        let mut body = noise(1, 100 * MIB + 5);
+        store.put("big", &body)?;
+        let drive = Drive::over(store)?.with(&["--cache-size", "64MiB"]).started()?;
+        let path = drive.path("big");
+        ensure!(std::fs::read(&path)? == body, "it reads as other bytes");
+        let patch = noise(2, 200_000);
+        File::options().write(true).open(&path)?.write_all_at(&patch, 90 * MIB as u64)?;
+        body[90 * MIB..90 * MIB + patch.len()].copy_from_slice(&patch);
+        ensure!(std::fs::read(&path)? == body, "changed, it reads as other bytes");
+        drive.wait()?;
+        ensure!(store.get("big")?.as_ref() == Some(&body), "it was uploaded as other bytes");
+        ensure!(std::fs::read(&path)? == body, "uploaded, it reads as other bytes");
+        ensure!(used(&drive)? <= 65 * MIB as u64, "{} bytes are used", used(&drive)?);
+        Ok(())
+    })
+}
+
+#[test]
+fn what_is_not_here_can_be_read_while_the_cache_is_full_of_what_is_not_uploaded() -> Result<()> {
+    on_s3(|store| {
+        let body = noise(1, 20 * MIB + 5);
+        store.put("cold", &body)?;
+        let drive = Drive::over(store)?
+            .with(&["--cache-size", "64MiB", "--bwlimit-up", "64KiB"])
+            .started()?;
+        for n in 0..5 {
+            std::fs::write(drive.path(&format!("f{n}")), noise(n, 10 * MIB))?;
+        }
+        ensure!(std::fs::read(drive.path("cold"))? == body, "it reads as other bytes");
+        for n in 0..5 {
+            ensure!(std::fs::read(drive.path(&format!("f{n}")))? == noise(n, 10 * MIB), "f{n}");
+        }
+        Ok(())
+    })
+}

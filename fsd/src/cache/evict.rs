@@ -10,7 +10,9 @@ use crate::types::Ino;
 
 /// How long a writer waits for uploads to make room before it is told that the disk is full.
 const ROOM_PATIENCE: Duration = Duration::from_secs(20);
-const ROOM_POLL: Duration = Duration::from_millis(100);
+/// The same with nothing to upload: a file that somebody has open may be closed, and then it can go.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
+const ROOM_POLL: Duration = Duration::from_millis(20);
 /// What stays free of the disk in any case: on a full disk no change could be recorded, not even that a file is deleted.
 const FREE_BYTES_LEAST: u64 = 16 << 20;
 /// While there is much, free disk is measured so often, and between two measures what we write ourselves is counted.
@@ -18,6 +20,10 @@ const FREE_AGE_MAX: Duration = Duration::from_millis(100);
 const FREE_MARGIN: u64 = 256 << 20;
 /// How many files are looked at for one request for room.
 const CANDIDATES_MAX: usize = 4096;
+
+/// What is only read leaves this part of the cache to what is written: a file that is open can't be evicted to make room for
+/// its own changes.
+const RESERVED_FOR_WRITES: u64 = 8;
 
 /// Bytes that were free on the disk at a time when the cache used so many.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,20 +39,18 @@ impl Cache {
     /// # Errors
     /// [`CacheError::Full`] if there is none: everything here is dirty, open or waits for a hook.
     pub async fn make_room(&self, bytes: u64) -> Result<()> {
-        if self.has_room(bytes)? {
-            return Ok(());
-        }
-        let until = self.clock.monotonic() + ROOM_PATIENCE;
-        loop {
-            if self.evict_for(bytes)? {
-                return Ok(());
+        let asked = self.clock.monotonic();
+        while !self.evict_for(bytes)? {
+            if bytes > self.limits.disk_bytes_max {
+                return Err(CacheError::Full);
             }
-            let hopeless = bytes > self.limits.disk_bytes_max || !self.will_have_room()?;
-            if hopeless || self.clock.monotonic() >= until {
+            let patience = if self.will_have_room()? { ROOM_PATIENCE } else { CLOSE_PATIENCE };
+            if self.clock.monotonic().saturating_sub(asked) >= patience {
                 return Err(CacheError::Full);
             }
             self.clock.sleep(ROOM_POLL).await;
         }
+        Ok(())
     }
 
     /// Whether anything is under way that makes files evictable: an upload, or a hook's look.
@@ -58,6 +62,8 @@ impl Cache {
 
     /// Whether `bytes` more fit at once. Cheap enough for every write.
     pub(super) fn has_room(&self, bytes: u64) -> Result<bool> {
+        let incoming = self.incoming.load(Ordering::Relaxed);
+        let bytes = bytes.saturating_add(incoming);
         if self.used_bytes().saturating_add(bytes) > self.limits.disk_bytes_max {
             return Ok(false);
         }
@@ -84,17 +90,33 @@ impl Cache {
         Ok(disk.blocks_available().saturating_mul(disk.fragment_size()))
     }
 
-    /// Evicts, the longest unused first, until `bytes` more fit.
+    /// Makes room for `bytes` that are read, without waiting; false if there is none.
+    pub(super) fn make_room_to_read(&self, bytes: u64) -> Result<bool> {
+        self.evict_for(bytes.saturating_add(self.reserved_for_writes()))
+    }
+
+    /// Whether `bytes` that are read fit at once.
+    pub(super) fn has_room_to_read(&self, bytes: u64) -> Result<bool> {
+        self.has_room(bytes.saturating_add(self.reserved_for_writes()))
+    }
+
+    fn reserved_for_writes(&self) -> u64 {
+        self.limits.disk_bytes_max / RESERVED_FOR_WRITES
+    }
+
+    /// Evicts, the longest unused first, until `bytes` more fit; false if they don't.
     fn evict_for(&self, bytes: u64) -> Result<bool> {
+        if self.has_room(bytes)? {
+            return Ok(true);
+        }
         let candidates: Vec<Ino> =
             lock(&self.recency).iter().rev().take(CANDIDATES_MAX).map(|(&ino, ())| ino).collect();
         for ino in candidates {
-            if self.has_room(bytes)? {
+            if self.evict_unused(ino)? && self.has_room(bytes)? {
                 return Ok(true);
             }
-            self.evict_unused(ino)?;
         }
-        self.has_room(bytes)
+        Ok(false)
     }
 
     /// Evicts `ino` if nobody has it open and the cloud has all of it.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::backing::State;
@@ -60,39 +61,28 @@ impl Cache {
     /// # Cancel safety
     /// Fetches that were begun go on.
     pub async fn ensure(self: &Arc<Self>, backing: &Arc<Backing>, range: Range<u64>) -> Result<()> {
-        loop {
-            if backing.has(&range) {
-                return Ok(());
-            }
-            let missing = backing.state().present.missing(blocks_of(&range));
-            let bytes: u64 = missing.iter().map(|run| (run.end - run.start) * BLOCK_BYTES).sum();
-            self.make_room(bytes).await?;
-            for mut fetch in self.start_fetches(backing, &range) {
-                let ended = fetch.wait_for(|progress| !matches!(progress, Progress::Running));
-                match ended.await.as_deref() {
-                    Ok(Progress::Done | Progress::Running) => {}
-                    Ok(Progress::Failed(error)) => return Err(error.clone()),
-                    Err(_) => return Err(CacheError::Deadline),
-                }
-            }
+        while !backing.has(&range) {
+            self.make_room(missing_bytes(backing, &range)).await?;
+            all_of(self.start_fetches(backing, &range)).await?;
         }
+        Ok(())
     }
 
     /// Begins fetching bytes `range`, if they fit at once, without waiting.
     pub fn prefetch(self: &Arc<Self>, backing: &Arc<Backing>, range: Range<u64>) {
         if range.is_empty()
             || backing.is_whole()
-            || !self.has_room(range.end - range.start).unwrap_or(false)
+            || !self.has_room_to_read(range.end - range.start).unwrap_or(false)
         {
             return;
         }
         drop(self.start_fetches(backing, &range));
     }
 
-    /// Reads what is here and fetches what is not.
+    /// Reads what is here and fetches what is not. What can't be kept, on a full or broken disk, is passed on all the same.
     ///
     /// # Errors
-    /// As [`Cache::ensure`].
+    /// If it can't be fetched.
     pub async fn read(
         self: &Arc<Self>,
         backing: &Arc<Backing>,
@@ -102,19 +92,54 @@ impl Cache {
         if !backing.is_whole() {
             let size = backing.file().metadata()?.len();
             let clip = |r: &Range<u64>| r.start.min(size)..r.end.min(size);
-            let (wanted, ahead) = (clip(&range), clip(&ahead));
-            let wanted = if size <= WHOLE_BYTES_MAX { 0..size } else { wanted };
-            if !backing.has(&wanted) {
-                // What is asked for goes first; what may be asked for next goes beside it.
-                self.make_room(wanted.end - wanted.start).await?;
-                drop(self.start_fetches(backing, &wanted));
+            let (asked, ahead) = (clip(&range), clip(&ahead));
+            let wanted = if size <= WHOLE_BYTES_MAX { 0..size } else { asked.clone() };
+            match self.bring(backing, &wanted, ahead).await {
+                Ok(()) => {}
+                Err(CacheError::Full | CacheError::Disk(_)) => {
+                    return self.read_through(backing, asked).await;
+                }
+                Err(error) => return Err(error),
             }
-            self.prefetch(backing, ahead);
-            self.ensure(backing, wanted).await?;
         }
-        let mut buffer = vec![0; usize::try_from(range.end - range.start).unwrap_or(0)];
-        let count = backing.read_at(&mut buffer, range.start)?;
-        buffer.truncate(count);
+        read_here(backing, range)
+    }
+
+    /// Fetches what is missing of `wanted`, if it fits without waiting, and what may be asked for next beside it.
+    async fn bring(
+        self: &Arc<Self>,
+        backing: &Arc<Backing>,
+        wanted: &Range<u64>,
+        ahead: Range<u64>,
+    ) -> Result<()> {
+        if backing.has(wanted) {
+            self.prefetch(backing, ahead);
+            return Ok(());
+        }
+        if !self.make_room_to_read(missing_bytes(backing, wanted))? {
+            return Err(CacheError::Full);
+        }
+        let fetches = self.start_fetches(backing, wanted);
+        self.prefetch(backing, ahead);
+        all_of(fetches).await?;
+        self.ensure(backing, wanted.clone()).await
+    }
+
+    /// Bytes `range`, with what is not here from the cloud and not kept.
+    async fn read_through(&self, backing: &Backing, range: Range<u64>) -> Result<Vec<u8>> {
+        let mut buffer = Vec::new();
+        for blocks in pieces(blocks_of(&range)) {
+            let bytes = bytes_of(&blocks);
+            let bytes = bytes.start.max(range.start)..bytes.end.min(range.end);
+            let fetched = self.fetch_bytes(backing, bytes.clone()).await?;
+            let state = backing.state();
+            let mut piece = read_here(backing, bytes.clone())?;
+            for run in state.present.missing(blocks) {
+                let part = within(bytes.start, &bytes_of(&run), fetched.len().min(piece.len()));
+                piece[part.clone()].copy_from_slice(&fetched[part]);
+            }
+            buffer.append(&mut piece);
+        }
         Ok(buffer)
     }
 
@@ -212,9 +237,12 @@ impl Cache {
                 for piece in pieces(gap) {
                     let (tell, told) = watch::channel(Progress::Running);
                     state.in_flight.push((piece.clone(), told));
+                    let bytes = (piece.end - piece.start) * BLOCK_BYTES;
+                    self.incoming.fetch_add(bytes, Ordering::Relaxed);
                     let (cache, backing) = (self.clone(), backing.clone());
                     self.tasks.spawn("cache.fetch", async move {
                         let fetched = cache.fetch(&backing, &piece).await;
+                        cache.incoming.fetch_sub(bytes, Ordering::Relaxed);
                         backing.state().in_flight.retain(|(blocks, _)| *blocks != piece);
                         tell.send_replace(match fetched {
                             Ok(()) => Progress::Done,
@@ -234,44 +262,72 @@ impl Cache {
     }
 
     async fn fetch(&self, backing: &Backing, blocks: &Range<u64>) -> Result<()> {
-        let bytes = {
-            let state = backing.state();
-            let bytes = bytes_of(blocks);
-            bytes.start.min(state.object_bytes)..bytes.end.min(state.object_bytes)
-        };
-        let lost = || CacheError::Lost(backing.ino);
-        let data = if bytes.is_empty() {
-            bytes::Bytes::new()
-        } else {
-            let inode = self.meta.read(|tx| tx.inode(backing.ino))?.ok_or_else(lost)?;
-            let object =
-                inode.object.filter(|_| inode.backing == backing.number).ok_or_else(lost)?;
-            let remote = self.remote(inode.share).ok_or_else(lost)?;
-            tokio::select! {
-                data = remote.get(&object.key, bytes.clone(), object.etag.as_ref()) => data?,
-                () = self.clock.sleep(FETCH_DEADLINE) => return Err(CacheError::Deadline),
-            }
-        };
-        if data.len() as u64 != bytes.end - bytes.start {
-            tracing::error!(ino = %backing.ino, ?bytes, got = data.len(), "the object is shorter than its listing said");
-            return Err(lost());
-        }
+        let bytes = bytes_of(blocks);
+        let data = self.fetch_bytes(backing, bytes.clone()).await?;
         let mut state = backing.state();
         // A write may have come in between: what it wrote is newer than what was fetched.
         for run in state.present.missing(blocks.clone()) {
-            let wanted = bytes_of(&run);
-            let (start, end) = (wanted.start.max(bytes.start), wanted.end.min(bytes.end));
-            if start < end {
-                let slice = usize::try_from(start - bytes.start).unwrap_or(usize::MAX)
-                    ..usize::try_from(end - bytes.start).unwrap_or(usize::MAX);
-                backing.file.write_all_at(&data[slice], start)?;
-            }
+            let part = within(bytes.start, &bytes_of(&run), data.len());
+            backing.file.write_all_at(&data[part.clone()], bytes.start + part.start as u64)?;
         }
         let size = backing.file.metadata()?.len();
         backing.mark(&mut state, blocks.clone(), size);
         drop(state);
         self.account(backing)
     }
+
+    /// What the cloud has of bytes `range`; behind the object's end nothing.
+    async fn fetch_bytes(&self, backing: &Backing, range: Range<u64>) -> Result<Bytes> {
+        let object_bytes = backing.state().object_bytes;
+        let bytes = range.start.min(object_bytes)..range.end.min(object_bytes);
+        if bytes.is_empty() {
+            return Ok(Bytes::new());
+        }
+        let lost = || CacheError::Lost(backing.ino);
+        let inode = self.meta.read(|tx| tx.inode(backing.ino))?.ok_or_else(lost)?;
+        let object = inode.object.filter(|_| inode.backing == backing.number).ok_or_else(lost)?;
+        let remote = self.remote(inode.share).ok_or_else(lost)?;
+        let data = tokio::select! {
+            data = remote.get(&object.key, bytes.clone(), object.etag.as_ref()) => data?,
+            () = self.clock.sleep(FETCH_DEADLINE) => return Err(CacheError::Deadline),
+        };
+        if data.len() as u64 != bytes.end - bytes.start {
+            tracing::error!(ino = %backing.ino, ?bytes, got = data.len(), "the object is shorter than its listing said");
+            return Err(lost());
+        }
+        Ok(data)
+    }
+}
+
+/// Waits for the end of all `fetches`.
+async fn all_of(fetches: Vec<watch::Receiver<Progress>>) -> Result<()> {
+    for mut fetch in fetches {
+        let ended = fetch.wait_for(|progress| !matches!(progress, Progress::Running));
+        match ended.await.as_deref() {
+            Ok(Progress::Done | Progress::Running) => {}
+            Ok(Progress::Failed(error)) => return Err(error.clone()),
+            Err(_) => return Err(CacheError::Deadline),
+        }
+    }
+    Ok(())
+}
+
+fn missing_bytes(backing: &Backing, range: &Range<u64>) -> u64 {
+    let missing = backing.state().present.missing(blocks_of(range));
+    missing.iter().map(|run| (run.end - run.start) * BLOCK_BYTES).sum()
+}
+
+fn read_here(backing: &Backing, range: Range<u64>) -> Result<Vec<u8>> {
+    let mut buffer = vec![0; usize::try_from(range.end - range.start).unwrap_or(0)];
+    let count = backing.read_at(&mut buffer, range.start)?;
+    buffer.truncate(count);
+    Ok(buffer)
+}
+
+/// Where `bytes` are in a buffer of `length` bytes that begins at `start`; empty if they are not in it.
+fn within(start: u64, bytes: &Range<u64>, length: usize) -> Range<usize> {
+    let place = |at: u64| usize::try_from(at.saturating_sub(start)).unwrap_or(length).min(length);
+    place(bytes.start)..place(bytes.end)
 }
 
 fn without_in_flight(state: &State, run: Range<u64>) -> Vec<Range<u64>> {

@@ -138,6 +138,8 @@ pub struct Cache {
     open: Mutex<HashMap<Ino, Weak<Backing>>>,
     recency: Mutex<lru::LruCache<Ino, ()>>,
     used: AtomicU64,
+    /// Bytes that are being fetched.
+    incoming: AtomicU64,
     free: Mutex<evict::Free>,
     /// Closed files of which is not noted yet what is here.
     unnoted: Mutex<Vec<Arc<Backing>>>,
@@ -195,6 +197,7 @@ impl Cache {
             open: Mutex::default(),
             recency: Mutex::new(lru::LruCache::unbounded()),
             used: AtomicU64::new(0),
+            incoming: AtomicU64::new(0),
             free: Mutex::default(),
             unnoted: Mutex::default(),
             remembering: AtomicBool::new(false),

@@ -19,60 +19,65 @@ const KIB: u64 = 1024;
 pub(super) const MEMORY_KIB_MAX: usize = 128 << 10;
 const _: () = assert!(PARTS_AT_ONCE as u64 * PIECE_BYTES_MAX <= MEMORY_KIB_MAX as u64 * KIB);
 
-/// One version of a file, wholly here, with the means to tell whether it still is that version.
+/// One version of a file, with the means to tell whether it still is that version.
 #[derive(Debug)]
-pub(super) struct Whole {
+pub(super) struct Version {
+    cache: Arc<Cache>,
     backing: Arc<Backing>,
     meta: Arc<Meta>,
     ino: Ino,
     content: u64,
     size: u64,
-    stamp: Stamp,
+    /// None if some of it is still to be fetched, which changes the backing file's times.
+    stamp: Option<Stamp>,
 }
 
-impl Whole {
-    /// Fetches what is not here of a file that is to go up anew.
-    pub(super) async fn open(
+impl Version {
+    /// The version that `inode` tells of.
+    pub(super) fn open(
         cache: &Arc<Cache>,
         meta: &Arc<Meta>,
         inode: &Inode,
     ) -> Result<Self, SyncError> {
         let backing = cache.backing(inode.ino)?;
         let stamp = stamp(&backing)?;
-        cache.ensure(&backing, 0..stamp.size).await?;
-        let whole = Self {
-            stamp: self::stamp(&backing)?,
-            backing,
+        if stamp.size != inode.attr.size {
+            return Err(SyncError::Changed);
+        }
+        Ok(Self {
+            cache: cache.clone(),
             meta: meta.clone(),
             ino: inode.ino,
             content: inode.content,
             size: stamp.size,
-        };
-        if whole.size != inode.attr.size {
-            return Err(SyncError::Changed);
-        }
-        Ok(whole)
+            stamp: backing.is_whole().then_some(stamp),
+            backing,
+        })
     }
 
     pub(super) fn backing(&self) -> &Backing {
         &self.backing
     }
 
-    /// Fails if what was read since [`Whole::open`] may not be of one version.
+    /// Fails if what was read since [`Version::open`] may not be of one version.
     fn check(&self) -> Result<(), SyncError> {
         let same = self.meta.read(|tx| -> Result<bool, MetaError> {
             let same = tx.inode(self.ino)?.is_some_and(|inode| inode.content == self.content);
             Ok(same && !tx.is_writing(self.ino)?)
         })?;
-        if same && stamp(&self.backing)? == self.stamp { Ok(()) } else { Err(SyncError::Changed) }
+        let same_bytes = match self.stamp {
+            Some(before) => stamp(&self.backing)? == before,
+            None => true,
+        };
+        if same && same_bytes { Ok(()) } else { Err(SyncError::Changed) }
     }
 
-    /// Bytes of this version.
-    fn read(&self, offset: u64, length: u64) -> Result<Bytes, SyncError> {
-        let mut buffer = vec![0; usize::try_from(length).unwrap_or(0)];
-        let count = self.backing.read_at(&mut buffer, offset).map_err(CacheError::from)?;
+    /// Bytes of this version; what is not here comes from the cloud, of the version that was changed.
+    async fn read(&self, offset: u64, length: u64) -> Result<Bytes, SyncError> {
+        let end = offset + length;
+        let data = self.cache.read(&self.backing, end..end, offset..end).await?;
         self.check()?;
-        if count as u64 == length { Ok(buffer.into()) } else { Err(SyncError::Changed) }
+        if data.len() as u64 == length { Ok(data.into()) } else { Err(SyncError::Changed) }
     }
 }
 
@@ -80,24 +85,24 @@ fn stamp(backing: &Backing) -> Result<Stamp, SyncError> {
     Ok(backing.stamp(Time { secs: i64::MAX, nanos: 0 }).map_err(CacheError::from)?)
 }
 
-/// Uploads `whole` to `key`.
+/// Uploads `version` to `key`.
 pub(super) async fn upload(
     worker: &Worker,
     remote: &RemoteRef,
-    whole: &Whole,
+    version: &Version,
     key: &Key,
     metadata: &Metadata,
     condition: &Condition,
 ) -> Result<ETag, SyncError> {
-    if whole.size <= PIECE_BYTES_MAX.min(remote.limits().put_bytes_max) {
-        let _memory = reserve(worker, whole.size).await;
-        let body = whole.read(0, whole.size)?;
+    if version.size <= PIECE_BYTES_MAX.min(remote.limits().put_bytes_max) {
+        let _memory = reserve(worker, version.size).await;
+        let body = version.read(0, version.size).await?;
         return Ok(remote.put(key, body, metadata, condition).await?);
     }
-    match upload_parts(worker, remote, whole, key, metadata, condition).await {
+    match upload_parts(worker, remote, version, key, metadata, condition).await {
         // The store has forgotten the upload: begin anew at the next try.
         Err(SyncError::Remote(RemoteError::NotFound { .. })) => {
-            let ino = whole.ino;
+            let ino = version.ino;
             worker.meta.write(move |tx| tx.end_multipart(ino))?;
             Err(SyncError::Changed)
         }
@@ -108,14 +113,14 @@ pub(super) async fn upload(
 async fn upload_parts(
     worker: &Worker,
     remote: &RemoteRef,
-    whole: &Whole,
+    version: &Version,
     key: &Key,
     metadata: &Metadata,
     condition: &Condition,
 ) -> Result<ETag, SyncError> {
-    let (multipart, finished) = begin(worker, remote, whole, key, metadata).await?;
+    let (multipart, finished) = begin(worker, remote, version, key, metadata).await?;
     let id = UploadId(multipart.upload.clone());
-    let count = u32::try_from(whole.size.div_ceil(multipart.part_bytes)).unwrap_or(u32::MAX);
+    let count = u32::try_from(version.size.div_ceil(multipart.part_bytes)).unwrap_or(u32::MAX);
     let mut parts: Vec<Option<PartId>> = (0..count).map(|_| None).collect();
     for (number, part) in finished {
         if let Some(slot) = parts.get_mut(number as usize) {
@@ -124,7 +129,7 @@ async fn upload_parts(
     }
     let missing: Vec<u32> = (0..count).filter(|&n| parts[n as usize].is_none()).collect();
     let sent: Vec<(u32, PartId)> = stream::iter(missing)
-        .map(|number| send_part(worker, remote, whole, key, &id, &multipart, number))
+        .map(|number| send_part(worker, remote, version, key, &id, &multipart, number))
         .buffer_unordered(PARTS_AT_ONCE)
         .try_collect()
         .await?;
@@ -138,18 +143,18 @@ async fn upload_parts(
 async fn send_part(
     worker: &Worker,
     remote: &RemoteRef,
-    whole: &Whole,
+    version: &Version,
     key: &Key,
     id: &UploadId,
     multipart: &Multipart,
     number: u32,
 ) -> Result<(u32, PartId), SyncError> {
     let offset = u64::from(number) * multipart.part_bytes;
-    let length = multipart.part_bytes.min(whole.size - offset);
+    let length = multipart.part_bytes.min(version.size - offset);
     let _memory = reserve(worker, length).await;
-    let body = whole.read(offset, length)?;
+    let body = version.read(offset, length).await?;
     let part = remote.multipart_put(key, id, number, body).await?;
-    let (ino, name) = (whole.ino, part.0.clone());
+    let (ino, name) = (version.ino, part.0.clone());
     worker.meta.write(move |tx| tx.add_part(ino, number, &name))?;
     Ok((number, part))
 }
@@ -158,14 +163,14 @@ async fn send_part(
 async fn begin(
     worker: &Worker,
     remote: &RemoteRef,
-    whole: &Whole,
+    version: &Version,
     key: &Key,
     metadata: &Metadata,
 ) -> Result<(Multipart, FinishedParts), SyncError> {
     let (ino, inode) =
-        (whole.ino, worker.meta.read(|tx| tx.inode(whole.ino))?.ok_or(SyncError::Changed)?);
+        (version.ino, worker.meta.read(|tx| tx.inode(version.ino))?.ok_or(SyncError::Changed)?);
     if let Some((old, parts)) = worker.meta.read(|tx| tx.multipart(ino))? {
-        if old.key == *key && old.content == whole.content && old.size == whole.size {
+        if old.key == *key && old.content == version.content && old.size == version.size {
             return Ok((old, parts));
         }
         remote.multipart_abort(&old.key, &UploadId(old.upload)).await?;
@@ -176,9 +181,9 @@ async fn begin(
         share: inode.share,
         key: key.clone(),
         upload: id.0,
-        content: whole.content,
-        size: whole.size,
-        part_bytes: part_bytes(whole.size, &remote.limits()),
+        content: version.content,
+        size: version.size,
+        part_bytes: part_bytes(version.size, &remote.limits()),
     };
     let record = multipart.clone();
     worker.meta.write(move |tx| tx.begin_multipart(&record))?;

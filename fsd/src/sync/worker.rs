@@ -10,7 +10,7 @@ use super::conflict::conflict_name;
 use super::keys::Keys;
 use super::plan::{Step, Subject, aside_key, plan};
 use super::records::{is_wanted, keys_of, new_key, subject};
-use super::transfer::{self, Whole};
+use super::transfer::{self, Version};
 use crate::cache::{Cache, CacheError, Merged};
 use crate::clock::Clock;
 use crate::events::{Events, Invalidation};
@@ -43,6 +43,14 @@ pub(super) enum SyncError {
     /// Both sides changed; settled by keeping both, which is a new state to plan from.
     #[error("the cloud has another version")]
     Conflict { key: Key },
+}
+
+impl SyncError {
+    /// Whether the version that the rest of a partly changed file comes from is not in the cloud any more.
+    fn is_base_gone(&self) -> bool {
+        matches!(self, Self::Cache(CacheError::Remote(error))
+            if matches!(**error, RemoteError::Precondition { .. } | RemoteError::NotFound { .. }))
+    }
 }
 
 /// What came of an item.
@@ -278,16 +286,25 @@ impl Worker {
                 .await?
             }
             FileKind::File => {
-                let whole = Whole::open(&self.cache, &self.meta, inode).await?;
-                let sent = transfer::upload(self, remote, &whole, key, &metadata, &condition).await;
+                let version = Version::open(&self.cache, &self.meta, inode)?;
+                let sent =
+                    transfer::upload(self, remote, &version, key, &metadata, &condition).await;
                 let etag = match sent {
                     Err(SyncError::Remote(error)) => {
                         self.conditional(Err(error), remote, inode, key, &metadata).await?
                     }
+                    // What is not here of it was to come from a version that is there no more: ours may be there instead.
+                    Err(lost) if lost.is_base_gone() => {
+                        let gone = Err(RemoteError::Precondition { key: key.clone() });
+                        match self.conditional(gone, remote, inode, key, &metadata).await {
+                            Err(SyncError::Conflict { .. }) => return Err(lost),
+                            known => known?,
+                        }
+                    }
                     sent => sent?,
                 };
                 let differs = self.uploaded(inode, key, &etag)?;
-                self.cache.remember(whole.backing())?;
+                self.cache.remember(version.backing())?;
                 return Ok(differs);
             }
         };

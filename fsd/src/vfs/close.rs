@@ -59,6 +59,16 @@ impl Vfs {
             if open.handles > 0 && (open.writers > 0 || open.stamp.is_none()) {
                 return Ok(());
             }
+            // What was only read has nothing to store, and can be evicted from here on.
+            if open.stamp.is_none()
+                && let Ok(Some(inode)) = self.meta.read(|tx| tx.inode(handle.ino))
+                && inode.attr.nlink > 0
+            {
+                files.remove(&handle.ino);
+                drop(files);
+                self.keep(&handle.backing, inode.is_uploaded());
+                return Ok(());
+            }
         }
         let waiting = {
             let mut closed = self.handles.closed();
@@ -207,12 +217,16 @@ impl Vfs {
         }
         match ended {
             Ended::Gone { backing } => self.cache.forget(ino, backing),
-            Ended::Kept { uploaded: true } if last && !backing.is_saved() => {
-                self.cache.remember_soon(backing.clone());
-            }
-            Ended::Kept { .. } => {}
+            Ended::Kept { uploaded } => self.keep(backing, last && uploaded),
         }
         Ok(())
+    }
+
+    /// Has noted what is here of a clean file that nobody has open any more.
+    fn keep(&self, backing: &Arc<Backing>, clean: bool) {
+        if clean && !backing.is_saved() {
+            self.cache.remember_soon(backing.clone());
+        }
     }
 }
 
