@@ -166,6 +166,7 @@ async fn serve(start: Start, env: Env) -> anyhow::Result<()> {
 
     let (ask, asked) = mpsc::channel(1);
     let mounts = mount_all(&shares, &vfs)?;
+    vfs.learn_roots();
     let operations = Gateway::new(ops::Parts {
         meta: ground.meta.clone(),
         cache,

@@ -13,6 +13,8 @@ use crate::types::{Attr, FileKind, Ino};
 const LISTING_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a reader waits for a listing that only makes an old one new.
 const REFRESH_DEADLINE: Duration = Duration::from_secs(2);
+/// How long the roots wait for a cloud that does not answer.
+const ROOTS_PAUSE: Duration = Duration::from_secs(5);
 
 /// A name and what it names.
 #[derive(Clone, Debug)]
@@ -107,6 +109,25 @@ impl Vfs {
         match self.list(&dir, since, REFRESH_DEADLINE).await {
             Ok(()) | Err(VfsError::Cache(_)) => Ok(()),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Learns in the background which names the roots have, so that files can be made there when the cloud goes away before anybody
+    /// looked.
+    pub fn learn_roots(self: &Arc<Self>) {
+        for share in self.shares().filter(|share| !share.local) {
+            let (vfs, root) = (self.clone(), share.root);
+            self.tasks.spawn("vfs.roots", async move {
+                let learn = async {
+                    while vfs.open_dir(root).await.is_err() {
+                        vfs.clock.sleep(ROOTS_PAUSE).await;
+                    }
+                };
+                tokio::select! {
+                    () = learn => {}
+                    () = vfs.tasks.cancelled() => {}
+                }
+            });
         }
     }
 
