@@ -34,7 +34,7 @@ pub const DISK_BYTES_LEAST: u64 = 64 << 20;
 pub const FREE_BYTES_MIN: u64 = 1 << 30;
 
 /// How long a file is quiet before it is uploaded, unless said otherwise.
-pub const UPLOAD_DELAY: Duration = Duration::from_millis(500);
+pub const UPLOAD_DELAY: Duration = Duration::from_secs(1);
 
 /// The longest such time.
 pub const UPLOAD_DELAY_MAX: Duration = Duration::from_secs(7 * 86_400);

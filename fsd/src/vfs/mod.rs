@@ -130,6 +130,12 @@ impl Vfs {
         &self.events
     }
 
+    /// The time.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
     /// Where background work runs.
     #[must_use]
     pub fn tasks(&self) -> &Tasks {

@@ -5,6 +5,7 @@
 
 mod map;
 mod ops;
+mod polling;
 mod server;
 
 pub use server::{Mount, MountError, MountOptions, mount};

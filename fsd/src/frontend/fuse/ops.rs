@@ -16,6 +16,7 @@ use fuser::{
 };
 
 use super::map::{self, NodeIds, errno};
+use super::polling::Polling;
 use crate::types::chain;
 use crate::vfs::{
     AttrChange, Caller, Entry, HandleId, NAME_BYTES_MAX, OpenHow, RenameHow, Vfs, VfsError,
@@ -39,6 +40,7 @@ pub(super) struct Drive {
     ttl: Duration,
     /// Reads are answered from here, so that no read pays for fresh memory.
     buffer: Mutex<Vec<u8>>,
+    polling: Arc<Polling>,
 }
 
 fn caller(request: &Request) -> Caller {
@@ -67,12 +69,13 @@ fn said(error: &VfsError, op: &'static str, node: INodeNo) -> Errno {
 }
 
 impl Drive {
-    pub(super) fn new(vfs: Arc<Vfs>, nodes: NodeIds, ttl: Duration) -> Self {
-        Self { vfs, nodes, ttl, buffer: Mutex::default() }
+    pub(super) fn new(vfs: Arc<Vfs>, nodes: NodeIds, ttl: Duration, polling: Arc<Polling>) -> Self {
+        Self { vfs, nodes, ttl, buffer: Mutex::default(), polling }
     }
 
     /// Tries a request at once; what has to wait goes on as a task.
     fn answer(&self, request: impl Future<Output = ()> + Send + 'static) {
+        self.polling.seen();
         let mut request = Box::pin(request);
         let _runtime = self.vfs.tasks().handle().enter();
         if request.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
@@ -148,6 +151,7 @@ impl Filesystem for Drive {
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        self.polling.seen();
         match self.vfs.attr(self.nodes.ino(ino)) {
             Ok(attr) => reply.attr(&self.ttl, &map::attr(ino, &attr)),
             Err(error) => reply.error(said(&error, "getattr", ino)),
@@ -248,6 +252,7 @@ impl Filesystem for Drive {
     }
 
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.polling.seen();
         reply_empty(
             reply,
             self.vfs.unlink(self.nodes.ino(parent), name.as_bytes()),
@@ -316,6 +321,7 @@ impl Filesystem for Drive {
         flags: i32,
         reply: ReplyCreate,
     ) {
+        self.polling.seen();
         let how = open_how(flags);
         match self.vfs.create(
             self.nodes.ino(parent),
@@ -360,6 +366,7 @@ impl Filesystem for Drive {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        self.polling.seen();
         {
             let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
             let length = usize::try_from(size).unwrap_or(0);
@@ -393,6 +400,7 @@ impl Filesystem for Drive {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        self.polling.seen();
         let kill = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         match self.vfs.write_here(handle(fh), offset, data, kill) {
             Ok(Some(written)) => return reply.written(written),
@@ -422,6 +430,7 @@ impl Filesystem for Drive {
         _: bool,
         reply: ReplyEmpty,
     ) {
+        self.polling.seen();
         reply_empty(reply, self.vfs.release(handle(fh)), "release", ino);
     }
 
@@ -561,6 +570,7 @@ impl Filesystem for Drive {
     }
 
     fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        self.polling.seen();
         match self.vfs.xattr(self.nodes.ino(ino), name.as_bytes()) {
             Ok(value) => reply_sized(reply, &value, size),
             Err(error) => reply.error(said(&error, "getxattr", ino)),

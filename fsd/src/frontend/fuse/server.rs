@@ -12,6 +12,7 @@ use fuser::{BackgroundSession, Config, MountOption, Notifier, SessionACL};
 
 use super::map::NodeIds;
 use super::ops::Drive;
+use super::polling::Polling;
 use crate::events::Invalidation;
 use crate::types::ShareId;
 use crate::vfs::Vfs;
@@ -103,9 +104,13 @@ pub fn mount(
     config.mount_options = mount_options;
     config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
     let invalidations = vfs.events().invalidations(share.id);
-    let drive = Drive::new(vfs.clone(), nodes, ttl);
+    let (polling, begun) = Polling::new(vfs.clock().clone());
+    let drive = Drive::new(vfs.clone(), nodes, ttl, polling.clone());
     let session = fuser::Session::new(drive, &path, &config)
-        .and_then(fuser::Session::spawn)
+        .and_then(|session| {
+            polling.start(&session, begun)?;
+            session.spawn()
+        })
         .map_err(refused)?;
     raise_read_ahead(&path);
     let notifier = session.notifier();

@@ -31,7 +31,7 @@ impl CacheMode {
     /// The options of a mount. Uploads begin as soon after a close as ours; the fingerprints are those that its manual
     /// recommends for a local store.
     pub(super) fn options(self) -> Vec<String> {
-        let options = ["--vfs-write-back", "500ms", "--vfs-fast-fingerprint", "--vfs-cache-mode"];
+        let options = ["--vfs-write-back", "1s", "--vfs-fast-fingerprint", "--vfs-cache-mode"];
         options.map(str::to_owned).into_iter().chain([self.to_string()]).collect()
     }
 }
