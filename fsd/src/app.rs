@@ -95,6 +95,16 @@ fn start_logging(vars: &Vars) {
         .try_init();
 }
 
+/// Each open file takes a descriptor here too: as many as the system lets us have.
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
 /// Takes the state directory for this process: two daemons on one would tear each other's files.
 fn take_state_dir(dir: &Path) -> anyhow::Result<Flock<File>> {
     DirBuilder::new()
@@ -145,6 +155,7 @@ struct Ground {
 
 async fn serve(start: Start, env: Env) -> anyhow::Result<()> {
     let Start { config, runtime_dir, ready } = start;
+    raise_descriptor_limit();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let tasks = Tasks::new(tokio::runtime::Handle::current());
     let meta = Arc::new(Meta::open(&config.state_dir)?);
@@ -465,6 +476,7 @@ fn mount_all(shares: &[OpenShare], vfs: &Arc<Vfs>) -> anyhow::Result<Vec<Mount>>
         let options = MountOptions {
             source: share.url.clone().unwrap_or_else(|| share.config.name.clone()),
             allow_other: share.config.allow_other,
+            no_exec: share.config.no_exec,
             read_only: share.config.read_only,
         };
         mounts.push(fuse::mount(vfs, share.id, &share.config.mount, &options)?);

@@ -1,6 +1,7 @@
 //! How a mount begins and ends.
 
 use std::fs::File;
+use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
@@ -37,6 +38,23 @@ fn a_daemon_ends_cleanly_when_asked_and_goes_on_where_it_was() -> Result<()> {
         drive.wait()?;
         same("the store", &store.files()?, &tree(&drive.mount())?)?;
         ensure!(store.files()?.len() == 20, "{} files", store.files()?.len());
+        Ok(())
+    })
+}
+
+#[test]
+fn what_is_still_open_for_writing_is_named() -> Result<()> {
+    on_a_dir(|store| {
+        let drive = Drive::mounted(store)?;
+        let mut open = File::create(drive.path("open"))?;
+        open.write_all(b"so far")?;
+        let queue = drive.json(&["queue"])?;
+        ensure!(queue["items"][0]["state"] == "writing", "{queue:#}");
+        ensure!(queue["items"][0]["path"] == "open", "{queue:#}");
+        ensure!(queue["totals"]["items"] == 1, "{queue:#}");
+        drop(open);
+        drive.wait()?;
+        ensure!(drive.json(&["queue"])?["totals"]["items"] == 0, "it went up");
         Ok(())
     })
 }

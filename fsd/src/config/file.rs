@@ -57,6 +57,9 @@ pub struct ShareSection {
     /// See [`super::ShareConfig::allow_other`].
     #[serde(default)]
     pub allow_other: bool,
+    /// See [`super::ShareConfig::no_exec`].
+    #[serde(default)]
+    pub no_exec: bool,
     /// See [`super::ShareConfig::upload_delay`].
     pub upload_delay: Option<String>,
     /// See [`super::ShareConfig::upload_rate_max`].

@@ -90,6 +90,8 @@ pub struct ShareConfig {
     pub read_only: bool,
     /// Other users than the one who mounts it may use it, as far as modes and owners let them.
     pub allow_other: bool,
+    /// Nothing on it can be run as a program.
+    pub no_exec: bool,
     /// How long a file is quiet before it is uploaded.
     pub upload_delay: Duration,
     /// The pace of this share's uploads, below that of the gateway.

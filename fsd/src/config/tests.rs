@@ -46,6 +46,7 @@ fn what_is_left_out_has_its_default() {
             store: StoreConfig::Cloud { url: "s3://box/a".parse().unwrap() },
             read_only: false,
             allow_other: false,
+            no_exec: false,
             upload_delay: UPLOAD_DELAY,
             upload_rate_max: Rate::Unlimited,
             download_rate_max: Rate::Unlimited,

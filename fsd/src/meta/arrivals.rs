@@ -262,16 +262,12 @@ impl Tx<'_> {
         Ok(self.one("SELECT count(*) AS n FROM arrival", [], |r| unsigned(r, "n"))?.unwrap_or(0))
     }
 
-    /// Inodes that are open for writing in a cloud share and have no item yet, and, once for each look, those that hooks have
-    /// still to look at.
+    /// Inodes that hooks have still to look at, once for each look.
     ///
     /// # Errors
     /// If the store fails.
-    pub fn unsettled(&self) -> Result<Vec<Ino>> {
-        let sql = "SELECT ino FROM writing JOIN inode USING (ino) JOIN share ON share.id = inode.share \
-             WHERE share.url <> '' AND nlink > 0 AND ino NOT IN (SELECT ino FROM item) \
-             UNION ALL SELECT ino FROM arrival \
-             UNION ALL SELECT ino FROM job WHERE state IN ('waiting', 'running')";
+    pub fn unseen(&self) -> Result<Vec<Ino>> {
+        let sql = "SELECT ino FROM arrival UNION ALL SELECT ino FROM job WHERE state IN ('waiting', 'running')";
         self.all(sql, [], |r| Ok(Ino(unsigned(r, 0)?)))
     }
 

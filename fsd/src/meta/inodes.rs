@@ -521,6 +521,16 @@ impl Tx<'_> {
         Ok(found.is_some())
     }
 
+    /// Inodes of cloud shares that are open for writing and differ from the cloud by nothing else.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn only_written(&self) -> Result<Vec<Ino>> {
+        let sql = "SELECT ino FROM writing JOIN inode USING (ino) JOIN share ON share.id = inode.share \
+             WHERE share.url <> '' AND nlink > 0 AND ino NOT IN (SELECT ino FROM item)";
+        self.all(sql, [], |r| Ok(Ino(unsigned(r, 0)?)))
+    }
+
     /// All that was open for writing when the daemon stopped, with its stamp from before.
     ///
     /// # Errors

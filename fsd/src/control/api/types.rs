@@ -182,8 +182,8 @@ pub enum ItemState {
     Waiting,
     /// It is being sent.
     Sending,
-    /// A hook has not decided yet whether it may leave.
-    Held,
+    /// Somebody has it open for writing: it goes up when it is closed.
+    Writing,
     /// It was given up until a person acts.
     Parked,
 }

@@ -31,15 +31,15 @@ pub(super) struct MountArgs {
     /// Run the hook of this folder, or all hooks in the folders in it; can be given again
     #[arg(long, value_name = "DIR")]
     hooks: Vec<PathBuf>,
-    /// Upload at most so fast, such as 10Mbit/s
+    /// Upload at most so fast: 10Mbit/s, 1MiB/s, unlimited, or off for no uploads at all
     #[arg(long, value_name = "RATE")]
     bwlimit_up: Option<String>,
-    /// Download at most so fast
+    /// Download at most so fast; off for no downloads
     #[arg(long, value_name = "RATE")]
     bwlimit_down: Option<String>,
     #[command(flatten)]
     daemonize: DaemonizeArgs,
-    /// The same as options of mount(8): ro, allow_other, cache_dir=DIR, cache_size=SIZE, hooks=DIR, bwlimit_up=RATE,
+    /// The same as options of mount(8): ro, noexec, allow_other, cache_dir=DIR, cache_size=SIZE, hooks=DIR, bwlimit_up=RATE,
     /// bwlimit_down=RATE
     #[arg(short, value_name = "OPTIONS", value_delimiter = ',')]
     options: Vec<String>,
@@ -71,7 +71,6 @@ const FOR_OTHERS: &[&str] = &[
     "defaults",
     "dev",
     "diratime",
-    "exec",
     "group",
     "loud",
     "noatime",
@@ -117,6 +116,8 @@ fn file(args: &MountArgs, context: &Context<'_>) -> Result<File, Failure> {
         match name {
             "ro" => share.read_only = true,
             "allow_other" => share.allow_other = true,
+            "exec" => share.no_exec = false,
+            "noexec" => share.no_exec = true,
             "cache_dir" => cache_dir = Some(value.into()),
             "cache_size" => cache_size = given(),
             "hooks" => hooks.push(value.into()),
@@ -125,7 +126,7 @@ fn file(args: &MountArgs, context: &Context<'_>) -> Result<File, Failure> {
             "comment" => {}
             name if FOR_OTHERS.contains(&name) || name.starts_with("x-") || args.helper.sloppy => {}
             name => {
-                let hint = "options are ro, allow_other, cache_dir=, cache_size=, hooks=, bwlimit_up=, bwlimit_down=";
+                let hint = "options are ro, noexec, allow_other, cache_dir=, cache_size=, hooks=, bwlimit_up=, bwlimit_down=";
                 return Err(
                     Failure::new(Exit::Usage, format!("there is no option {name:?}")).hint(hint)
                 );

@@ -39,7 +39,7 @@ fn row(item: &QueueItem) -> [String; 8] {
     let state = match item.state {
         ItemState::Waiting => "waiting",
         ItemState::Sending => "sending",
-        ItemState::Held => "held",
+        ItemState::Writing => "open",
         ItemState::Parked => "parked",
     };
     let action = match item.action {

@@ -111,6 +111,10 @@ fn a_mount_is_a_configuration_with_one_share() {
     let by_options =
         mounted(&["fsd", "mount", "fsd#s3://box/in/cam 1/", dir, "-o", &options, "-v", "-n"]);
     assert_eq!(by_options, by_flags);
+    // What mount(8) makes of `users`.
+    let by_users =
+        mounted(&["fsd", "mount", "s3://box", dir, "-o", "rw,noexec,nosuid,nodev,users"]);
+    assert!(by_users.shares[0].no_exec && !by_flags.shares[0].no_exec);
 }
 
 #[test]
@@ -149,8 +153,8 @@ fn a_wrong_mount_is_explained_in_its_own_words() {
         ),
         (&["s3://box", dir, "--bwlimit-down", "x"], "fsd: --bwlimit-down is \"x\": a number"),
         (
-            &["s3://box", dir, "-o", "noexec"],
-            "fsd: there is no option \"noexec\"\nhint: options are ro",
+            &["s3://box", dir, "-o", "lazytime"],
+            "fsd: there is no option \"lazytime\"\nhint: options are ro",
         ),
         (
             &["s3://box", "/no/such/dir"],

@@ -93,9 +93,12 @@ impl Gateway {
     }
 
     fn totals(&self) -> Result<api::QueueTotals, OperationError> {
-        let counts = self.parts.meta.scan(|tx| tx.item_counts(None))?;
+        let (counts, written) = self
+            .parts
+            .meta
+            .scan(|tx| Ok::<_, MetaError>((tx.item_counts(None)?, tx.only_written()?.len())))?;
         Ok(api::QueueTotals {
-            items: counts.items + counts.tombstones,
+            items: counts.items + counts.tombstones + written as u64,
             bytes: counts.bytes,
             in_flight: self.parts.sync.in_flight() as u64,
             parked: counts.parked,
@@ -158,7 +161,7 @@ impl Gateway {
         let Some(path) = path else {
             let totals = self.totals()?;
             return Ok(api::WaitProgress {
-                items: totals.items + self.parts.meta.scan(|tx| tx.unsettled())?.len() as u64,
+                items: totals.items + self.parts.meta.scan(|tx| tx.unseen())?.len() as u64,
                 bytes: totals.bytes,
                 parked: totals.parked,
                 blocked: self.blocked(None),
@@ -210,7 +213,7 @@ impl Gateway {
             },
             state: match (item.parked, writing) {
                 (true, _) => api::ItemState::Parked,
-                (false, true) => api::ItemState::Waiting,
+                (false, true) => api::ItemState::Writing,
                 (false, false) if sent > 0 => api::ItemState::Sending,
                 (false, false) => api::ItemState::Waiting,
             },
@@ -265,6 +268,15 @@ impl Operations for Gateway {
         let items = self.parts.meta.scan(|tx| -> Result<_, MetaError> {
             let mut items = Vec::new();
             for item in tx.items(limit)? {
+                items.extend(self.item(tx, item)?);
+            }
+            let room = limit.saturating_sub(items.len());
+            for ino in tx.only_written()?.into_iter().take(room) {
+                let Some(inode) = tx.inode(ino)? else { continue };
+                let since = inode.attr.ctime.millis();
+                let (tries, parked, error) = (0, false, None);
+                let item =
+                    Item { ino, share: inode.share, since, due: since, tries, parked, error };
                 items.extend(self.item(tx, item)?);
             }
             let room = limit.saturating_sub(items.len());
@@ -515,8 +527,8 @@ fn left_below(tx: &Tx<'_>, top: Ino) -> Result<(api::WaitProgress, Option<ShareI
         let at = |place: &Key| key.as_str().trim_end_matches('/') == place.as_str();
         place.as_ref().is_some_and(|place| at(place) || key.is_below(place))
     };
-    for unsettled in tx.unsettled()? {
-        progress.items += u64::from(is_at_or_below(tx, unsettled, top)?);
+    for ino in tx.only_written()?.into_iter().chain(tx.unseen()?) {
+        progress.items += u64::from(is_at_or_below(tx, ino, top)?);
     }
     for item in tx.items(usize::MAX)?.into_iter().filter(|item| item.share == share) {
         let Some(inode) = tx.inode(item.ino)? else { continue };

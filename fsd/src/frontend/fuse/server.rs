@@ -29,6 +29,8 @@ pub struct MountOptions {
     pub source: String,
     /// Other users than the one who mounts may use it.
     pub allow_other: bool,
+    /// Nothing on it can be run as a program.
+    pub no_exec: bool,
     /// Nothing may be changed.
     pub read_only: bool,
 }
@@ -99,6 +101,9 @@ pub fn mount(
     ];
     if options.read_only {
         mount_options.push(MountOption::RO);
+    }
+    if options.no_exec {
+        mount_options.push(MountOption::NoExec);
     }
     let mut config = Config::default();
     config.mount_options = mount_options;
