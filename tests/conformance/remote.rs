@@ -125,7 +125,7 @@ macro_rules! cases {
     ($($name:ident),* $(,)?) => { [$((stringify!($name), (|part| $name(part).boxed_local()) as Case)),*] };
 }
 
-const CASES: [(&str, Case); 19] = cases![
+const CASES: [(&str, Case); 20] = cases![
     what_was_put_is_read_back_with_its_metadata,
     metadata_is_replaced_by_a_put_and_kept_by_nothing_else,
     a_range_ends_where_the_object_ends,
@@ -137,6 +137,7 @@ const CASES: [(&str, Case); 19] = cases![
     a_marker_is_not_listed_beside_its_directory,
     a_file_and_a_directory_of_one_name_do_not_replace_each_other,
     a_level_is_listed_page_by_page,
+    metadata_in_a_listing_is_the_objects,
     odd_keys_are_themselves_or_refused,
     hostile_keys_are_refused,
     a_copy_has_the_metadata,
@@ -340,6 +341,29 @@ async fn a_file_and_a_directory_of_one_name_do_not_replace_each_other(part: Part
     }
     check(remote.copy(&k("file"), &k("dir")).await);
     assert_eq!(remote.head(&k("dir/")).await.unwrap().metadata.unwrap()["mode"], "16832");
+}
+
+async fn metadata_in_a_listing_is_the_objects(part: Part<'_>) {
+    let given = [
+        meta(&[]),
+        meta(&[("mode", "33188"), ("mtime", "1600000000.123456789")]),
+        meta(&[("odd", "<a> & \"b\" 'c'  d %41 &lt; \\"), ("empty_no", "x")]),
+    ];
+    for (n, metadata) in given.iter().enumerate() {
+        let (key, body) = (k(&format!("m{n}")), Bytes::from_static(b"x"));
+        part.remote.put(&key, body, metadata, &Condition::Always).await.unwrap();
+    }
+    let (objects, _) = part.list("").await;
+    assert_eq!(objects.len(), given.len());
+    let told = matches!(part.store.kind, Kind::Dir | Kind::Azure);
+    for (listed, given) in objects.into_iter().zip(given) {
+        // Azurite says nothing of an object that has none.
+        assert!(listed.metadata.is_some() == told || given.is_empty());
+        if let Some(metadata) = listed.metadata {
+            let head = part.remote.head(&listed.key).await.unwrap();
+            assert_eq!(Some(metadata), head.metadata);
+        }
+    }
 }
 
 async fn a_level_is_listed_page_by_page(part: Part<'_>) {

@@ -264,15 +264,12 @@ impl Azure {
             if key == *prefix {
                 continue;
             }
-            let metadata: Metadata = entry
-                .child("Metadata")
-                .map(|all| all.children.iter().map(|m| (m.name.to_lowercase(), m.text.clone())))
-                .into_iter()
-                .flatten()
-                .collect();
+            let metadata: Option<Metadata> = entry.child("Metadata").map(|all| {
+                all.children.iter().map(|m| (m.name.to_lowercase(), m.text.clone())).collect()
+            });
             if entry.name == "BlobPrefix" {
                 page.prefixes.push(key);
-            } else if is_marker(&metadata) {
+            } else if metadata.as_ref().is_some_and(is_marker) {
                 page.prefixes.push(Key::from_raw(format!("{key}/")));
             } else {
                 let of = entry.child("Properties");
@@ -283,7 +280,7 @@ impl Azure {
                         .need(text("Content-Length").and_then(|t| t.parse().ok()), "a size")?,
                     etag: errors.need(text("Etag").map(reply::etag), "a version")?,
                     modified: text("Last-Modified").and_then(reply::time).unwrap_or_default(),
-                    metadata: None,
+                    metadata,
                 });
             }
         }

@@ -44,7 +44,7 @@ pub struct Object {
     pub etag: ETag,
     /// When the store took it in.
     pub modified: Time,
-    /// Its user metadata; a listing does not know it.
+    /// Its user metadata; not every store's listing knows it.
     pub metadata: Option<Metadata>,
 }
 

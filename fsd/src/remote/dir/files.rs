@@ -319,11 +319,18 @@ impl Files {
                 size: stat.st_size.unsigned_abs(),
                 etag: native::etag(&stat),
                 modified: native::time(stat.st_mtime, stat.st_mtime_nsec),
-                metadata: None,
+                metadata: self.listed_metadata(dir, name, &stat),
             }),
             _ => {}
         }
         Ok(())
+    }
+
+    /// The metadata of a file that was listed; none if it can't be read, or is another file by now.
+    fn listed_metadata(&self, dir: &File, name: &str, stat: &FileStat) -> Option<Metadata> {
+        let file = open_below(dir, name, OFlag::O_NONBLOCK).ok()?;
+        let same = fstat(&file).is_ok_and(|now| native::etag(&now) == native::etag(stat));
+        same.then(|| native::read(&file, stat))
     }
 
     fn staging(&self) -> Result<File> {
