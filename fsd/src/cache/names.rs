@@ -139,6 +139,7 @@ impl Cache {
         match listed {
             Ok(merged) => {
                 self.index.set_listed(dir.ino, Some(began));
+                lock(&self.names.probes).remove(&dir.ino);
                 Ok(merged)
             }
             Err(error) if self.is_listed(dir, 0) => {
@@ -149,26 +150,23 @@ impl Cache {
         }
     }
 
-    /// Looks for one name in a directory that was not listed; lists it after a few such questions.
+    /// Whether so many names of `dir` were probed for that it is worth a listing: the second time, the fourth, the eighth, since one
+    /// may have failed.
+    pub fn is_worth_listing(&self, dir: Ino) -> bool {
+        let mut probes = lock(&self.names.probes);
+        let count = probes.entry(dir).or_default();
+        *count += 1;
+        *count > 1 && count.is_power_of_two()
+    }
+
+    /// Looks for one name in a directory that was not listed.
     ///
     /// # Errors
     /// If the cloud does not answer.
     pub async fn probe(&self, dir: &Inode, name: &[u8]) -> Result<Merged> {
-        const PROBES_BEFORE_LISTING: u32 = 2;
         let (Some(store), Some(object)) = (self.stores.get(&dir.share), &dir.object) else {
             return Ok(Merged::default());
         };
-        let probes = {
-            let mut probes = lock(&self.names.probes);
-            let count = probes.entry(dir.ino).or_default();
-            *count += 1;
-            *count
-        };
-        if probes > PROBES_BEFORE_LISTING {
-            let merged = self.list(dir, 0).await;
-            lock(&self.names.probes).remove(&dir.ino);
-            return merged;
-        }
         let _look = Look::begin(&self.names.gone);
         let key = Key::from_raw(format!("{}{}", object.key, segment_of_name(name)));
         let prefix = Key::from_raw(format!("{key}/"));

@@ -204,6 +204,15 @@ impl Vfs {
         Ok(())
     }
 
+    fn list_soon(self: &Arc<Self>, dir: &Inode, since: i64) {
+        let (vfs, dir) = (self.clone(), dir.clone());
+        self.tasks.spawn("vfs.list", async move {
+            if let Err(error) = vfs.list_now(&dir, since).await {
+                tracing::debug!(dir = %dir.ino, error = &error as &dyn std::error::Error, "what is known of its names stays");
+            }
+        });
+    }
+
     fn find(&self, parent: Ino, name: &[u8]) -> Result<(Inode, Option<Inode>)> {
         let files = self.handles.files();
         self.meta.read(|tx| {
@@ -227,13 +236,11 @@ impl Vfs {
         }
         if self.cache.is_listed(dir, 0) {
             // The old listing answers; a new one is on its way, and tells the kernel if the name came meanwhile.
-            let (vfs, dir, since) = (self.clone(), dir.clone(), self.fresh_since(share));
-            self.tasks.spawn("vfs.relist", async move {
-                if let Err(error) = vfs.list_now(&dir, since).await {
-                    tracing::debug!(dir = %dir.ino, error = &error as &dyn std::error::Error, "the old listing stays");
-                }
-            });
+            self.list_soon(dir, self.fresh_since(share));
             return Ok(false);
+        }
+        if self.cache.is_worth_listing(dir.ino) {
+            self.list_soon(dir, 0);
         }
         let merged = tokio::select! {
             merged = self.cache.probe(dir, name) => merged?,
