@@ -477,6 +477,7 @@ fn mount_all(shares: &[OpenShare], vfs: &Arc<Vfs>) -> anyhow::Result<Vec<Mount>>
             source: share.url.clone().unwrap_or_else(|| share.config.name.clone()),
             allow_other: share.config.allow_other,
             no_exec: share.config.no_exec,
+            passthrough: share.config.passthrough,
             read_only: share.config.read_only,
         };
         mounts.push(fuse::mount(vfs, share.id, &share.config.mount, &options)?);
@@ -492,6 +493,7 @@ fn mounted(share: &OpenShare, mount: &Mount) -> MountedShare {
         url: share.url.clone(),
         path: mount.path().to_owned(),
         read_only: share.config.read_only,
+        daemon_path: mount.daemon_path(),
         link: share.opened.as_ref().map(|(opened, _)| opened.link.clone()),
     }
 }

@@ -90,6 +90,20 @@ impl Cache {
         Ok(disk.blocks_available().saturating_mul(disk.fragment_size()))
     }
 
+    /// Evicts what is beyond the limits, as far as it can go.
+    ///
+    /// # Errors
+    /// If the disk or the metadata store fails.
+    pub(crate) fn trim(&self) -> Result<()> {
+        self.evict_for(0).map(drop)
+    }
+
+    /// Whether there is room enough that a file may grow without being watched.
+    #[must_use]
+    pub fn is_roomy(&self) -> bool {
+        self.has_room(self.reserved_for_writes()).unwrap_or(false)
+    }
+
     /// Makes room for `bytes` that are read, without waiting; false if there is none.
     pub(super) fn make_room_to_read(&self, bytes: u64) -> Result<bool> {
         self.evict_for(bytes.saturating_add(self.reserved_for_writes()))

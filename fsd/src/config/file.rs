@@ -60,6 +60,8 @@ pub struct ShareSection {
     /// See [`super::ShareConfig::no_exec`].
     #[serde(default)]
     pub no_exec: bool,
+    /// See [`super::ShareConfig::passthrough`].
+    pub passthrough: Option<bool>,
     /// See [`super::ShareConfig::upload_delay`].
     pub upload_delay: Option<String>,
     /// See [`super::ShareConfig::upload_rate_max`].

@@ -92,6 +92,8 @@ pub struct ShareConfig {
     pub allow_other: bool,
     /// Nothing on it can be run as a program.
     pub no_exec: bool,
+    /// Whether the kernel may read and write by itself what is wholly here.
+    pub passthrough: bool,
     /// How long a file is quiet before it is uploaded.
     pub upload_delay: Duration,
     /// The pace of this share's uploads, below that of the gateway.

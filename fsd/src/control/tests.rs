@@ -42,6 +42,7 @@ pub(super) fn status(mounts: &[PathBuf]) -> Status {
         share: "cam".to_owned(),
         url: Some("s3://box/a".to_owned()),
         mount: mount.clone(),
+        daemon_path: None,
         read_only: true,
         link: Link::Offline { since: moment(), error: "no route".to_owned() },
     };

@@ -16,6 +16,8 @@ use crate::types::Ino;
 const CLOSE_DELAY: Duration = Duration::from_millis(20);
 /// So many closed files don't wait for more: each keeps its backing file open.
 const CLOSED_MAX: usize = 64;
+/// Between two looks at how files grow that the kernel writes by itself.
+const COUNT_PAUSE: Duration = Duration::from_millis(500);
 /// After a failure, such as a full disk.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
@@ -160,6 +162,43 @@ impl Vfs {
         }
     }
 
+    /// Counts, as long as there are any, files that grow without our doing, until everything stops.
+    pub(super) async fn keep_counting(self: Arc<Self>) {
+        loop {
+            tokio::select! {
+                () = self.tasks.cancelled() => return,
+                () = self.handles.handed_out.notified() => {}
+            }
+            loop {
+                tokio::select! {
+                    () = self.tasks.cancelled() => return,
+                    () = self.clock.sleep(COUNT_PAUSE) => {}
+                }
+                match self.count_written() {
+                    Ok(0) => break,
+                    Ok(_) => {}
+                    Err(error) => {
+                        tracing::warn!(
+                            error = &error as &dyn Error,
+                            "what is being written can't be counted"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    /// Counts what files that are being written take, and makes room for it; how many there are.
+    fn count_written(&self) -> Result<usize> {
+        let written: Vec<Arc<Backing>> = {
+            let files = self.handles.files();
+            files.values().filter(|o| o.stamp.is_some()).map(|o| o.backing.clone()).collect()
+        };
+        written.iter().try_for_each(|backing| self.cache.account(backing))?;
+        self.cache.trim()?;
+        Ok(written.len())
+    }
+
     /// After a crash: stores what a backing file has become since it was opened for writing.
     pub(super) fn finish_writing(&self, ino: Ino, backing: &Backing, before: Stamp) -> Result<()> {
         let share = self.share_of(ino)?;
@@ -214,6 +253,7 @@ impl Vfs {
         let ino = backing.ino();
         if written {
             self.cache.account(backing)?;
+            self.cache.trim()?;
         }
         match ended {
             Ended::Gone { backing } => self.cache.forget(ino, backing),

@@ -3,7 +3,7 @@
 use std::io::{Seek as _, Write as _};
 use std::sync::Arc;
 
-use super::handle::{Handle, Open, size_of};
+use super::handle::{HandedOut, Handle, Open, size_of};
 use super::{
     Caller, HandleId, OpenHow, Result, Vfs, VfsError, check_name, check_reserved, writable,
 };
@@ -169,6 +169,20 @@ impl Vfs {
         }
         self.after_write(&handle, kill_privileges)?;
         Ok(Some(u32::try_from(data.len()).unwrap_or(u32::MAX)))
+    }
+
+    /// The backing file of `id`, for a front end whose kernel reads and writes it by itself: if it is wholly here and, where it
+    /// is written, nobody has to watch for room.
+    #[must_use]
+    pub fn handed_out(&self, id: HandleId) -> Option<HandedOut> {
+        let handle = self.handles.get(id).filter(|handle| handle.backing.is_whole())?;
+        if handle.how.write {
+            if !self.cache.is_roomy() {
+                return None;
+            }
+            self.handles.handed_out.notify_one();
+        }
+        Some(HandedOut(handle.backing.clone()))
     }
 
     /// Whether the close of `id` has anything to wait for.

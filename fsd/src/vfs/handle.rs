@@ -1,6 +1,7 @@
 //! Handles, and what is open: one record for each open file, whoever has it open.
 
 use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,6 +15,16 @@ use crate::types::{Attr, Ino, ShareId, Time};
 /// A handle's number; never given twice in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HandleId(pub u64);
+
+/// The backing file of an open file: whoever has it reads and writes the file.
+#[derive(Debug)]
+pub struct HandedOut(pub(super) Arc<Backing>);
+
+impl AsFd for HandedOut {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.file().as_fd()
+    }
+}
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,6 +69,8 @@ pub(super) struct Handles {
     closed: Mutex<Vec<Ino>>,
     /// There are some.
     pub(super) closing: Notify,
+    /// A file is written that we don't see growing.
+    pub(super) handed_out: Notify,
 }
 
 impl Handles {

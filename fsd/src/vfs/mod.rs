@@ -29,7 +29,7 @@ use crate::types::{Ino, ShareId};
 pub use self::attr::{AttrChange, SetTime, Space};
 pub use self::dir::{Entry, Page};
 pub use self::error::{Result, VfsError};
-pub use self::handle::{HandleId, OpenHow};
+pub use self::handle::{HandedOut, HandleId, OpenHow};
 pub use self::name::RenameHow;
 pub use self::recover::Recovered;
 pub use self::xattr::XattrHow;
@@ -108,6 +108,7 @@ impl Vfs {
         let handles = Handles::default();
         let vfs = Arc::new(Self { meta, cache, events, clock, tasks, shares, handles });
         vfs.tasks.spawn("vfs.close", vfs.clone().keep_finishing());
+        vfs.tasks.spawn("vfs.count", vfs.clone().keep_counting());
         vfs
     }
 

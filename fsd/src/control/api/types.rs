@@ -47,6 +47,8 @@ pub struct Mount {
     pub mount: PathBuf,
     /// Nothing can be changed through it.
     pub read_only: bool,
+    /// Why all file content goes through the daemon; none if the kernel reads and writes by itself what is wholly here.
+    pub daemon_path: Option<String>,
     /// Its link to the store.
     pub link: Link,
 }

@@ -26,6 +26,14 @@ fn text(status: &Status) -> String {
         ["mount", "share", "store", "link"],
         &status.mounts.iter().map(mount).collect::<Vec<_>>(),
     );
+    for mount in &status.mounts {
+        if let Some(why) = &mount.daemon_path {
+            text.push_str(&format!(
+                "{}: slower, content goes through the daemon: {why}\n",
+                mount.share
+            ));
+        }
+    }
     text.push('\n');
     let cache = &status.cache;
     fact(

@@ -42,6 +42,8 @@ pub struct MountedShare {
     pub path: PathBuf,
     /// Nothing can be changed through it.
     pub read_only: bool,
+    /// Why all file content goes through the daemon; none as long as the kernel reads and writes by itself what is wholly here.
+    pub daemon_path: watch::Receiver<Option<String>>,
     /// How its store is to be reached; none for a local share.
     pub link: Option<watch::Receiver<Link>>,
 }
@@ -458,6 +460,7 @@ impl Gateway {
             url: mount.url.clone(),
             mount: mount.path.clone(),
             read_only: mount.read_only,
+            daemon_path: mount.daemon_path.borrow().clone(),
             link,
         }
     }

@@ -3,6 +3,7 @@
 //! Every request is tried at once on the session's thread; one that has to wait for the cloud goes on as a task, so the thread
 //! that serves the kernel never waits for the network.
 
+mod data;
 mod map;
 mod ops;
 mod polling;

@@ -15,6 +15,7 @@ use fuser::{
     ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
+use super::data::DataPaths;
 use super::map::{self, NodeIds, errno};
 use super::polling::Polling;
 use crate::types::chain;
@@ -30,6 +31,8 @@ const DIR_PAGE: usize = 512;
 /// Places of `.` and `..`; names lie behind.
 const DOT: u64 = 1;
 const DOT_DOT: u64 = 2;
+/// Backing files lie on a disk, not on another stacked file system.
+const STACK_DEPTH: u32 = 1;
 const STATFS_BLOCK_BYTES: u32 = 4096;
 
 /// One share, as the kernel sees it.
@@ -41,6 +44,7 @@ pub(super) struct Drive {
     /// Reads are answered from here, so that no read pays for fresh memory.
     buffer: Mutex<Vec<u8>>,
     polling: Arc<Polling>,
+    paths: Arc<DataPaths>,
 }
 
 fn caller(request: &Request) -> Caller {
@@ -69,8 +73,14 @@ fn said(error: &VfsError, op: &'static str, node: INodeNo) -> Errno {
 }
 
 impl Drive {
-    pub(super) fn new(vfs: Arc<Vfs>, nodes: NodeIds, ttl: Duration, polling: Arc<Polling>) -> Self {
-        Self { vfs, nodes, ttl, buffer: Mutex::default(), polling }
+    pub(super) fn new(
+        vfs: Arc<Vfs>,
+        nodes: NodeIds,
+        ttl: Duration,
+        polling: Arc<Polling>,
+        paths: Arc<DataPaths>,
+    ) -> Self {
+        Self { vfs, nodes, ttl, buffer: Mutex::default(), polling, paths }
     }
 
     /// Tries a request at once; what has to wait goes on as a task.
@@ -130,6 +140,10 @@ impl Filesystem for Drive {
             if config.add_capabilities(flag).is_err() {
                 tracing::debug!(?flag, "this kernel does not have it");
             }
+        }
+        let stacked = config.set_max_stack_depth(STACK_DEPTH);
+        if stacked.is_err() || config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_err() {
+            self.paths.refuse("this kernel has no FUSE passthrough (Linux 6.9 has)".to_owned());
         }
         Ok(())
     }
@@ -332,8 +346,18 @@ impl Filesystem for Drive {
         ) {
             Ok((ino, attr, handle)) => {
                 let attr = map::attr(self.nodes.node(ino), &attr);
-                let flags = FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH;
-                reply.created(&self.ttl, &attr, GENERATION, FileHandle(handle.0), flags);
+                let wanted = || self.vfs.handed_out(handle);
+                let straight = self.paths.begin(ino, wanted, |file| reply.open_backing(file));
+                let (fh, flags) = (FileHandle(handle.0), FopenFlags::FOPEN_NOFLUSH);
+                match straight {
+                    Some(id) => {
+                        reply.created_passthrough(&self.ttl, &attr, GENERATION, fh, flags, &id);
+                    }
+                    None => {
+                        let flags = flags | FopenFlags::FOPEN_KEEP_CACHE;
+                        reply.created(&self.ttl, &attr, GENERATION, fh, flags);
+                    }
+                }
             }
             Err(error) => reply.error(said(&error, "create", parent)),
         }
@@ -341,14 +365,22 @@ impl Filesystem for Drive {
 
     fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let (vfs, node, how) = (self.vfs.clone(), self.nodes.ino(ino), open_how(flags.0));
+        let paths = self.paths.clone();
         self.answer(async move {
             match vfs.open(node, how).await {
                 Ok(handle) => {
-                    let mut flags = FopenFlags::FOPEN_KEEP_CACHE;
+                    let wanted = || vfs.handed_out(handle);
+                    let straight = paths.begin(node, wanted, |file| reply.open_backing(file));
+                    let mut flags = FopenFlags::empty();
                     if !vfs.needs_flush(handle) {
                         flags |= FopenFlags::FOPEN_NOFLUSH;
                     }
-                    reply.opened(FileHandle(handle.0), flags);
+                    let fh = FileHandle(handle.0);
+                    match straight {
+                        // Pages that the kernel kept when the file went through us may be older than the file: they go.
+                        Some(id) => reply.opened_passthrough(fh, flags, &id),
+                        None => reply.opened(fh, flags | FopenFlags::FOPEN_KEEP_CACHE),
+                    }
                 }
                 Err(error) => reply.error(said(&error, "open", ino)),
             }
@@ -431,6 +463,7 @@ impl Filesystem for Drive {
         reply: ReplyEmpty,
     ) {
         self.polling.seen();
+        self.paths.end(self.nodes.ino(ino));
         reply_empty(reply, self.vfs.release(handle(fh)), "release", ino);
     }
 

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fuser::{BackgroundSession, Config, MountOption, Notifier, SessionACL};
+use tokio::sync::watch;
 
+use super::data::DataPaths;
 use super::map::NodeIds;
 use super::ops::Drive;
 use super::polling::Polling;
@@ -31,6 +33,8 @@ pub struct MountOptions {
     pub allow_other: bool,
     /// Nothing on it can be run as a program.
     pub no_exec: bool,
+    /// Whether the kernel may read and write by itself what is wholly here.
+    pub passthrough: bool,
     /// Nothing may be changed.
     pub read_only: bool,
 }
@@ -74,6 +78,7 @@ pub enum MountError {
 pub struct Mount {
     path: PathBuf,
     session: BackgroundSession,
+    paths: Arc<DataPaths>,
 }
 
 /// Mounts a share.
@@ -110,7 +115,11 @@ pub fn mount(
     config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
     let invalidations = vfs.events().invalidations(share.id);
     let (polling, begun) = Polling::new(vfs.clock().clone());
-    let drive = Drive::new(vfs.clone(), nodes, ttl, polling.clone());
+    let paths = Arc::new(DataPaths::default());
+    if !options.passthrough {
+        paths.refuse("it is switched off".to_owned());
+    }
+    let drive = Drive::new(vfs.clone(), nodes, ttl, polling.clone(), paths.clone());
     let session = fuser::Session::new(drive, &path, &config)
         .and_then(|session| {
             polling.start(&session, begun)?;
@@ -128,7 +137,7 @@ pub fn mount(
             }
         })
         .map_err(refused)?;
-    Ok(Mount { path, session })
+    Ok(Mount { path, session, paths })
 }
 
 impl Mount {
@@ -136,6 +145,12 @@ impl Mount {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Why all file content goes through the daemon; none as long as the kernel reads and writes by itself what is wholly here.
+    #[must_use]
+    pub fn daemon_path(&self) -> watch::Receiver<Option<String>> {
+        self.paths.refused()
     }
 
     /// Whether the session is over: somebody unmounted it.

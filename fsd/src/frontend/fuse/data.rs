@@ -1,0 +1,96 @@
+//! Which way the bytes of an open file go: straight between the kernel and the backing file, or through us.
+//!
+//! All handles of an inode go the same way as long as any is open: the kernel refuses to mix them. And they share one registered
+//! backing file, which lives as long as they do.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use fuser::BackingId;
+use tokio::sync::watch;
+
+use crate::types::Ino;
+use crate::vfs::HandedOut;
+
+/// The ways of all open files of a mount.
+#[derive(Debug, Default)]
+pub(super) struct DataPaths {
+    /// Why every byte goes through us; none if the kernel reads and writes by itself what is wholly here.
+    refused: watch::Sender<Option<String>>,
+    open: Mutex<HashMap<Ino, Open>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    handles: u32,
+    straight: Option<Arc<BackingId>>,
+}
+
+impl DataPaths {
+    /// From now on every byte goes through us.
+    pub(super) fn refuse(&self, why: String) {
+        tracing::info!(why, "file content goes through the daemon");
+        self.refused.send_replace(Some(why));
+    }
+
+    /// Why every byte goes through us; none as long as the kernel reads and writes by itself what is wholly here.
+    pub(super) fn refused(&self) -> watch::Receiver<Option<String>> {
+        self.refused.subscribe()
+    }
+
+    /// Counts a handle of `ino`. What is returned is the way straight to the backing file: that of the handles before it or, for the
+    /// first one, to the file that `wanted` gives, as `register` makes it known to the kernel.
+    pub(super) fn begin(
+        &self,
+        ino: Ino,
+        wanted: impl FnOnce() -> Option<HandedOut>,
+        register: impl FnOnce(&HandedOut) -> io::Result<BackingId>,
+    ) -> Option<Arc<BackingId>> {
+        let mut all = self.all();
+        if let Some(open) = all.get_mut(&ino) {
+            open.handles += 1;
+            return open.straight.clone();
+        }
+        let wanted = if self.refused.borrow().is_none() { wanted() } else { None };
+        let straight = wanted.and_then(|file| match register(&file) {
+            Ok(id) => Some(Arc::new(id)),
+            Err(error) => {
+                if !is_shortage(&error) {
+                    self.refuse(why(&error));
+                }
+                None
+            }
+        });
+        all.insert(ino, Open { handles: 1, straight: straight.clone() });
+        straight
+    }
+
+    /// Counts a handle out that [`DataPaths::begin`] counted.
+    pub(super) fn end(&self, ino: Ino) {
+        let mut all = self.all();
+        if let Some(open) = all.get_mut(&ino) {
+            open.handles -= 1;
+            if open.handles == 0 {
+                all.remove(&ino);
+            }
+        }
+    }
+
+    fn all(&self) -> MutexGuard<'_, HashMap<Ino, Open>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether the next try may go better.
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM))
+}
+
+fn why(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EPERM) => "passthrough needs CAP_SYS_ADMIN".to_owned(),
+        Some(libc::ELOOP) => "the state directory is on a stacked file system".to_owned(),
+        _ => format!("the kernel refuses passthrough: {error}"),
+    }
+}
