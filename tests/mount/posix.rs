@@ -12,6 +12,7 @@ use fsd_tests::store::{on_a_dir, on_s3};
 use nix::fcntl::{AT_FDCWD, FallocateFlags, RenameFlags, fallocate, renameat2};
 use nix::sys::stat::{UtimensatFlags, utimensat};
 use nix::sys::time::TimeSpec;
+use tempfile::TempDir;
 
 fn errno<T>(result: std::io::Result<T>) -> Option<i32> {
     result.err().and_then(|error| error.raw_os_error())
@@ -238,10 +239,8 @@ with open('mapped', 'rb') as f, mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ) as
     assert m[5:10] == b'hello' and m[-3:] == b'end' and len(m) == 1 << 20";
         std::fs::write(drive.state().join("map.py"), map)?;
         shell(&drive.mount(), &format!("python3 {}", drive.state().join("map.py").display()))?;
-        match fallocate(&file, FallocateFlags::empty(), 0, 6_000_000) {
-            Ok(()) => expected.resize(6_000_000, 0),
-            Err(error) => ensure!(error == nix::errno::Errno::EOPNOTSUPP, "fallocate: {error}"),
-        }
+        fallocate(&file, FallocateFlags::empty(), 0, 6_000_000)?;
+        expected.resize(6_000_000, 0);
         drop(file);
         drive.wait()?;
         let files = store.files()?;
@@ -330,4 +329,66 @@ fn what_was_synced_or_closed_is_there_after_a_crash() -> Result<()> {
         drive.wait()?;
         same("the store", &store.files()?, &expected)
     })
+}
+
+/// Every mode of fallocate that FUSE passes on, copies within the drive, and a look at data and holes.
+const RANGES: &str = r#"
+set -e
+fallocate -l 2M f
+fallocate -n -o 2M -l 1M f
+fallocate -p -o 8192 -l 100000 f
+fallocate -z -o 300000 -l 5000 f
+fallocate -z -n -o 1M -l 3M f
+cp --sparse=never f g
+python3 - <<'END'
+import os
+f = os.open('f', os.O_RDWR)
+g = os.open('g', os.O_RDWR)
+assert os.copy_file_range(f, g, 50000, 10000, 70000) == 50000
+assert os.copy_file_range(g, g, 4096, 0, os.fstat(g).st_size) == 4096
+assert os.copy_file_range(f, g, 4096, 10 << 20, 0) == 0
+s = os.open('s', os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+os.pwrite(s, b'x' * 4096, 5 << 20)
+os.ftruncate(s, 10 << 20)
+assert os.lseek(s, 0, os.SEEK_DATA) == 5 << 20
+assert os.lseek(s, 5 << 20, os.SEEK_HOLE) == (5 << 20) + 4096
+try:
+    os.lseek(s, 6 << 20, os.SEEK_DATA)
+    raise SystemExit('data behind the data')
+except OSError as error:
+    assert error.errno == 6
+END
+"#;
+
+fn ranges(path: &[&str]) -> Result<()> {
+    on_a_dir(|store| {
+        let plain = TempDir::with_prefix("fsd-plain-")?;
+        let drive = Drive::over(store)?.with(path).started()?;
+        for dir in [plain.path(), &drive.mount()] {
+            std::fs::write(dir.join("f"), noise(1, 1 << 20))?;
+        }
+        drive.wait()?;
+        shell(plain.path(), RANGES)?;
+        shell(&drive.mount(), RANGES)?;
+        same("a plain directory", &tree(plain.path())?, &tree(&drive.mount())?)?;
+        drive.wait()?;
+        same("the store", &store.files()?, &tree(plain.path())?)?;
+        // And on what is only in the cloud.
+        let cold = Drive::over(store)?.with(path).started()?;
+        shell(plain.path(), RANGES)?;
+        shell(&cold.mount(), RANGES)?;
+        same("a plain directory", &tree(plain.path())?, &tree(&cold.mount())?)?;
+        cold.wait()?;
+        same("the store", &store.files()?, &tree(plain.path())?)
+    })
+}
+
+#[test]
+fn ranges_are_allocated_punched_and_copied_by_the_kernel() -> Result<()> {
+    ranges(&[])
+}
+
+#[test]
+fn ranges_are_allocated_punched_and_copied_through_the_daemon() -> Result<()> {
+    ranges(&["-o", "nopassthrough"])
 }

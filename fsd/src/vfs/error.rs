@@ -42,6 +42,9 @@ pub enum VfsError {
     /// There is no such extended attribute.
     #[error("there is no such attribute")]
     NoAttribute,
+    /// No data there: behind the last of it, or the end of the file.
+    #[error("no data there")]
+    NoData,
     /// The extended attribute is there already.
     #[error("the attribute is there already")]
     AttributeExists,

@@ -132,7 +132,7 @@ impl Vfs {
         data: &[u8],
         kill_privileges: bool,
     ) -> Result<u32> {
-        let handle = self.handles.get(id).filter(|h| h.how.write).ok_or(VfsError::BadHandle)?;
+        let handle = self.writer(id)?;
         let offset = if handle.how.append { size_of(&handle.backing)? } else { offset };
         self.cache.write(&handle.backing, offset, data).await?;
         self.after_write(&handle, kill_privileges)?;
@@ -162,7 +162,7 @@ impl Vfs {
         data: &[u8],
         kill_privileges: bool,
     ) -> Result<Option<u32>> {
-        let handle = self.handles.get(id).filter(|h| h.how.write).ok_or(VfsError::BadHandle)?;
+        let handle = self.writer(id)?;
         let offset = if handle.how.append { size_of(&handle.backing)? } else { offset };
         if !self.cache.write_here(&handle.backing, offset, data)? {
             return Ok(None);
@@ -332,6 +332,10 @@ impl Vfs {
         open.handles += 1;
         open.writers += u32::from(how.write);
         Ok(())
+    }
+
+    pub(super) fn writer(&self, id: HandleId) -> Result<Arc<Handle>> {
+        self.handles.get(id).filter(|handle| handle.how.write).ok_or(VfsError::BadHandle)
     }
 
     fn save_presence(&self, handle: &Handle) -> Result<()> {

@@ -11,6 +11,7 @@ mod error;
 mod file;
 mod handle;
 mod name;
+mod range;
 mod recover;
 mod xattr;
 
@@ -31,6 +32,7 @@ pub use self::dir::{Entry, Page};
 pub use self::error::{Result, VfsError};
 pub use self::handle::{HandedOut, HandleId, OpenHow};
 pub use self::name::RenameHow;
+pub use self::range::Seek;
 pub use self::recover::Recovered;
 pub use self::xattr::XattrHow;
 pub use crate::cache::Trouble;

@@ -48,6 +48,7 @@ pub(super) fn errno(error: &VfsError) -> Errno {
         VfsError::Unsupported(_) => Errno::EOPNOTSUPP,
         VfsError::Reserved => Errno::EPERM,
         VfsError::NoAttribute => Errno::ENODATA,
+        VfsError::NoData => Errno::ENXIO,
         VfsError::TooLarge => Errno::E2BIG,
         VfsError::Cache(error) => trouble_errno(error.trouble()),
         VfsError::Meta(error) if error.is_disk_full() => Errno::ENOSPC,

@@ -9,10 +9,10 @@ use std::task::{Context, Waker};
 use std::time::{Duration, SystemTime};
 
 use fuser::{
-    BsdFileFlags, Errno, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
-    InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
-    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite,
-    ReplyXattr, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, FileType, Filesystem, FopenFlags,
+    Generation, INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr,
+    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek,
+    ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
 use super::data::DataPaths;
@@ -20,7 +20,7 @@ use super::map::{self, NodeIds, errno};
 use super::polling::Polling;
 use crate::types::chain;
 use crate::vfs::{
-    AttrChange, Caller, Entry, HandleId, NAME_BYTES_MAX, OpenHow, RenameHow, Vfs, VfsError,
+    AttrChange, Caller, Entry, HandleId, NAME_BYTES_MAX, OpenHow, RenameHow, Seek, Vfs, VfsError,
     XattrHow,
 };
 
@@ -473,6 +473,68 @@ impl Filesystem for Drive {
         self.vfs.tasks().spawn("fuse.fsync", async move {
             let synced = tasks.blocking(move || vfs.fsync(handle(fh))).await;
             reply_empty(reply, synced.map_err(VfsError::from).flatten(), "fsync", ino);
+        });
+    }
+
+    fn fallocate(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        let vfs = self.vfs.clone();
+        self.answer(async move {
+            let done = vfs.allocate(handle(fh), mode, offset, length).await;
+            reply_empty(reply, done, "fallocate", ino);
+        });
+    }
+
+    fn lseek(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        self.polling.seen();
+        let seek = match whence {
+            libc::SEEK_DATA => Seek::Data,
+            libc::SEEK_HOLE => Seek::Hole,
+            _ => return reply.error(Errno::EINVAL),
+        };
+        let offset = u64::try_from(offset).map_err(|_| VfsError::NoData);
+        match offset.and_then(|offset| self.vfs.seek(handle(fh), offset, seek)) {
+            Ok(found) => reply.offset(found.cast_signed()),
+            Err(error) => reply.error(said(&error, "lseek", ino)),
+        }
+    }
+
+    fn copy_file_range(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        fh_in: FileHandle,
+        offset_in: u64,
+        _: INodeNo,
+        fh_out: FileHandle,
+        offset_out: u64,
+        length: u64,
+        _: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        let (vfs, from, to) =
+            (self.vfs.clone(), (handle(fh_in), offset_in), (handle(fh_out), offset_out));
+        self.answer(async move {
+            match vfs.copy_range(from, to, length).await {
+                Ok(copied) => reply.written(copied),
+                Err(error) => reply.error(said(&error, "copy_file_range", ino)),
+            }
         });
     }
 
