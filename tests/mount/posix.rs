@@ -360,10 +360,11 @@ except OSError as error:
 END
 "#;
 
-fn ranges(path: &[&str]) -> Result<()> {
+#[test]
+fn ranges_are_allocated_punched_and_copied() -> Result<()> {
     on_a_dir(|store| {
         let plain = TempDir::with_prefix("fsd-plain-")?;
-        let drive = Drive::over(store)?.with(path).started()?;
+        let drive = Drive::mounted(store)?;
         for dir in [plain.path(), &drive.mount()] {
             std::fs::write(dir.join("f"), noise(1, 1 << 20))?;
         }
@@ -374,21 +375,11 @@ fn ranges(path: &[&str]) -> Result<()> {
         drive.wait()?;
         same("the store", &store.files()?, &tree(plain.path())?)?;
         // And on what is only in the cloud.
-        let cold = Drive::over(store)?.with(path).started()?;
+        let cold = Drive::mounted(store)?;
         shell(plain.path(), RANGES)?;
         shell(&cold.mount(), RANGES)?;
         same("a plain directory", &tree(plain.path())?, &tree(&cold.mount())?)?;
         cold.wait()?;
         same("the store", &store.files()?, &tree(plain.path())?)
     })
-}
-
-#[test]
-fn ranges_are_allocated_punched_and_copied_by_the_kernel() -> Result<()> {
-    ranges(&[])
-}
-
-#[test]
-fn ranges_are_allocated_punched_and_copied_through_the_daemon() -> Result<()> {
-    ranges(&["-o", "nopassthrough"])
 }

@@ -64,6 +64,9 @@ fn build() -> Result<PathBuf> {
     Ok(folder.join("fsd"))
 }
 
+/// With this variable all drives over a store are mounted with other options: `nopassthrough`.
+const MOUNT_OPTIONS: &str = "FSD_TEST_MOUNT_OPTIONS";
+
 /// A daemon with one mount. Dropped, all of it goes.
 #[derive(Debug)]
 pub struct Drive {
@@ -84,6 +87,9 @@ impl Drive {
         let (mount, state) = (drive.mount(), drive.state());
         drive.arguments = vec!["mount".into(), store.url().into(), mount.into_os_string()];
         drive.arguments.extend(["--cache-dir".into(), state.into_os_string()]);
+        if let Some(options) = std::env::var_os(MOUNT_OPTIONS) {
+            drive.arguments.extend(["-o".into(), options]);
+        }
         Ok(drive)
     }
 

@@ -110,13 +110,31 @@ fn tests(root: &Path, tally: &mut Tally) -> anyhow::Result<()> {
         ];
         return libtest(root, "cargo test", &arguments, tally);
     }
+    nextest(root, "nextest", &[], &[], tally)?;
+    // The mount once more, with every byte through the daemon.
+    let through_daemon = [("FSD_TEST_MOUNT_OPTIONS", "nopassthrough")];
+    nextest(root, "nextest, no passthrough", &["-E", "binary(mount)"], &through_daemon, tally)
+}
+
+fn nextest(
+    root: &Path,
+    name: &str,
+    filter: &[&str],
+    variables: &[(&str, &str)],
+    tally: &mut Tally,
+) -> anyhow::Result<()> {
     let report = target_dir(root).join("nextest/ci/junit.xml");
     let _ = fs::remove_file(&report); // an old one would be counted if there is no new one
+    println!("\n== {name}");
     let arguments = ["nextest", "run", "--workspace", "--profile", "ci", "--no-tests", "warn"];
-    let passed = cargo(root, "nextest", &arguments)?;
+    let passed = command(root, &[&arguments, filter].concat())
+        .envs(variables.iter().copied())
+        .status()
+        .context("run cargo")?
+        .success();
     let report = fs::read_to_string(&report).unwrap_or_default();
     let counts = Counts::of_junit(&report);
-    add(tally, "nextest", passed, &counts);
+    add(tally, name, passed, &counts);
     Ok(())
 }
 
