@@ -1,15 +1,20 @@
 //! The daemon is killed, and nothing that was acknowledged is lost or torn.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::sleep;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use fsd::rng::Rng;
 use fsd_tests::drive::Drive;
 use fsd_tests::files::{content, noise, same, tree, version_of};
-use fsd_tests::store::{Store, on_azure, on_each_store};
+use fsd_tests::store::{Store, on_a_dir, on_azure, on_each_store};
 use fsd_tests::until;
 
 const ROUNDS: u64 = 4;
@@ -204,5 +209,47 @@ fn an_upload_in_parts_goes_on_after_a_crash() -> Result<()> {
         drive.wait()?;
         ensure!(store.get("large")?.as_ref() == Some(&body), "the object is not the file");
         Ok(())
+    })
+}
+
+#[test]
+fn a_program_that_outlives_the_daemon_loses_nothing_of_what_it_writes() -> Result<()> {
+    on_a_dir(|store| {
+        let mut drive = Drive::mounted(store)?;
+        std::fs::write(drive.path("cold"), noise(0, 300_000))?;
+        drive.wait()?;
+        let mut file = File::create(drive.path("open"))?;
+        let mut expected = noise(1, 100_000);
+        file.write_all(&expected)?;
+        std::fs::write(drive.path("closed"), noise(2, 1000))?;
+        drive.kill()?;
+        // With passthrough the kernel goes on writing for it, without it there is nobody to do so.
+        let goes_on = file.write_all(&noise(3, 5000)).is_ok();
+        if goes_on {
+            expected.extend(noise(3, 5000));
+        }
+        drive.start()?;
+        ensure!(std::fs::read(drive.path("closed"))? == noise(2, 1000), "what was closed is whole");
+        if goes_on {
+            let queue = drive.json(&["queue"])?;
+            ensure!(queue["items"][0]["state"] == "writing", "{queue:#}");
+            for n in 4..8 {
+                file.write_all_at(&noise(n, 3000), expected.len() as u64)?;
+                expected.extend(noise(n, 3000));
+                if n == 5 {
+                    // Opened, changed and closed by somebody else, it is still open.
+                    File::options().append(true).open(drive.path("open"))?.write_all(b"x")?;
+                    expected.push(b'x');
+                }
+                sleep(Duration::from_millis(900));
+            }
+            until("the mount shows what is written", || {
+                Ok(std::fs::read(drive.path("open"))? == expected)
+            })?;
+        }
+        drop(file);
+        drive.wait()?;
+        ensure!(std::fs::read(drive.path("open"))? == expected, "what was open is as it was left");
+        same("the store", &store.files()?, &tree(&drive.mount())?)
     })
 }

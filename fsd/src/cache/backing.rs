@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -174,6 +175,27 @@ pub(super) fn open_file(path: &Path) -> io::Result<File> {
 pub(super) fn create_file(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
+/// Whether anybody has the file open for writing: only then is a read lease refused; fcntl(2). A disk without leases knows nothing.
+pub(super) fn is_written(path: &Path) -> io::Result<bool> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        file => file?,
+    };
+    let lease = |kind: libc::c_int| {
+        #[expect(unsafe_code, reason = "nix has no leases")]
+        // SAFETY: the descriptor is open, and this command takes a number.
+        nix::Error::result(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) })
+    };
+    match lease(libc::F_RDLCK) {
+        Err(nix::Error::EAGAIN) => Ok(true),
+        Err(_) => Ok(false),
+        Ok(_) => {
+            lease(libc::F_UNLCK)?;
+            Ok(false)
+        }
+    }
 }
 
 /// Bytes of disk that a file takes.

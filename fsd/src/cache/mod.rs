@@ -276,6 +276,15 @@ impl Cache {
         Ok(self.adopt(&mut open, backing))
     }
 
+    /// Whether a program writes the backing file of `inode`, which is not open here: one whose daemon died may go on for as long as
+    /// it likes, if the kernel writes for it.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn is_written_elsewhere(&self, inode: &Inode) -> Result<bool> {
+        Ok(backing::is_written(&self.path(inode.ino, inode.backing))?)
+    }
+
     /// Whether all of `inode` is here, without opening it.
     #[must_use]
     pub fn is_whole(&self, inode: &Inode) -> bool {

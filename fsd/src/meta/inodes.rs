@@ -171,6 +171,16 @@ fn kind_of_number(number: u8) -> FileKind {
     }
 }
 
+/// Reads a row of `writing`.
+fn stamp(row: &Row<'_>) -> rusqlite::Result<Stamp> {
+    Ok(Stamp {
+        size: unsigned(row, "size")?,
+        mtime: time(row, 2)?,
+        ctime: time(row, 4)?,
+        young: row.get("young")?,
+    })
+}
+
 /// Reads a row of the table in the order of its columns: to find each by its name takes longer than all else.
 fn inode(row: &Row<'_>) -> rusqlite::Result<Inode> {
     let object = match row.get::<_, Option<String>>(19)? {
@@ -521,6 +531,14 @@ impl Tx<'_> {
         Ok(found.is_some())
     }
 
+    /// What the backing file was like before it was opened for writing, if it is open for writing.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn writing(&self, ino: Ino) -> Result<Option<Stamp>> {
+        self.one("SELECT * FROM writing WHERE ino = ?1", [ino.0.cast_signed()], stamp)
+    }
+
     /// Inodes of cloud shares that are open for writing and differ from the cloud by nothing else.
     ///
     /// # Errors
@@ -536,15 +554,7 @@ impl Tx<'_> {
     /// # Errors
     /// If the store fails.
     pub fn all_writing(&self) -> Result<Vec<(Ino, Stamp)>> {
-        self.all("SELECT * FROM writing", [], |r| {
-            let stamp = Stamp {
-                size: unsigned(r, "size")?,
-                mtime: time(r, 2)?,
-                ctime: time(r, 4)?,
-                young: r.get("young")?,
-            };
-            Ok((Ino(unsigned(r, "ino")?), stamp))
-        })
+        self.all("SELECT * FROM writing", [], |r| Ok((Ino(unsigned(r, 0)?), stamp(r)?)))
     }
 
     /// The presence map of a dirty file that is partly here; none means that it is wholly here.

@@ -200,9 +200,14 @@ impl Vfs {
     }
 
     /// After a crash: stores what a backing file has become since it was opened for writing.
-    pub(super) fn finish_writing(&self, ino: Ino, backing: &Backing, before: Stamp) -> Result<()> {
-        let share = self.share_of(ino)?;
-        let written = self.written(backing, before, self.difference(share))?;
+    pub(super) fn finish_writing(
+        &self,
+        backing: &Backing,
+        before: Stamp,
+        difference: Difference,
+    ) -> Result<()> {
+        let ino = backing.ino();
+        let written = self.written(backing, before, difference)?;
         let closed = Closed { ino, written: Some(written), last: false };
         self.meta.write(move |tx| finish(tx, &closed))?;
         self.cache.account(backing)?;

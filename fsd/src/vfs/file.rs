@@ -8,7 +8,7 @@ use super::{
     Caller, HandleId, OpenHow, Result, Vfs, VfsError, check_name, check_reserved, writable,
 };
 use crate::cache::{Backing, Cache};
-use crate::meta::{Inode, NewInode};
+use crate::meta::{Inode, NewInode, Stamp};
 use crate::types::{Attr, FileKind, Ino};
 
 impl Vfs {
@@ -316,17 +316,24 @@ impl Vfs {
             let stamp = backing.stamp(self.clock.wall())?;
             let (ino, presence) = (inode.ino, backing.encode_presence());
             let partial = presence.is_some();
-            let begun = self.meta.write(move |tx| -> Result<()> {
-                tx.begin_writing(ino, &stamp)?;
-                Ok(tx.set_presence(ino, presence.as_deref())?)
-            });
-            if let Err(error) = begun {
-                if open.handles == 0 {
-                    files.remove(&inode.ino);
+            let begun = self.meta.write(move |tx| -> Result<Stamp> {
+                tx.set_presence(ino, presence.as_deref())?;
+                // A program from before a crash may still write it: then what it was like before that counts.
+                if let Some(before) = tx.writing(ino)? {
+                    return Ok(before);
                 }
-                return Err(error);
+                tx.begin_writing(ino, &stamp)?;
+                Ok(stamp)
+            });
+            match begun {
+                Ok(before) => open.stamp = Some(before),
+                Err(error) => {
+                    if open.handles == 0 {
+                        files.remove(&inode.ino);
+                    }
+                    return Err(error);
+                }
             }
-            open.stamp = Some(stamp);
             open.partial = partial;
         }
         open.handles += 1;

@@ -1,14 +1,28 @@
 //! After a stop that was not clean: what was open for writing is looked at again, what had no name goes.
+//!
+//! A program may outlive the daemon with a file open that the kernel writes for it. Such a file stays open for writing until nobody
+//! writes it any more.
 
+use std::error::Error;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::{Result, Vfs};
+use super::handle::{overlay, stamp_now};
+use super::{Result, Vfs, VfsError};
+use crate::events::Invalidation;
+use crate::meta::{MetaError, Stamp, Tx};
+use crate::types::Ino;
+
+/// Between two looks at files that programs from before still write.
+const HELD_PAUSE: Duration = Duration::from_secs(2);
 
 /// What a start found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
     /// Files that were open for writing.
     pub writing: usize,
+    /// Of these, files that programs from before still write.
+    pub held: usize,
     /// Files without a name that were still open.
     pub unlinked: usize,
     /// Files whose bytes are gone from the cache disk.
@@ -22,12 +36,14 @@ impl Vfs {
     /// If the metadata store fails.
     pub fn recover(self: &Arc<Self>) -> Result<Recovered> {
         let mut recovered = Recovered::default();
+        let mut held = Vec::new();
         for (ino, stamp) in self.meta.read(|tx| tx.all_writing())? {
             recovered.writing += 1;
-            let finished = match self.cache.backing(ino) {
-                Ok(backing) => self.finish_writing(ino, &backing, stamp),
-                Err(error) => Err(error.into()),
-            };
+            if self.is_held(ino)? {
+                held.push(ino);
+                continue;
+            }
+            let finished = self.finish_left(ino, stamp);
             if let Err(error) = finished {
                 recovered.lost += 1;
                 tracing::error!(%ino, error = &error as &dyn std::error::Error, "a file that was open for writing could not be recovered");
@@ -43,6 +59,79 @@ impl Vfs {
             self.cache.forget(ino, backing);
             recovered.unlinked += 1;
         }
+        recovered.held = held.len();
+        if !held.is_empty() {
+            self.tasks.spawn("vfs.held", self.clone().keep_looking(held));
+        }
         Ok(recovered)
     }
+
+    /// Whether a program writes the backing file, which nobody here has open.
+    fn is_held(&self, ino: Ino) -> Result<bool> {
+        match self.meta.read(|tx| tx.inode(ino))? {
+            Some(inode) => Ok(self.cache.is_written_elsewhere(&inode)?),
+            None => Ok(false),
+        }
+    }
+
+    async fn keep_looking(self: Arc<Self>, mut held: Vec<Ino>) {
+        while !held.is_empty() {
+            tokio::select! {
+                () = self.tasks.cancelled() => return,
+                () = self.clock.sleep(HELD_PAUSE) => {}
+            }
+            held.retain(|&ino| match self.look_at_held(ino) {
+                Ok(still) => still,
+                Err(VfsError::NoEntry) => false,
+                Err(error) => {
+                    tracing::warn!(%ino, error = &error as &dyn Error, "a file that a program from before writes could not be looked at");
+                    true
+                }
+            });
+        }
+    }
+
+    /// Stores what became of a file when nobody writes it any more; whether somebody still does.
+    fn look_at_held(&self, ino: Ino) -> Result<bool> {
+        let share = self.share_of(ino)?;
+        let difference = self.difference(share);
+        // Whoever opens it anew must pass this lock, and would look like the program from before.
+        let files = self.handles.files();
+        if files.contains_key(&ino) {
+            return Ok(true);
+        }
+        let held = self.is_held(ino)?;
+        let backing = self.cache.backing(ino)?;
+        match self.meta.read(|tx| tx.writing(ino))? {
+            Some(before) if held => {
+                let now = stamp_now(&backing)?;
+                self.meta.write(move |tx| show(tx, ino, now, before))?;
+            }
+            Some(before) => self.finish_writing(&backing, before, difference)?,
+            // It was opened, changed and closed here meanwhile.
+            None if held => {
+                let stamp = stamp_now(&backing)?;
+                self.meta.write(move |tx| tx.begin_writing(ino, &stamp))?;
+            }
+            None => {}
+        }
+        drop(files);
+        self.events.invalidate(&Invalidation::Inode { share: share.id, ino });
+        self.events.differs.notify_one();
+        self.events.arrived.notify_one();
+        Ok(held)
+    }
+
+    fn finish_left(&self, ino: Ino, before: Stamp) -> Result<()> {
+        let difference = self.difference(self.share_of(ino)?);
+        let backing = self.cache.backing(ino)?;
+        self.finish_writing(&backing, before, difference)
+    }
+}
+
+/// Shows size and times of a file that is being written, without counting it as a new version yet.
+fn show(tx: &Tx<'_>, ino: Ino, now: Stamp, before: Stamp) -> Result<(), MetaError> {
+    let Some(mut inode) = tx.inode(ino)? else { return Ok(()) };
+    overlay(&mut inode.attr, &now, &before);
+    tx.put_inode(&inode)
 }
