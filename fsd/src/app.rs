@@ -95,11 +95,20 @@ fn start_logging(vars: &Vars) {
         .try_init();
 }
 
+/// How long a start waits for the daemon before it to end.
+const LOCK_TRIES: u32 = 50;
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
+/// Open files that root may have, whatever its limit says.
+const DESCRIPTORS: u64 = 1 << 20;
+
 /// Each open file takes a descriptor here too: as many as the system lets us have.
 fn raise_descriptor_limit() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, most)| {
+        let more = most.max(DESCRIPTORS);
+        setrlimit(Resource::RLIMIT_NOFILE, more, more)
+            .or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, most, most))
+    });
     if let Err(error) = raised {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
@@ -123,7 +132,14 @@ fn take_state_dir(dir: &Path) -> anyhow::Result<Flock<File>> {
                 )
             },
         )?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| {
+    let mut locked = Flock::lock(file, FlockArg::LockExclusiveNonblock);
+    for _ in 0..LOCK_TRIES {
+        // One that was just unmounted takes a moment to end.
+        let Err((file, nix::errno::Errno::EWOULDBLOCK)) = locked else { break };
+        std::thread::sleep(LOCK_PAUSE);
+        locked = Flock::lock(file, FlockArg::LockExclusiveNonblock);
+    }
+    locked.map_err(|(_, error)| {
         if error == nix::errno::Errno::EWOULDBLOCK {
             anyhow::anyhow!(
                 "another fsd uses the state directory {}: stop it, or choose another with --cache-dir",
@@ -551,22 +567,25 @@ async fn until_the_end(
                 let _ = tell.send(unmounted);
             }
             () = clock.sleep(MOUNTS_POLL) => {
-                mounts.retain(|path, mount| {
-                    let over = mount.is_over();
-                    if over {
-                        tracing::info!(path = %path.display(), "unmounted");
-                    }
-                    !over
-                });
+                let (over, rest) = mounts.into_iter().partition(|(_, mount)| mount.is_over());
+                mounts = rest;
+                leave(over).await;
             }
         }
     }
+    leave(mounts).await;
+    Ok(())
+}
+
+async fn leave(mounts: BTreeMap<PathBuf, Mount>) {
     for (path, mount) in mounts {
-        if let Err(error) = unmount(mount).await {
-            tracing::error!(path = %path.display(), %error, "could not be unmounted");
+        match unmount(mount).await {
+            Ok(()) => tracing::info!(path = %path.display(), "unmounted"),
+            Err(error) => {
+                tracing::error!(path = %path.display(), %error, "could not be unmounted");
+            }
         }
     }
-    Ok(())
 }
 
 async fn unmount_one(mounts: &mut BTreeMap<PathBuf, Mount>, path: &Path) -> std::io::Result<()> {

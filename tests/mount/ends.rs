@@ -178,3 +178,18 @@ fn without_a_daemon_commands_say_so() -> Result<()> {
         Ok(())
     })
 }
+
+#[test]
+fn what_is_mounted_after_an_unmount_stays() -> Result<()> {
+    on_a_dir(|store| {
+        let mut drive = Drive::mounted(store)?;
+        let mount = drive.mount();
+        shell(
+            Path::new("/"),
+            &format!("umount {0}; mount -t tmpfs none {0}; echo kept > {0}/kept", mount.display()),
+        )?;
+        ensure!(drive.ended()?.success(), "{}", drive.log());
+        ensure!(std::fs::read(mount.join("kept"))? == b"kept\n", "the next mount is gone");
+        shell(Path::new("/"), &format!("umount {}", mount.display())).map(drop)
+    })
+}

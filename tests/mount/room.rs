@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt as _;
 use anyhow::{Context as _, Result, ensure};
 use fsd::rng::Rng;
 use fsd_tests::drive::Drive;
-use fsd_tests::files::noise;
+use fsd_tests::files::{noise, shell};
 use fsd_tests::proxy::Network;
 use fsd_tests::store::on_s3;
 
@@ -162,6 +162,67 @@ fn what_is_not_here_can_be_read_while_the_cache_is_full_of_what_is_not_uploaded(
         for n in 0..5 {
             ensure!(std::fs::read(drive.path(&format!("f{n}")))? == noise(n, 10 * MIB), "f{n}");
         }
+        Ok(())
+    })
+}
+
+#[test]
+fn what_is_written_to_a_file_that_is_partly_here_survives_though_it_is_never_closed() -> Result<()>
+{
+    on_s3(|store| {
+        let mut body = noise(1, 8 * MIB);
+        store.put("cold", &body)?;
+        let mut drive = Drive::mounted(store)?;
+        let file = File::options().read(true).write(true).open(drive.path("cold"))?;
+        for (n, at) in [3_000_000, 100, 3_100_000, 8 * MIB - 50].into_iter().enumerate() {
+            let patch = noise(10 + n as u64, 1000);
+            file.write_all_at(&patch, at as u64)?;
+            body.resize(body.len().max(at + patch.len()), 0);
+            body[at..at + patch.len()].copy_from_slice(&patch);
+        }
+        drive.crash()?;
+        ensure!(std::fs::read(drive.path("cold"))? == body, "it is not as it was written");
+        drop(file);
+        drive.wait()?;
+        ensure!(store.get("cold")?.as_ref() == Some(&body), "it was uploaded as other bytes");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_file_that_is_partly_here_can_be_read_and_mapped_after_its_name_is_gone() -> Result<()> {
+    on_s3(|store| {
+        let body = noise(1, 20 * MIB);
+        for name in ["unlinked", "replaced", "mapped"] {
+            store.put(name, &body)?;
+        }
+        let drive = Drive::mounted(store)?;
+        let open = |name: &str| File::options().read(true).write(true).open(drive.path(name));
+        let (unlinked, replaced) = (open("unlinked")?, open("replaced")?);
+        let mut part = vec![0; 4096];
+        unlinked.read_exact_at(&mut part, 0)?;
+        std::fs::remove_file(drive.path("unlinked"))?;
+        std::fs::write(drive.path("new"), b"new")?;
+        std::fs::rename(drive.path("new"), drive.path("replaced"))?;
+        for file in [unlinked, replaced] {
+            let mut found = vec![0; body.len()];
+            file.read_exact_at(&mut found, 0)?;
+            ensure!(found == body, "it reads as other bytes");
+            file.write_all_at(b"x", 17 * MIB as u64)?;
+        }
+        // A page of a map goes to its place, also of a file that is appended to.
+        let map = "import mmap, os
+f = os.open('mapped', os.O_RDWR | os.O_APPEND)
+with mmap.mmap(f, 0) as m: m[5000:5004] = b'WXYZ'
+os.close(f)";
+        std::fs::write(drive.state().join("map.py"), map)?;
+        shell(&drive.mount(), &format!("python3 {}", drive.state().join("map.py").display()))?;
+        let mut mapped = body;
+        mapped[5000..5004].copy_from_slice(b"WXYZ");
+        ensure!(std::fs::read(drive.path("mapped"))? == mapped, "mapped on the mount");
+        drive.wait()?;
+        ensure!(store.get("mapped")?.as_ref() == Some(&mapped), "mapped in the store");
+        ensure!(store.get("replaced")?.as_deref() == Some(b"new"), "replaced in the store");
         Ok(())
     })
 }

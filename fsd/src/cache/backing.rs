@@ -7,13 +7,13 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::watch;
 
 use super::present::{Presence, blocks_of};
 use crate::meta::Stamp;
-use crate::types::{Ino, Time};
+use crate::types::{ETag, Ino, Key, ShareId, Time};
 
 /// A change this shortly after another may leave the same times on disks with coarse clocks.
 const YOUNG_NANOS: i128 = 50_000_000;
@@ -31,6 +31,8 @@ pub struct Backing {
     pub(super) accounted: AtomicU64,
     /// Bytes written since they were counted exactly.
     pub(super) estimated: AtomicU64,
+    /// The object when it was opened; it counts when the file has none any more, since it was deleted.
+    pub(super) base: OnceLock<Base>,
 }
 
 #[derive(Debug)]
@@ -42,6 +44,26 @@ pub(super) struct State {
     pub(super) in_flight: Vec<(Range<u64>, watch::Receiver<super::fill::Progress>)>,
     /// Blocks came in since the presence map was stored.
     pub(super) unsaved: bool,
+    /// What the precious store says is here; none if it says all.
+    noted: Option<Presence>,
+}
+
+impl State {
+    pub(super) fn new(present: Presence, object_bytes: u64, noted: Option<Presence>) -> Self {
+        Self { present, object_bytes, in_flight: Vec::new(), unsaved: false, noted }
+    }
+}
+
+/// A presence map as it was handed out to be stored.
+#[derive(Debug)]
+pub struct Noted(Option<Presence>);
+
+/// Where blocks come from that are not here.
+#[derive(Clone, Debug)]
+pub(super) struct Base {
+    pub(super) share: ShareId,
+    pub(super) key: Key,
+    pub(super) etag: Option<ETag>,
 }
 
 impl Backing {
@@ -54,7 +76,8 @@ impl Backing {
         let accounted = AtomicU64::new(allocated(&file)?);
         let whole = AtomicBool::new(present.is_none());
         let (present, object_bytes) = present.unwrap_or_default();
-        let state = State { present, object_bytes, in_flight: Vec::new(), unsaved: false };
+        let noted = (!whole.load(Ordering::Relaxed)).then(|| present.clone());
+        let state = State::new(present, object_bytes, noted);
         Ok(Self {
             ino,
             number,
@@ -63,6 +86,7 @@ impl Backing {
             whole,
             accounted,
             estimated: AtomicU64::new(0),
+            base: OnceLock::new(),
         })
     }
 
@@ -99,6 +123,26 @@ impl Backing {
         if state.present.contains(&blocks_of(&(0..size))) {
             self.whole.store(true, Ordering::Release);
         }
+    }
+
+    /// Whether the precious store says that all of `range` is here.
+    #[must_use]
+    pub fn is_noted(&self, range: &Range<u64>) -> bool {
+        self.state().noted.as_ref().is_none_or(|noted| noted.contains(&blocks_of(range)))
+    }
+
+    /// The presence map as bytes, none if the file is whole; and what to give to [`Backing::noted`] when it is stored.
+    #[must_use]
+    pub fn presence(&self) -> (Option<Vec<u8>>, Noted) {
+        let state = self.state();
+        let map = self.encode(&state);
+        let noted = map.is_some().then(|| state.present.clone());
+        (map, Noted(noted))
+    }
+
+    /// Says that the precious store has a presence map.
+    pub fn noted(&self, map: Noted) {
+        self.state().noted = map.0;
     }
 
     /// The presence map as bytes; none if the file is whole.

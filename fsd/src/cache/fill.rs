@@ -9,9 +9,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::backing::State;
+use super::backing::{Base, State};
 use super::present::{BLOCK_BYTES, blocks_of, bytes_of};
 use super::{Backing, Cache, CacheError, Result};
+use crate::meta::Inode;
 
 /// The largest single request.
 const FETCH_BYTES_MAX: u64 = 4 << 20;
@@ -284,11 +285,12 @@ impl Cache {
             return Ok(Bytes::new());
         }
         let lost = || CacheError::Lost(backing.ino);
-        let inode = self.meta.read(|tx| tx.inode(backing.ino))?.ok_or_else(lost)?;
-        let object = inode.object.filter(|_| inode.backing == backing.number).ok_or_else(lost)?;
-        let remote = self.remote(inode.share).ok_or_else(lost)?;
+        let inode = self.meta.read(|tx| tx.inode(backing.ino))?;
+        let now = inode.filter(|inode| inode.backing == backing.number).and_then(base_of);
+        let base = now.as_ref().or(backing.base.get()).ok_or_else(lost)?;
+        let remote = self.remote(base.share).ok_or_else(lost)?;
         let data = tokio::select! {
-            data = remote.get(&object.key, bytes.clone(), object.etag.as_ref()) => data?,
+            data = remote.get(&base.key, bytes.clone(), base.etag.as_ref()) => data?,
             () = self.clock.sleep(FETCH_DEADLINE) => return Err(CacheError::Deadline),
         };
         if data.len() as u64 != bytes.end - bytes.start {
@@ -297,6 +299,12 @@ impl Cache {
         }
         Ok(data)
     }
+}
+
+/// Where the blocks of `inode` are that are not here.
+pub(super) fn base_of(inode: Inode) -> Option<Base> {
+    let object = inode.object?;
+    Some(Base { share: inode.share, key: object.key, etag: object.etag })
 }
 
 /// Waits for the end of all `fetches`.
@@ -375,12 +383,8 @@ mod tests {
     #[test]
     fn a_gap_is_what_nobody_fetches() {
         let (_, told) = watch::channel(Progress::Running);
-        let state = State {
-            present: super::super::Presence::default(),
-            object_bytes: 0,
-            in_flight: vec![(2..4, told.clone()), (6..7, told)],
-            unsaved: false,
-        };
+        let mut state = State::new(super::super::Presence::default(), 0, None);
+        state.in_flight = vec![(2..4, told.clone()), (6..7, told)];
         assert_eq!(without_in_flight(&state, 0..10), [0..2, 4..6, 7..10]);
         assert_eq!(without_in_flight(&state, 2..4), []);
     }

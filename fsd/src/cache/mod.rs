@@ -266,6 +266,7 @@ impl Cache {
             let precious = if dirty { Some(tx.presence(ino)?) } else { None };
             Ok((inode, precious))
         })?;
+        let base = fill::base_of(inode.clone());
         let backing = match precious {
             Some(map) => self.open_dirty(&inode, map)?,
             None => match self.open_clean(&inode)? {
@@ -273,6 +274,9 @@ impl Cache {
                 None => self.begin(inode)?,
             },
         };
+        if let Some(base) = base.filter(|_| !backing.is_whole()) {
+            backing.base.get_or_init(|| base);
+        }
         Ok(self.adopt(&mut open, backing))
     }
 

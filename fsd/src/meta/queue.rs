@@ -232,6 +232,15 @@ impl Tx<'_> {
         })
     }
 
+    /// Lets the objects of a deleted file go at once: nobody needs them any more.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn hasten_deletions(&self, ino: Ino) -> Result<()> {
+        self.run("UPDATE tombstone SET due = 0 WHERE ino = ?1", [ino.0.cast_signed()])?;
+        Ok(())
+    }
+
     /// Says that the object `key` is to be deleted if it is the version `etag`, or any version of the file `ino`.
     ///
     /// # Errors

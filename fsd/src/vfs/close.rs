@@ -120,7 +120,10 @@ impl Vfs {
             }
         }
         drop(files);
-        if backings.iter().any(|(_, written, ..)| *written) {
+        let differs = |(_, written, _, ended): &(_, bool, _, Ended)| {
+            *written || matches!(ended, Ended::Gone { .. })
+        };
+        if backings.iter().any(differs) {
             self.events.differs.notify_one();
             self.events.arrived.notify_one();
         }
@@ -283,6 +286,7 @@ fn finish(tx: &Tx<'_>, closed: &Closed) -> Result<Ended> {
     let Some(mut inode) = tx.inode(ino)? else { return Ok(Ended::Kept { uploaded: false }) };
     if inode.attr.nlink == 0 && closed.last {
         tx.remove_inode(ino)?;
+        tx.hasten_deletions(ino)?;
         return Ok(Ended::Gone { backing: inode.backing });
     }
     if let Some(Written { before, now, presence, difference }) = &closed.written {

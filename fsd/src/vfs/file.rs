@@ -1,9 +1,10 @@
 //! Open, read, write, fsync.
 
 use std::io::{Seek as _, Write as _};
+use std::ops::Range;
 use std::sync::Arc;
 
-use super::handle::{HandedOut, Handle, Open, size_of};
+use super::handle::{HandedOut, Handle, Open, WriteHow};
 use super::{
     Caller, HandleId, OpenHow, Result, Vfs, VfsError, check_name, check_reserved, writable,
 };
@@ -121,7 +122,7 @@ impl Vfs {
         Ok(self.cache.read(&handle.backing, ahead, range).await?)
     }
 
-    /// Writes `data` at `offset`, or at the end for a handle that appends. `kill_privileges`: the writer may not keep setuid bits alive.
+    /// Writes `data` at `offset`, or at the end for a handle that appends.
     ///
     /// # Errors
     /// [`CacheError::Full`](crate::cache::CacheError::Full) when there is no room.
@@ -130,12 +131,12 @@ impl Vfs {
         id: HandleId,
         offset: u64,
         data: &[u8],
-        kill_privileges: bool,
+        how: WriteHow,
     ) -> Result<u32> {
         let handle = self.writer(id)?;
-        let offset = if handle.how.append { size_of(&handle.backing)? } else { offset };
+        let offset = handle.place(offset, how)?;
         self.cache.write(&handle.backing, offset, data).await?;
-        self.after_write(&handle, kill_privileges)?;
+        self.after_write(&handle, offset..offset + data.len() as u64, how)?;
         Ok(u32::try_from(data.len()).unwrap_or(u32::MAX))
     }
 
@@ -160,14 +161,14 @@ impl Vfs {
         id: HandleId,
         offset: u64,
         data: &[u8],
-        kill_privileges: bool,
+        how: WriteHow,
     ) -> Result<Option<u32>> {
         let handle = self.writer(id)?;
-        let offset = if handle.how.append { size_of(&handle.backing)? } else { offset };
+        let offset = handle.place(offset, how)?;
         if !self.cache.write_here(&handle.backing, offset, data)? {
             return Ok(None);
         }
-        self.after_write(&handle, kill_privileges)?;
+        self.after_write(&handle, offset..offset + data.len() as u64, how)?;
         Ok(Some(u32::try_from(data.len()).unwrap_or(u32::MAX)))
     }
 
@@ -177,7 +178,8 @@ impl Vfs {
     pub fn handed_out(&self, id: HandleId) -> Option<HandedOut> {
         let handle = self.handles.get(id).filter(|handle| handle.backing.is_whole())?;
         if handle.how.write {
-            if !self.cache.is_roomy() {
+            // What is stored of it must say that all of it is here, before somebody writes whom we don't see.
+            if !self.cache.is_roomy() || self.save_presence(&handle).is_err() {
                 return None;
             }
             self.handles.handed_out.notify_one();
@@ -249,7 +251,7 @@ impl Vfs {
             }
             Err(error) => return Err(error),
         };
-        let written = self.write(handle, 0, data, false).await;
+        let written = self.write(handle, 0, data, WriteHow::default()).await;
         self.release(handle)?;
         let share = self.share_of(ino)?.id;
         let name = name.to_vec();
@@ -314,8 +316,8 @@ impl Vfs {
         });
         if how.write && open.stamp.is_none() {
             let stamp = backing.stamp(self.clock.wall())?;
-            let (ino, presence) = (inode.ino, backing.encode_presence());
-            let partial = presence.is_some();
+            let (presence, noted) = backing.presence();
+            let (ino, partial) = (inode.ino, presence.is_some());
             let begun = self.meta.write(move |tx| -> Result<Stamp> {
                 tx.set_presence(ino, presence.as_deref())?;
                 // A program from before a crash may still write it: then what it was like before that counts.
@@ -326,7 +328,10 @@ impl Vfs {
                 Ok(stamp)
             });
             match begun {
-                Ok(before) => open.stamp = Some(before),
+                Ok(before) => {
+                    open.stamp = Some(before);
+                    backing.noted(noted);
+                }
                 Err(error) => {
                     if open.handles == 0 {
                         files.remove(&inode.ino);
@@ -345,22 +350,27 @@ impl Vfs {
         self.handles.get(id).filter(|handle| handle.how.write).ok_or(VfsError::BadHandle)
     }
 
-    fn save_presence(&self, handle: &Handle) -> Result<()> {
+    pub(super) fn save_presence(&self, handle: &Handle) -> Result<()> {
         let mut files = self.handles.files();
         let Some(open) = files.get_mut(&handle.ino).filter(|o| o.partial && handle.how.write)
         else {
             return Ok(());
         };
-        let (ino, presence) = (handle.ino, handle.backing.encode_presence());
-        let partial = presence.is_some();
+        let (presence, noted) = handle.backing.presence();
+        let (ino, partial) = (handle.ino, presence.is_some());
         self.meta
             .write(move |tx| -> Result<()> { Ok(tx.set_presence(ino, presence.as_deref())?) })?;
+        handle.backing.noted(noted);
         open.partial = partial;
         Ok(())
     }
 
-    fn after_write(&self, handle: &Handle, kill_privileges: bool) -> Result<()> {
-        if kill_privileges
+    fn after_write(&self, handle: &Handle, written: Range<u64>, how: WriteHow) -> Result<()> {
+        // After a crash, what is not noted as here would be fetched over what was written.
+        if !handle.backing.is_noted(&written) {
+            self.save_presence(handle)?;
+        }
+        if how.kill_privileges
             && self.handles.files().get(&handle.ino).is_some_and(|open| open.privileged)
         {
             self.kill_privileges(handle.ino)?;

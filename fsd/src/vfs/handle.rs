@@ -37,12 +37,28 @@ pub struct OpenHow {
     pub append: bool,
 }
 
+/// How bytes are written.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WriteHow {
+    /// The writer may not keep setuid bits alive.
+    pub kill_privileges: bool,
+    /// They belong where the offset says, whatever the handle: pages of a map, written back.
+    pub in_place: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct Handle {
     pub(super) ino: Ino,
     pub(super) how: OpenHow,
     pub(super) backing: Arc<Backing>,
     pub(super) ahead: Mutex<ReadAhead>,
+}
+
+impl Handle {
+    /// Where a write of `offset` goes.
+    pub(super) fn place(&self, offset: u64, how: WriteHow) -> std::io::Result<u64> {
+        if self.how.append && !how.in_place { size_of(&self.backing) } else { Ok(offset) }
+    }
 }
 
 /// A file that somebody has open.

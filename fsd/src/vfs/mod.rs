@@ -30,7 +30,7 @@ use crate::types::{Ino, ShareId};
 pub use self::attr::{AttrChange, SetTime, Space};
 pub use self::dir::{Entry, Page};
 pub use self::error::{Result, VfsError};
-pub use self::handle::{HandedOut, HandleId, OpenHow};
+pub use self::handle::{HandedOut, HandleId, OpenHow, WriteHow};
 pub use self::name::RenameHow;
 pub use self::range::Seek;
 pub use self::recover::Recovered;
@@ -199,6 +199,18 @@ fn check_reserved(root: Ino, parent: Ino, name: &[u8]) -> Result<()> {
     if parent == root && name == RESERVED_NAME { Err(VfsError::Reserved) } else { Ok(()) }
 }
 
+/// How long the object of a deleted file stays that is open and only partly here: the rest is being fetched.
+const FETCH_MILLIS: i64 = 60_000;
+
+/// How a file is open whose last name goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Opened {
+    Not,
+    Whole,
+    /// Part of it is only in the cloud.
+    InPart,
+}
+
 /// Beside every change: that the inode differs from the cloud now, and that hooks may look at it.
 #[derive(Clone, Copy, Debug)]
 struct Difference {
@@ -225,7 +237,7 @@ impl Difference {
     }
 
     /// After the last name of `inode` is gone: its object goes too, and if nobody has it open so does all else.
-    fn note_gone(self, tx: &Tx<'_>, mut inode: Inode, open: bool) -> Result<Option<(Ino, u64)>> {
+    fn note_gone(self, tx: &Tx<'_>, mut inode: Inode, open: Opened) -> Result<Option<(Ino, u64)>> {
         if inode.attr.nlink > 0 {
             self.note(tx, inode.ino)?;
             return Ok(None);
@@ -235,11 +247,13 @@ impl Difference {
             if let Some(object) = &object
                 && object.etag.is_some()
             {
-                tx.bury(self.share, &object.key, object.etag.as_ref(), inode.ino, self.now)?;
+                let delay = if open == Opened::InPart { FETCH_MILLIS } else { 0 };
+                let due = self.now.saturating_add(delay);
+                tx.bury(self.share, &object.key, object.etag.as_ref(), inode.ino, due)?;
             }
             tx.end_attempts(inode.ino, self.share, None, self.now)?;
         }
-        if open {
+        if open != Opened::Not {
             tx.put_inode(&inode)?;
             tx.remove_item(inode.ino)?;
             return Ok(None);

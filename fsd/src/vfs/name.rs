@@ -1,8 +1,10 @@
 //! Changes of names: mkdir, symlink, unlink, rmdir, rename.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Caller, Entry, Result, Vfs, VfsError, check_name, check_reserved};
+use super::handle::{Open, size_of};
+use super::{Caller, Entry, Opened, Result, Vfs, VfsError, check_name, check_reserved};
 use crate::cache::CacheError;
 use crate::events::Invalidation;
 use crate::meta::{Inode, NewInode};
@@ -126,25 +128,26 @@ impl Vfs {
         let now = self.clock.wall();
         let (from, to) = ((from.0, from.1.to_vec()), (to.0, to.1.to_vec()));
         let files = self.handles.files();
-        let open: Vec<Ino> = files.keys().copied().collect();
-        let gone = self.meta.write(move |tx| -> Result<Option<(Ino, u64)>> {
+        let open = opened(&files);
+        let (gone, lost) = self.meta.write(move |tx| -> Result<_> {
             let (from, to) = ((from.0, from.1.as_slice()), (to.0, to.1.as_slice()));
             if how == RenameHow::Exchange {
                 for moved in tx.exchange(from, to, now)? {
                     note_moved(tx, &moved, difference)?;
                 }
-                return Ok(None);
+                return Ok((None, None));
             }
             let replaced = tx.rename(from, to, how == RenameHow::NoReplace, now)?;
             note_moved(tx, &replaced.moved, difference)?;
             match replaced.lost {
                 Some(lost) => {
-                    let open = open.contains(&lost.ino);
-                    difference.note_gone(tx, lost, open)
+                    let (ino, open) = (lost.ino, *open.get(&lost.ino).unwrap_or(&Opened::Not));
+                    Ok((difference.note_gone(tx, lost, open)?, Some(ino)))
                 }
-                None => Ok(None),
+                None => Ok((None, None)),
             }
         })?;
+        self.fetch_rest(&files, lost);
         drop(files);
         self.after_removal(gone);
         Ok(())
@@ -200,15 +203,26 @@ impl Vfs {
         let now = self.clock.wall();
         let name = name.to_vec();
         let files = self.handles.files();
-        let open: Vec<Ino> = files.keys().copied().collect();
-        let gone = self.meta.write(move |tx| -> Result<_> {
+        let open = opened(&files);
+        let (gone, lost) = self.meta.write(move |tx| -> Result<_> {
             let lost = tx.unlink(parent, &name, dir, now)?;
-            let open = open.contains(&lost.ino);
-            difference.note_gone(tx, lost, open)
+            let (ino, open) = (lost.ino, *open.get(&lost.ino).unwrap_or(&Opened::Not));
+            Ok((difference.note_gone(tx, lost, open)?, Some(ino)))
         })?;
+        self.fetch_rest(&files, lost);
         drop(files);
         self.after_removal(gone);
         Ok(())
+    }
+
+    /// Begins fetching what is not here of an open file that lost a name: its object will be deleted, or replaced.
+    fn fetch_rest(&self, files: &HashMap<Ino, Open>, lost: Option<Ino>) {
+        let open = lost.and_then(|ino| files.get(&ino)).filter(|open| !open.backing.is_whole());
+        if let Some(backing) = open.map(|open| &open.backing)
+            && let Ok(size) = size_of(backing)
+        {
+            self.cache.prefetch(backing, 0..size);
+        }
     }
 
     fn after_removal(&self, gone: Option<(Ino, u64)>) {
@@ -231,6 +245,12 @@ impl Vfs {
             });
         }
     }
+}
+
+/// How each file is open that is.
+fn opened(files: &HashMap<Ino, Open>) -> HashMap<Ino, Opened> {
+    let how = |open: &Open| if open.backing.is_whole() { Opened::Whole } else { Opened::InPart };
+    files.iter().map(|(&ino, open)| (ino, how(open))).collect()
 }
 
 /// A moved file may be an arrival under its new name; a moved directory takes along what is below it, which sync finds out.

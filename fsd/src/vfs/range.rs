@@ -40,6 +40,7 @@ impl Vfs {
             self.cache.make_room(length).await?;
         }
         self.cache.ensure(&handle.backing, 0..size_of(&handle.backing)?).await?;
+        self.save_presence(&handle)?;
         let allocated = fallocate(handle.backing.file(), flags, signed(offset)?, signed(length)?);
         self.cache.account(&handle.backing)?;
         match allocated {
@@ -66,6 +67,7 @@ impl Vfs {
         self.cache.make_room(length).await?;
         self.cache.ensure(&source.backing, offset_from..offset_from + length).await?;
         self.cache.ensure(&target.backing, 0..size_of(&target.backing)?).await?;
+        self.save_presence(&target)?;
         let (mut offset_from, mut offset_to) = (signed(offset_from)?, signed(offset_to)?);
         let length = usize::try_from(length).unwrap_or(0);
         let (vfs, tasks) = (self.clone(), self.tasks.clone());

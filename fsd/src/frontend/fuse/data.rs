@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use fuser::BackingId;
 use tokio::sync::watch;
@@ -64,6 +65,13 @@ impl DataPaths {
         });
         all.insert(ino, Open { handles: 1, straight: straight.clone() });
         straight
+    }
+
+    /// How long the kernel may keep attributes of `ino`: not at all while it writes the file by itself, since after a store into a map it
+    /// would show old times.
+    pub(super) fn ttl(&self, ino: Ino, usual: Duration) -> Duration {
+        let straight = self.all().get(&ino).is_some_and(|open| open.straight.is_some());
+        if straight { Duration::ZERO } else { usual }
     }
 
     /// Counts a handle out that [`DataPaths::begin`] counted.

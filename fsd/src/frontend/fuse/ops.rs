@@ -21,7 +21,7 @@ use super::polling::Polling;
 use crate::types::chain;
 use crate::vfs::{
     AttrChange, Caller, Entry, HandleId, NAME_BYTES_MAX, OpenHow, RenameHow, Seek, Vfs, VfsError,
-    XattrHow,
+    WriteHow, XattrHow,
 };
 
 /// Inode numbers are never reused, so there is one generation.
@@ -150,6 +150,7 @@ impl Filesystem for Drive {
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let (vfs, nodes, ttl) = (self.vfs.clone(), self.nodes, self.ttl);
+        let paths = self.paths.clone();
         let (dir, name) = (self.nodes.ino(parent), name.as_bytes().to_vec());
         self.answer(async move {
             // NFS asks for these after the kernel forgot an inode.
@@ -160,6 +161,7 @@ impl Filesystem for Drive {
                     .and_then(|ino| Ok(Entry { name, ino, attr: vfs.attr(ino)?, cookie: 0 })),
                 _ => vfs.lookup(dir, &name).await,
             };
+            let ttl = found.as_ref().map_or(ttl, |entry| paths.ttl(entry.ino, ttl));
             reply_entry(reply, found, "lookup", parent, nodes, ttl);
         });
     }
@@ -167,7 +169,10 @@ impl Filesystem for Drive {
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
         self.polling.seen();
         match self.vfs.attr(self.nodes.ino(ino)) {
-            Ok(attr) => reply.attr(&self.ttl, &map::attr(ino, &attr)),
+            Ok(attr) => {
+                let ttl = self.paths.ttl(self.nodes.ino(ino), self.ttl);
+                reply.attr(&ttl, &map::attr(ino, &attr));
+            }
             Err(error) => reply.error(said(&error, "getattr", ino)),
         }
     }
@@ -200,9 +205,10 @@ impl Filesystem for Drive {
             kill_privileges: size.is_some() && request.uid() != 0,
         };
         let (vfs, node, ttl) = (self.vfs.clone(), self.nodes.ino(ino), self.ttl);
+        let paths = self.paths.clone();
         self.answer(async move {
             match vfs.set_attr(node, change).await {
-                Ok(attr) => reply.attr(&ttl, &map::attr(ino, &attr)),
+                Ok(attr) => reply.attr(&paths.ttl(node, ttl), &map::attr(ino, &attr)),
                 Err(error) => reply.error(said(&error, "setattr", ino)),
             }
         });
@@ -351,7 +357,14 @@ impl Filesystem for Drive {
                 let (fh, flags) = (FileHandle(handle.0), FopenFlags::FOPEN_NOFLUSH);
                 match straight {
                     Some(id) => {
-                        reply.created_passthrough(&self.ttl, &attr, GENERATION, fh, flags, &id);
+                        reply.created_passthrough(
+                            &Duration::ZERO,
+                            &attr,
+                            GENERATION,
+                            fh,
+                            flags,
+                            &id,
+                        );
                     }
                     None => {
                         let flags = flags | FopenFlags::FOPEN_KEEP_CACHE;
@@ -433,15 +446,18 @@ impl Filesystem for Drive {
         reply: ReplyWrite,
     ) {
         self.polling.seen();
-        let kill = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        match self.vfs.write_here(handle(fh), offset, data, kill) {
+        let how = WriteHow {
+            kill_privileges: write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID),
+            in_place: write_flags.contains(WriteFlags::FUSE_WRITE_CACHE),
+        };
+        match self.vfs.write_here(handle(fh), offset, data, how) {
             Ok(Some(written)) => return reply.written(written),
             Ok(None) => {}
             Err(error) => return reply.error(said(&error, "write", ino)),
         }
         let (vfs, data) = (self.vfs.clone(), data.to_vec());
         self.answer(async move {
-            match vfs.write(handle(fh), offset, &data, kill).await {
+            match vfs.write(handle(fh), offset, &data, how).await {
                 Ok(written) => reply.written(written),
                 Err(error) => reply.error(said(&error, "write", ino)),
             }

@@ -165,7 +165,9 @@ impl Mount {
     /// If the kernel refuses.
     pub fn unmount(self) -> io::Result<()> {
         if self.session.guard.is_finished() {
-            return self.session.join();
+            // Somebody unmounted it. Dropped, the session would unmount by path, and there may be another mount by now.
+            std::mem::forget(self.session);
+            return Ok(());
         }
         match self.session.umount_and_join() {
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) && detach(&self.path) => Ok(()),
