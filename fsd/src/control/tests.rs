@@ -251,7 +251,7 @@ async fn the_answer_to_the_last_unmount_still_arrives_and_the_socket_goes() {
 fn the_json_of_a_status_is_as_documented() {
     let json = serde_json::to_value(status(&["/mnt/cam".into()])).unwrap();
     let mount = serde_json::json!({
-        "share": "cam", "url": "s3://box/a", "mount": "/mnt/cam", "read_only": true,
+        "share": "cam", "url": "s3://box/a", "mount": "/mnt/cam", "read_only": true, "daemon_path": null,
         "link": { "state": "offline", "since": "2026-11-22T10:00:00Z", "error": "no route" },
     });
     assert_eq!(json["mounts"][0], mount);

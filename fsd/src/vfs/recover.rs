@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::handle::{overlay, stamp_now};
 use super::{Result, Vfs, VfsError};
 use crate::events::Invalidation;
-use crate::meta::{MetaError, Stamp, Tx};
+use crate::meta::Stamp;
 use crate::types::Ino;
 
 /// Between two looks at files that programs from before still write.
@@ -39,11 +39,13 @@ impl Vfs {
         let mut held = Vec::new();
         for (ino, stamp) in self.meta.read(|tx| tx.all_writing())? {
             recovered.writing += 1;
-            if self.is_held(ino)? {
+            let is_held = self.is_held(ino)?;
+            let finished = if is_held {
                 held.push(ino);
-                continue;
-            }
-            let finished = self.finish_left(ino, stamp);
+                self.show(ino, stamp)
+            } else {
+                self.finish_left(ino, stamp)
+            };
             if let Err(error) = finished {
                 recovered.lost += 1;
                 tracing::error!(%ino, error = &error as &dyn std::error::Error, "a file that was open for writing could not be recovered");
@@ -103,10 +105,7 @@ impl Vfs {
         let held = self.is_held(ino)?;
         let backing = self.cache.backing(ino)?;
         match self.meta.read(|tx| tx.writing(ino))? {
-            Some(before) if held => {
-                let now = stamp_now(&backing)?;
-                self.meta.write(move |tx| show(tx, ino, now, before))?;
-            }
+            Some(before) if held => self.show(ino, before)?,
             Some(before) => self.finish_writing(&backing, before, difference)?,
             // It was opened, changed and closed here meanwhile.
             None if held => {
@@ -122,16 +121,19 @@ impl Vfs {
         Ok(held)
     }
 
+    /// Shows size and times of a file that is being written, without counting it as a new version yet.
+    fn show(&self, ino: Ino, before: Stamp) -> Result<()> {
+        let now = stamp_now(&*self.cache.backing(ino)?)?;
+        self.meta.write(move |tx| -> Result<()> {
+            let mut inode = tx.inode(ino)?.ok_or(VfsError::NoEntry)?;
+            overlay(&mut inode.attr, &now, &before);
+            Ok(tx.put_inode(&inode)?)
+        })
+    }
+
     fn finish_left(&self, ino: Ino, before: Stamp) -> Result<()> {
         let difference = self.difference(self.share_of(ino)?);
         let backing = self.cache.backing(ino)?;
         self.finish_writing(&backing, before, difference)
     }
-}
-
-/// Shows size and times of a file that is being written, without counting it as a new version yet.
-fn show(tx: &Tx<'_>, ino: Ino, now: Stamp, before: Stamp) -> Result<(), MetaError> {
-    let Some(mut inode) = tx.inode(ino)? else { return Ok(()) };
-    overlay(&mut inode.attr, &now, &before);
-    tx.put_inode(&inode)
 }
