@@ -11,7 +11,7 @@ use super::handle::{overlay, stamp_now};
 use super::{Result, Vfs, VfsError};
 use crate::events::Invalidation;
 use crate::meta::Stamp;
-use crate::types::Ino;
+use crate::types::{Attr, Ino};
 
 /// Between two looks at files that programs from before still write.
 const HELD_PAUSE: Duration = Duration::from_secs(2);
@@ -99,7 +99,14 @@ impl Vfs {
         let difference = self.difference(share);
         // Whoever opens it anew must pass this lock, and would look like the program from before.
         let files = self.handles.files();
-        if files.contains_key(&ino) {
+        if let Some(open) = files.get(&ino) {
+            // Read here, it goes up as it is now; what comes after that is seen when it is closed.
+            if open.stamp.is_none()
+                && let Some(before) = self.meta.read(|tx| tx.writing(ino))?
+            {
+                self.finish_writing(&open.backing, before, difference)?;
+                self.events.differs.notify_one();
+            }
             return Ok(true);
         }
         let held = self.is_held(ino)?;
@@ -107,12 +114,19 @@ impl Vfs {
         match self.meta.read(|tx| tx.writing(ino))? {
             Some(before) if held => self.show(ino, before)?,
             Some(before) => self.finish_writing(&backing, before, difference)?,
-            // It was opened, changed and closed here meanwhile.
-            None if held => {
-                let stamp = stamp_now(&backing)?;
-                self.meta.write(move |tx| tx.begin_writing(ino, &stamp))?;
+            // It went up meanwhile: what is newer than that counts as changed.
+            None => {
+                let Attr { size, mtime, .. } =
+                    self.meta.read(|tx| tx.inode(ino))?.ok_or(VfsError::NoEntry)?.attr;
+                let now = stamp_now(&backing)?;
+                let young = (now.size, now.mtime) != (size, mtime);
+                let before = Stamp { size, mtime, young, ..now };
+                if held {
+                    self.meta.write(move |tx| tx.begin_writing(ino, &before))?;
+                } else if young {
+                    self.finish_writing(&backing, before, difference)?;
+                }
             }
-            None => {}
         }
         drop(files);
         self.events.invalidate(&Invalidation::Inode { share: share.id, ino });
