@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::watch;
 
 use super::present::{Presence, blocks_of};
-use crate::meta::Stamp;
+use crate::meta::{Inode, Stamp};
 use crate::types::{ETag, Ino, Key, ShareId, Time};
 
 /// A change this shortly after another may leave the same times on disks with coarse clocks.
@@ -64,6 +64,14 @@ pub(super) struct Base {
     pub(super) share: ShareId,
     pub(super) key: Key,
     pub(super) etag: Option<ETag>,
+}
+
+impl Base {
+    /// That of a file that the cloud has.
+    pub(super) fn of(inode: &Inode) -> Option<Self> {
+        let object = inode.object.as_ref()?;
+        Some(Self { share: inode.share, key: object.key.clone(), etag: object.etag.clone() })
+    }
 }
 
 impl Backing {
@@ -125,6 +133,12 @@ impl Backing {
         }
     }
 
+    /// Whether the precious store says that all of the file is here.
+    #[must_use]
+    pub fn is_noted_whole(&self) -> bool {
+        self.state().noted.is_none()
+    }
+
     /// Whether the precious store says that all of `range` is here.
     #[must_use]
     pub fn is_noted(&self, range: &Range<u64>) -> bool {
@@ -143,12 +157,6 @@ impl Backing {
     /// Says that the precious store has a presence map.
     pub fn noted(&self, map: Noted) {
         self.state().noted = map.0;
-    }
-
-    /// The presence map as bytes; none if the file is whole.
-    #[must_use]
-    pub fn encode_presence(&self) -> Option<Vec<u8>> {
-        self.encode(&self.state())
     }
 
     fn encode(&self, state: &State) -> Option<Vec<u8>> {

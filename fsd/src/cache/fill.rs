@@ -12,7 +12,6 @@ use tokio::sync::watch;
 use super::backing::{Base, State};
 use super::present::{BLOCK_BYTES, blocks_of, bytes_of};
 use super::{Backing, Cache, CacheError, Result};
-use crate::meta::Inode;
 
 /// The largest single request.
 const FETCH_BYTES_MAX: u64 = 4 << 20;
@@ -286,7 +285,8 @@ impl Cache {
         }
         let lost = || CacheError::Lost(backing.ino);
         let inode = self.meta.read(|tx| tx.inode(backing.ino))?;
-        let now = inode.filter(|inode| inode.backing == backing.number).and_then(base_of);
+        let now = inode.filter(|inode| inode.backing == backing.number);
+        let now = now.as_ref().and_then(Base::of);
         let base = now.as_ref().or(backing.base.get()).ok_or_else(lost)?;
         let remote = self.remote(base.share).ok_or_else(lost)?;
         let data = tokio::select! {
@@ -299,12 +299,6 @@ impl Cache {
         }
         Ok(data)
     }
-}
-
-/// Where the blocks of `inode` are that are not here.
-pub(super) fn base_of(inode: Inode) -> Option<Base> {
-    let object = inode.object?;
-    Some(Base { share: inode.share, key: object.key, etag: object.etag })
 }
 
 /// Waits for the end of all `fetches`.

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use self::backing::Base;
 use self::index::Index;
 use self::present::{Presence, blocks_of};
 use crate::clock::Clock;
@@ -266,15 +267,16 @@ impl Cache {
             let precious = if dirty { Some(tx.presence(ino)?) } else { None };
             Ok((inode, precious))
         })?;
-        let base = fill::base_of(inode.clone());
         let backing = match precious {
             Some(map) => self.open_dirty(&inode, map)?,
             None => match self.open_clean(&inode)? {
                 Some(backing) => backing,
-                None => self.begin(inode)?,
+                None => self.begin(&inode)?,
             },
         };
-        if let Some(base) = base.filter(|_| !backing.is_whole()) {
+        if !backing.is_whole()
+            && let Some(base) = Base::of(&inode)
+        {
             backing.base.get_or_init(|| base);
         }
         Ok(self.adopt(&mut open, backing))
@@ -365,10 +367,9 @@ impl Cache {
     }
 
     /// Begins an empty backing file for a clean inode, under a number that no record of old names.
-    fn begin(&self, mut inode: Inode) -> Result<Backing> {
+    fn begin(&self, inode: &Inode) -> Result<Backing> {
         let old = inode.backing;
-        inode.backing += 1;
-        let (ino, number, size) = (inode.ino, inode.backing, inode.attr.size);
+        let (ino, number, size) = (inode.ino, old + 1, inode.attr.size);
         let file = backing::create_file(&self.path(ino, number))?;
         file.set_len(size)?;
         self.meta.write(move |tx| -> Result<()> {

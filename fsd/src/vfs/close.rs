@@ -16,8 +16,6 @@ use crate::types::Ino;
 const CLOSE_DELAY: Duration = Duration::from_millis(20);
 /// So many closed files don't wait for more: each keeps its backing file open.
 const CLOSED_MAX: usize = 64;
-/// Between two looks at how files grow that the kernel writes by itself.
-const COUNT_PAUSE: Duration = Duration::from_millis(500);
 /// After a failure, such as a full disk.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
@@ -165,43 +163,6 @@ impl Vfs {
         }
     }
 
-    /// Counts, as long as there are any, files that grow without our doing, until everything stops.
-    pub(super) async fn keep_counting(self: Arc<Self>) {
-        loop {
-            tokio::select! {
-                () = self.tasks.cancelled() => return,
-                () = self.handles.handed_out.notified() => {}
-            }
-            loop {
-                tokio::select! {
-                    () = self.tasks.cancelled() => return,
-                    () = self.clock.sleep(COUNT_PAUSE) => {}
-                }
-                match self.count_written() {
-                    Ok(0) => break,
-                    Ok(_) => {}
-                    Err(error) => {
-                        tracing::warn!(
-                            error = &error as &dyn Error,
-                            "what is being written can't be counted"
-                        );
-                    }
-                }
-            }
-        }
-    }
-
-    /// Counts what files that are being written take, and makes room for it; how many there are.
-    fn count_written(&self) -> Result<usize> {
-        let written: Vec<Arc<Backing>> = {
-            let files = self.handles.files();
-            files.values().filter(|o| o.stamp.is_some()).map(|o| o.backing.clone()).collect()
-        };
-        written.iter().try_for_each(|backing| self.cache.account(backing))?;
-        self.cache.trim()?;
-        Ok(written.len())
-    }
-
     /// After a crash: stores what a backing file has become since it was opened for writing.
     pub(super) fn finish_writing(
         &self,
@@ -247,7 +208,7 @@ impl Vfs {
     }
 
     fn written(&self, backing: &Backing, before: Stamp, difference: Difference) -> Result<Written> {
-        let (now, presence) = (stamp_now(backing)?, backing.encode_presence());
+        let (now, presence) = (stamp_now(backing)?, backing.presence().0);
         Ok(Written { before, now, presence, difference })
     }
 

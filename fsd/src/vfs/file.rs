@@ -67,7 +67,6 @@ impl Vfs {
                 handles: 1,
                 writers: 1,
                 stamp: Some(stamp),
-                partial: false,
                 privileged: false,
             },
         );
@@ -190,8 +189,9 @@ impl Vfs {
     /// Whether the close of `id` has anything to wait for.
     #[must_use]
     pub fn needs_flush(&self, id: HandleId) -> bool {
-        let partial = |ino| self.handles.files().get(&ino).is_some_and(|open| open.partial);
-        self.handles.get(id).is_some_and(|handle| handle.how.write && partial(handle.ino))
+        self.handles
+            .get(id)
+            .is_some_and(|handle| handle.how.write && !handle.backing.is_noted_whole())
     }
 
     /// What `close` waits for: a file that was partly here when it was opened remembers which blocks were written.
@@ -311,13 +311,12 @@ impl Vfs {
             handles: 0,
             writers: 0,
             stamp: None,
-            partial: false,
             privileged: inode.attr.perm & (libc::S_ISUID | libc::S_ISGID) != 0,
         });
         if how.write && open.stamp.is_none() {
             let stamp = backing.stamp(self.clock.wall())?;
             let (presence, noted) = backing.presence();
-            let (ino, partial) = (inode.ino, presence.is_some());
+            let ino = inode.ino;
             let begun = self.meta.write(move |tx| -> Result<Stamp> {
                 tx.set_presence(ino, presence.as_deref())?;
                 // A program from before a crash may still write it: then what it was like before that counts.
@@ -339,7 +338,6 @@ impl Vfs {
                     return Err(error);
                 }
             }
-            open.partial = partial;
         }
         open.handles += 1;
         open.writers += u32::from(how.write);
@@ -351,17 +349,15 @@ impl Vfs {
     }
 
     pub(super) fn save_presence(&self, handle: &Handle) -> Result<()> {
-        let mut files = self.handles.files();
-        let Some(open) = files.get_mut(&handle.ino).filter(|o| o.partial && handle.how.write)
-        else {
+        // Of two that save at once, the later one's map must also be noted later.
+        let _files = self.handles.files();
+        if !handle.how.write || handle.backing.is_noted_whole() {
             return Ok(());
-        };
-        let (presence, noted) = handle.backing.presence();
-        let (ino, partial) = (handle.ino, presence.is_some());
+        }
+        let (ino, (presence, noted)) = (handle.ino, handle.backing.presence());
         self.meta
             .write(move |tx| -> Result<()> { Ok(tx.set_presence(ino, presence.as_deref())?) })?;
         handle.backing.noted(noted);
-        open.partial = partial;
         Ok(())
     }
 

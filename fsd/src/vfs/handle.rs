@@ -70,8 +70,6 @@ pub(super) struct Open {
     pub(super) writers: u32,
     /// What the backing file was like before the first writer whose changes are not stored yet.
     pub(super) stamp: Option<Stamp>,
-    /// The presence map that is stored for it does not say that it is wholly here.
-    pub(super) partial: bool,
     /// Whether a write has to take setuid, setgid or a capability away.
     pub(super) privileged: bool,
 }

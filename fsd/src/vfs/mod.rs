@@ -9,6 +9,7 @@ mod close;
 mod dir;
 mod error;
 mod file;
+mod growth;
 mod handle;
 mod name;
 mod range;

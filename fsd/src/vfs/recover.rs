@@ -48,7 +48,7 @@ impl Vfs {
             };
             if let Err(error) = finished {
                 recovered.lost += 1;
-                tracing::error!(%ino, error = &error as &dyn std::error::Error, "a file that was open for writing could not be recovered");
+                tracing::error!(%ino, error = &error as &dyn Error, "a file that was open for writing could not be recovered");
             }
         }
         let unlinked = self.meta.read(|tx| tx.unlinked())?;
@@ -140,8 +140,12 @@ impl Vfs {
         let now = stamp_now(&*self.cache.backing(ino)?)?;
         self.meta.write(move |tx| -> Result<()> {
             let mut inode = tx.inode(ino)?.ok_or(VfsError::NoEntry)?;
+            let shown = inode.attr;
             overlay(&mut inode.attr, &now, &before);
-            Ok(tx.put_inode(&inode)?)
+            if inode.attr != shown {
+                tx.put_inode(&inode)?;
+            }
+            Ok(())
         })
     }
 

@@ -93,7 +93,7 @@ impl Polling {
         if self.on.load(Ordering::Relaxed) {
             return;
         }
-        if Duration::from_nanos(gap) > GAP_MAX {
+        if gap > nanos(GAP_MAX) {
             self.streak.store(0, Ordering::Relaxed);
         } else if self.streak.fetch_add(1, Ordering::Relaxed) >= REQUESTS_LEAST
             && now >= self.paused.load(Ordering::Relaxed)
@@ -107,11 +107,9 @@ impl Polling {
     /// Ends it if no request came for a while, or others need the processors.
     fn ends(&self, busy: bool) -> bool {
         let now = self.nanos();
-        let quiet =
-            Duration::from_nanos(now.saturating_sub(self.last.load(Ordering::Relaxed))) > GAP_MAX;
+        let quiet = now.saturating_sub(self.last.load(Ordering::Relaxed)) > nanos(GAP_MAX);
         if busy {
-            let pause = u64::try_from(BUSY_PAUSE.as_nanos()).unwrap_or(u64::MAX);
-            self.paused.store(now.saturating_add(pause), Ordering::Relaxed);
+            self.paused.store(now.saturating_add(nanos(BUSY_PAUSE)), Ordering::Relaxed);
         }
         if quiet || busy {
             self.streak.store(0, Ordering::Relaxed);
@@ -129,8 +127,12 @@ impl Polling {
     }
 
     fn nanos(&self) -> u64 {
-        u64::try_from(self.clock.monotonic().as_nanos()).unwrap_or(u64::MAX)
+        nanos(self.clock.monotonic())
     }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// How many threads of the machine run or wait for a processor, ours aside; proc(5), loadavg.
