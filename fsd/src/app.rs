@@ -12,6 +12,7 @@ use anyhow::{Context as _, bail};
 use inference_hooks::WorkerConfig;
 use nix::fcntl::{Flock, FlockArg};
 use policies::{Rate, Schedule};
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -31,7 +32,7 @@ use crate::meta::{Meta, MetaError};
 use crate::remote::{self, Env, Opened, Pacer, Pacers, RemoteError, RemoteUrl};
 use crate::rng::Rng;
 use crate::sync::{self, Sync};
-use crate::tasks::Tasks;
+use crate::tasks::{self, Tasks};
 use crate::types::{Attr, FileKind, ShareId};
 use crate::vfs::{self, Vfs};
 
@@ -63,15 +64,12 @@ impl Program for Fsd {
     fn serve(&self, start: Start) -> anyhow::Result<()> {
         start_logging(&self.vars);
         let _lock = take_state_dir(&start.config.state_dir)?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("fsd")
-            .enable_all()
-            .build()
-            .context("start the runtime")?;
+        let foreground = tasks::foreground().context("start threads")?;
+        let background = tasks::background().context("start threads")?;
         let env: Env = self.vars.clone().into_iter().collect();
-        let served = runtime.block_on(serve(start, env));
-        runtime.shutdown_timeout(STOP_PATIENCE);
+        let served = foreground.block_on(serve(start, env, background.handle().clone()));
+        background.shutdown_timeout(STOP_PATIENCE);
+        foreground.shutdown_timeout(STOP_PATIENCE);
         served
     }
 
@@ -165,17 +163,20 @@ struct Ground {
     env: Env,
     clock: Arc<dyn Clock>,
     tasks: Tasks,
+    /// For what nobody waits for.
+    background: Tasks,
     events: Arc<Events>,
     meta: Arc<Meta>,
 }
 
-async fn serve(start: Start, env: Env) -> anyhow::Result<()> {
+async fn serve(start: Start, env: Env, background: Handle) -> anyhow::Result<()> {
     let Start { config, runtime_dir, ready } = start;
     raise_descriptor_limit();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let tasks = Tasks::new(tokio::runtime::Handle::current());
+    let tasks = Tasks::new(Handle::current());
+    let background = tasks.on(background);
     let meta = Arc::new(Meta::open(&config.state_dir)?);
-    let ground = Ground { env, clock, tasks, events: Arc::default(), meta };
+    let ground = Ground { env, clock, tasks, background, events: Arc::default(), meta };
     let pacers = Pacers {
         up: Pacer::new(ground.clock.clone(), rate_now(&config.upload, &ground), None),
         down: Pacer::new(ground.clock.clone(), rate_now(&config.download, &ground), None),
@@ -267,7 +268,7 @@ fn reserve_on(dir: &Path, configured: u64) -> anyhow::Result<u64> {
 }
 
 fn start_sync(ground: &Ground, cache: &Arc<Cache>, shares: &[OpenShare]) -> anyhow::Result<Sync> {
-    let Ground { clock, tasks, events, meta, .. } = ground;
+    let Ground { clock, background, events, meta, .. } = ground;
     let mut rng = Rng::seeded_by(clock.wall());
     let name = format!("{:08x}", rng.next_u64() >> 32);
     let gateway = meta.write(move |tx| tx.gateway(|| name))?;
@@ -280,7 +281,7 @@ fn start_sync(ground: &Ground, cache: &Arc<Cache>, shares: &[OpenShare]) -> anyh
         cache: cache.clone(),
         events: events.clone(),
         clock: clock.clone(),
-        tasks: tasks.clone(),
+        tasks: background.clone(),
         rng,
         gateway,
         links: links.collect(),
@@ -291,13 +292,13 @@ fn start_hooks(ground: &Ground, vfs: &Arc<Vfs>, rules: Vec<Rule>) -> anyhow::Res
     if rules.is_empty() {
         return Ok(None);
     }
-    let Ground { env, clock, tasks, events, meta } = ground;
+    let Ground { env, clock, background, events, meta, .. } = ground;
     Ok(Some(hooks::start(hooks::Parts {
         vfs: vfs.clone(),
         meta: meta.clone(),
         events: events.clone(),
         clock: clock.clone(),
-        tasks: tasks.clone(),
+        tasks: background.clone(),
         rules,
         executable: "/proc/self/exe".into(),
         worker: worker_config(env),

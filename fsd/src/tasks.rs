@@ -5,9 +5,42 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+/// The threads for what programs wait for.
+///
+/// # Errors
+/// If threads can't be started.
+pub fn foreground() -> std::io::Result<Runtime> {
+    runtime("fsd").build()
+}
+
+/// The threads for what nobody waits for: where cores are short, they stand back.
+///
+/// # Errors
+/// If threads can't be started.
+pub fn background() -> std::io::Result<Runtime> {
+    runtime("fsd-back").on_thread_start(stand_back).build()
+}
+
+fn runtime(thread_name: &str) -> Builder {
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(2).thread_name(thread_name).enable_all();
+    builder
+}
+
+/// Lowers the priority of this thread.
+fn stand_back() {
+    const NICE: libc::c_int = 10;
+    #[expect(unsafe_code, reason = "nix has no priorities")]
+    // SAFETY: the call takes numbers only. To Linux, 0 is the calling thread.
+    let lowered = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+    if let Err(error) = nix::Error::result(lowered) {
+        tracing::debug!(%error, "a background thread keeps its priority");
+    }
+}
 
 /// Where a part starts its tasks. Clones start into the same set.
 #[derive(Clone, Debug)]
@@ -49,7 +82,13 @@ impl Tasks {
         );
     }
 
-    /// Runs blocking work on the runtime's pool and waits for it.
+    /// The same set, whose new tasks run on the runtime of `handle`.
+    #[must_use]
+    pub fn on(&self, handle: Handle) -> Self {
+        Self { handle, ..self.clone() }
+    }
+
+    /// Runs blocking work on the pool of the runtime that the caller runs on, and waits for it.
     ///
     /// # Errors
     /// If the work panicked.
@@ -57,7 +96,7 @@ impl Tasks {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> std::io::Result<T> {
-        self.handle.spawn_blocking(work).await.map_err(std::io::Error::other)
+        tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)
     }
 
     /// The runtime, for what must enter it.

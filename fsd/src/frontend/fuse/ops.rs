@@ -603,6 +603,7 @@ impl Filesystem for Drive {
         mut reply: ReplyDirectoryPlus,
     ) {
         let (vfs, nodes, node, ttl) = (self.vfs.clone(), self.nodes, self.nodes.ino(ino), self.ttl);
+        let paths = self.paths.clone();
         self.answer(async move {
             let page = match vfs.read_dir(node, names_behind(offset), DIR_PAGE).await {
                 Ok(page) => page,
@@ -621,7 +622,7 @@ impl Filesystem for Drive {
                     node,
                     entry.cookie,
                     name,
-                    &ttl,
+                    &paths.ttl(entry.ino, ttl),
                     &map::attr(node, &entry.attr),
                     GENERATION,
                 ) {
