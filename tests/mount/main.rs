@@ -4,6 +4,7 @@
     reason = "skips and sizes of samples are told where they are counted"
 )]
 
+mod cold;
 mod crash;
 mod elsewhere;
 mod ends;

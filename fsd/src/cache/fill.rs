@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::backing::{Base, State};
 use super::present::{BLOCK_BYTES, blocks_of, bytes_of};
 use super::{Backing, Cache, CacheError, Result};
+use crate::meta::Inode;
 
 /// The largest single request.
 const FETCH_BYTES_MAX: u64 = 4 << 20;
@@ -77,6 +78,21 @@ impl Cache {
             return;
         }
         drop(self.start_fetches(backing, &range));
+    }
+
+    /// Brings all of `inode`, if there is room without waiting: for somebody who may ask for it.
+    ///
+    /// # Errors
+    /// If it can't be fetched.
+    pub async fn warm(self: &Arc<Self>, inode: &Inode) -> Result<()> {
+        let (cache, ino) = (self.clone(), inode.ino);
+        let backing = self.tasks.blocking(move || cache.backing(ino)).await??;
+        let all = 0..inode.attr.size;
+        if !backing.is_whole() && self.make_room_to_read(missing_bytes(&backing, &all))? {
+            all_of(self.start_fetches(&backing, &all)).await?;
+            self.remember_soon(backing);
+        }
+        Ok(())
     }
 
     /// Reads what is here and fetches what is not. What can't be kept, on a full or broken disk, is passed on all the same.

@@ -4,6 +4,7 @@
 //! what it would change or take away is asked for by name first, and taken over only if our record is still the one that was doubted.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures::StreamExt as _;
@@ -49,6 +50,7 @@ pub(super) struct Listings {
     looking: Mutex<BTreeMap<Ino, Arc<tokio::sync::Mutex<()>>>>,
     probes: Mutex<BTreeMap<Ino, u32>>,
     gone: Arc<Mutex<Gone>>,
+    ended: AtomicU64,
 }
 
 /// Objects that we deleted while somebody looks at the cloud: what the look shows of them is older.
@@ -112,6 +114,12 @@ impl Cache {
         dir.object.is_none() || listed().is_some_and(|at| at >= since)
     }
 
+    /// How many listings came to an end: who saw another number before it did not find a name may find it now.
+    #[must_use]
+    pub fn listings_ended(&self) -> u64 {
+        self.names.ended.load(Ordering::Acquire)
+    }
+
     /// Says that the object `key` was deleted, before that is recorded: a look that is under way may still show it.
     pub fn deleted(&self, share: ShareId, key: &Key) {
         let mut gone = lock(&self.names.gone);
@@ -139,6 +147,7 @@ impl Cache {
         match listed {
             Ok(merged) => {
                 self.index.set_listed(dir.ino, Some(began));
+                self.names.ended.fetch_add(1, Ordering::Release);
                 lock(&self.names.probes).remove(&dir.ino);
                 Ok(merged)
             }

@@ -95,6 +95,16 @@ impl Tx<'_> {
         self.all(sql, params![parent.0.cast_signed(), after.cast_signed(), count], dentry)
     }
 
+    /// Entries of `parent` that are among the next `count` names of inodes behind `after`, the lowest inode first.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn entries_by_ino(&self, parent: Ino, after: Ino, count: usize) -> Result<Vec<Dentry>> {
+        let sql = "SELECT * FROM (SELECT * FROM dentry WHERE ino > ?2 ORDER BY ino LIMIT ?3) WHERE parent = ?1";
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.all(sql, params![parent.0.cast_signed(), after.0.cast_signed(), count], dentry)
+    }
+
     /// Whether `parent` has any entry.
     ///
     /// # Errors

@@ -45,12 +45,14 @@ impl Vfs {
     /// [`VfsError::NoEntry`] if there is no such name here or in the cloud; if the cloud does not answer
     /// and nothing is known of the name, its error: unreachable never looks like absent.
     pub async fn lookup(self: &Arc<Self>, parent: Ino, name: &[u8]) -> Result<Entry> {
+        let listings = self.cache.listings_ended();
         let (dir, found) = self.find(parent, name)?;
         let inode = match found {
             Some(inode) => inode,
             None => {
                 check_name(name)?;
-                if !self.find_in_cloud(&dir, name).await? {
+                let looked = self.find_in_cloud(&dir, name).await?;
+                if !looked && self.cache.listings_ended() == listings {
                     return Err(VfsError::NoEntry);
                 }
                 self.find(parent, name)?.1.ok_or(VfsError::NoEntry)?

@@ -91,6 +91,9 @@ impl Vfs {
         }
         let backing = self.cache.backing(ino)?;
         self.count_in(&inode, &backing, how)?;
+        if !how.write {
+            self.read_siblings(&inode, backing.is_whole());
+        }
         let id = self.handles.add(ino, how, backing.clone());
         if how.truncate
             && let Err(error) = self.empty(id, &backing).await

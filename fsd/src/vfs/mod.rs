@@ -14,6 +14,7 @@ mod handle;
 mod name;
 mod range;
 mod recover;
+mod siblings;
 mod xattr;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::handle::{Handles, as_open};
+use self::siblings::Siblings;
 use crate::cache::{Cache, Merged};
 use crate::clock::Clock;
 use crate::events::{Events, Invalidation};
@@ -100,6 +102,7 @@ pub struct Vfs {
     tasks: Tasks,
     shares: Arc<BTreeMap<ShareId, Share>>,
     handles: Handles,
+    siblings: Siblings,
 }
 
 impl Vfs {
@@ -108,8 +111,8 @@ impl Vfs {
     pub fn new(parts: Parts) -> Arc<Self> {
         let Parts { meta, cache, events, clock, tasks, shares } = parts;
         let shares = Arc::new(shares.into_iter().map(|share| (share.id, share)).collect());
-        let handles = Handles::default();
-        let vfs = Arc::new(Self { meta, cache, events, clock, tasks, shares, handles });
+        let (handles, siblings) = (Handles::default(), Siblings::default());
+        let vfs = Arc::new(Self { meta, cache, events, clock, tasks, shares, handles, siblings });
         vfs.tasks.spawn("vfs.close", vfs.clone().keep_finishing());
         vfs.tasks.spawn("vfs.count", vfs.clone().keep_counting());
         vfs
