@@ -359,6 +359,7 @@ async fn open_share(
                     mtime: now,
                     ctime: now,
                     nlink: 2,
+                    rdev: 0,
                 };
                 tx.add_share(&name, &url, root)
             })?

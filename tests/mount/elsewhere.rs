@@ -8,7 +8,7 @@ use fsd_tests::files::{same, tree};
 use fsd_tests::store::on_each_store;
 
 /// Starts anew with no listing remembered, so that all names are asked for again.
-fn look_anew(drive: &mut Drive) -> Result<()> {
+pub(crate) fn look_anew(drive: &mut Drive) -> Result<()> {
     let status = drive.terminate()?;
     ensure!(status.success(), "{status}: {}", drive.log());
     std::fs::remove_dir_all(drive.state().join("index"))?;

@@ -8,13 +8,13 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Result, ensure};
 use fsd_tests::drive::Drive;
 use fsd_tests::files::{content, noise, same, shell, tree};
-use fsd_tests::store::{on_a_dir, on_s3};
+use fsd_tests::store::{on_a_dir, on_each_store, on_s3};
 use nix::fcntl::{AT_FDCWD, FallocateFlags, RenameFlags, fallocate, renameat2};
 use nix::sys::stat::{UtimensatFlags, utimensat};
 use nix::sys::time::TimeSpec;
 use tempfile::TempDir;
 
-fn errno<T>(result: std::io::Result<T>) -> Option<i32> {
+pub(crate) fn errno<T>(result: std::io::Result<T>) -> Option<i32> {
     result.err().and_then(|error| error.raw_os_error())
 }
 
@@ -381,5 +381,26 @@ fn ranges_are_allocated_punched_and_copied() -> Result<()> {
         same("a plain directory", &tree(plain.path())?, &tree(&cold.mount())?)?;
         cold.wait()?;
         same("the store", &store.files()?, &tree(plain.path())?)
+    })
+}
+
+#[test]
+fn pipes_sockets_and_devices_have_names_here_and_on_a_fresh_mount() -> Result<()> {
+    on_each_store(|store| {
+        let drive = Drive::mounted(store)?;
+        shell(
+            &drive.mount(),
+            "mkfifo -m 640 pipe && mknod null c 1 3 && mknod disk b 259 1048575 \
+             && python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"sock\")'",
+        )?;
+        let told = shell(&drive.mount(), "(echo through > pipe &) ; timeout 20 cat pipe")?;
+        ensure!(told == "through\n", "through the pipe came {told:?}");
+        let look = "stat -c '%n %F %a %t:%T' disk null pipe sock";
+        let here = shell(&drive.mount(), look)?;
+        ensure!(here.contains("disk block special file 644 103:fffff"), "{here}");
+        drive.wait()?;
+        let fresh = shell(&Drive::mounted(store)?.mount(), look)?;
+        ensure!(fresh == here, "here\n{here}on a fresh mount\n{fresh}");
+        Ok(())
     })
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, Permissions};
-use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -22,7 +22,22 @@ const SEED: &str = "FSD_TEST_SEED";
 #[derive(Clone, Debug, PartialEq)]
 enum Node {
     Dir,
-    File { body: Vec<u8>, perm: u32, mtime: Option<SystemTime> },
+    /// Names with the same number are names of one file.
+    File {
+        body: Vec<u8>,
+        perm: u32,
+        mtime: Option<SystemTime>,
+        number: u64,
+    },
+}
+
+impl Node {
+    fn number(&self) -> Option<u64> {
+        match self {
+            Self::Dir => None,
+            Self::File { number, .. } => Some(*number),
+        }
+    }
 }
 
 /// What should be on the mount, by path.
@@ -52,6 +67,20 @@ impl Model {
         self.0.extend(moved);
     }
 
+    /// Changes the file that `path` names, under all its names.
+    fn put(&mut self, path: &str, file: Node) {
+        let number = file.number();
+        for node in self.0.values_mut().filter(|node| node.number() == number) {
+            *node = file.clone();
+        }
+        self.0.insert(path.to_owned(), file);
+    }
+
+    /// How many names the file of `node` has.
+    fn names(&self, node: &Node) -> usize {
+        self.0.values().filter(|other| other.number() == node.number()).count()
+    }
+
     fn files(&self) -> BTreeMap<String, Vec<u8>> {
         let file = |(path, node): (&String, &Node)| match node {
             Node::Dir => None,
@@ -67,11 +96,15 @@ impl Model {
 
     fn check(&self, mount: &Path) -> Result<()> {
         same("the mount", &tree(mount)?, &self.files())?;
+        let mut inodes = BTreeMap::new();
         for (path, node) in &self.0 {
             let found = mount.join(path).metadata().with_context(|| path.clone())?;
             match node {
                 Node::Dir => ensure!(found.is_dir(), "{path} is no directory"),
-                Node::File { perm, mtime, body } => {
+                Node::File { perm, mtime, body, number } => {
+                    ensure!(found.nlink() == self.names(node) as u64, "{path}: {found:?}");
+                    let ino = *inodes.entry(number).or_insert(found.ino());
+                    ensure!(found.ino() == ino, "{path} is another file: {found:?}");
                     ensure!(found.permissions().mode() & 0o7777 == *perm, "{path}: {found:?}");
                     ensure!(found.len() == body.len() as u64, "{path}: {found:?}");
                     let mtime = mtime.unwrap_or(found.modified()?);
@@ -129,10 +162,12 @@ impl Walk<'_> {
                 let body = self.body();
                 std::fs::write(&there, &body)?;
                 let perm = there.metadata()?.permissions().mode() & 0o7777;
-                self.model.0.insert(path.clone(), Node::File { body, perm, mtime: None });
+                let known = self.model.0.get(&path).and_then(Node::number);
+                let number = known.unwrap_or_else(|| self.rng.next_u64());
+                self.model.put(&path, Node::File { body, perm, mtime: None, number });
                 Ok(format!("write {path}"))
             }
-            (12..20, Some(Node::File { mut body, perm, .. })) => {
+            (12..20, Some(Node::File { mut body, perm, number, .. })) => {
                 let (data, at) = (self.body(), self.below(body.len() + 5000));
                 File::options().write(true).open(&there)?.write_all_at(&data, at as u64)?;
                 let mtime = None;
@@ -140,24 +175,25 @@ impl Walk<'_> {
                     body.resize(body.len().max(at + data.len()), 0);
                     body[at..at + data.len()].copy_from_slice(&data);
                 }
-                self.model.0.insert(path.clone(), Node::File { body, perm, mtime });
+                self.model.put(&path, Node::File { body, perm, mtime, number });
                 Ok(format!("patch {path} at {at}: {}", data.len()))
             }
-            (20..27, Some(Node::File { mut body, perm, .. })) => {
+            (20..27, Some(Node::File { mut body, perm, number, .. })) => {
                 let size = self.below(body.len() * 2 + 10);
                 File::options().write(true).open(&there)?.set_len(size as u64)?;
                 body.resize(size, 0);
-                self.model.0.insert(path.clone(), Node::File { body, perm, mtime: None });
+                self.model.put(&path, Node::File { body, perm, mtime: None, number });
                 Ok(format!("truncate {path} to {size}"))
             }
-            (27..33, Some(Node::File { body, .. })) => {
+            (27..33, Some(Node::File { body, number, .. })) => {
                 let perm = 0o600 | u32::try_from(self.below(0o100))?;
                 let nanos = u32::try_from(self.below(1_000_000_000))?;
                 let secs = self.rng.below(3_000_000_000);
                 let mtime = SystemTime::UNIX_EPOCH + Duration::new(secs, nanos);
                 std::fs::set_permissions(&there, Permissions::from_mode(perm))?;
                 File::options().write(true).open(&there)?.set_modified(mtime)?;
-                self.model.0.insert(path.clone(), Node::File { body, perm, mtime: Some(mtime) });
+                let mtime = Some(mtime);
+                self.model.put(&path, Node::File { body, perm, mtime, number });
                 Ok(format!("attributes {path}"))
             }
             (33..45, Some(Node::File { .. })) => {
@@ -179,6 +215,15 @@ impl Walk<'_> {
                 Ok(format!("rmdir {path}: {is_empty}"))
             }
             (45..85, Some(_)) => self.rename(&path, &to, what < 55),
+            (85..93, Some(file @ Node::File { .. })) => {
+                let possible = !self.model.0.contains_key(&to);
+                let done = std::fs::hard_link(there, self.drive.path(&to));
+                ensure!(done.is_ok() == possible, "link {path} {to}: {done:?}");
+                if possible {
+                    self.model.0.insert(to.clone(), file);
+                }
+                Ok(format!("link {path} {to}: {possible}"))
+            }
             (97.., _) => self.disturb(),
             (_, _) => Ok(String::new()),
         }
@@ -210,7 +255,9 @@ impl Walk<'_> {
         };
         let possible = fits && !inside(from, to);
         ensure!(done.is_ok() == possible, "rename {from} {to}: {done:?}");
-        if possible && from != to {
+        let number = |path: &str| self.model.0.get(path).and_then(Node::number);
+        let one_file = number(from).is_some() && number(from) == number(to);
+        if possible && from != to && !one_file {
             self.model.0.remove(to);
             self.model.carry(from, to);
         }

@@ -7,6 +7,7 @@ mod backing;
 mod evict;
 mod fill;
 mod index;
+mod merge;
 mod names;
 mod present;
 mod remember;
@@ -28,7 +29,7 @@ use crate::types::{Ino, ShareId};
 
 pub use self::backing::Backing;
 pub use self::fill::ReadAhead;
-pub use self::names::{Defaults, Merged};
+pub use self::merge::{Defaults, Merged};
 pub use self::present::BLOCK_BYTES;
 
 /// Limits of the cache.

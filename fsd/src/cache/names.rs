@@ -10,39 +10,13 @@ use std::sync::{Arc, Mutex};
 use futures::StreamExt as _;
 use futures::stream;
 
+use super::merge::{Added, Answer, Defaults, Doubt, Found, Merged, add_one, take_over};
 use super::{Cache, Result, Store, lock};
-use crate::meta::{Inode, NewInode, ObjectRecord, Tx};
+use crate::meta::Inode;
 use crate::remote::{Object, RemoteError};
-use crate::types::{
-    Attr, FileKind, Ino, Key, PosixMeta, ShareId, Time, name_of_segment, segment_of_name,
-};
+use crate::types::{Ino, Key, ShareId, segment_of_name};
 
 const HEADS_AT_ONCE: usize = 32;
-/// Below the root of a share: objects that stand aside while others move.
-const RESERVED: &str = ".fsd";
-
-/// Attributes of what carries none.
-#[derive(Clone, Copy, Debug)]
-pub struct Defaults {
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-    /// Permission bits of files.
-    pub file_perm: u32,
-    /// Permission bits of directories.
-    pub dir_perm: u32,
-}
-
-/// What a look at the cloud changed here; the kernel must be told.
-#[derive(Clone, Debug, Default)]
-pub struct Merged {
-    /// Inodes with new content or attributes, and directories with new names.
-    pub inodes: Vec<Ino>,
-    /// Names that went. Those that came are none of them: the kernel keeps no absence, and one that is in use by the time it
-    /// is told to forget the name loses its working directory.
-    pub names: Vec<(Ino, Vec<u8>)>,
-}
 
 /// One look at a directory at a time.
 #[derive(Debug, Default)]
@@ -89,21 +63,6 @@ impl Drop for Look {
             gone.keys.clear();
         }
     }
-}
-
-/// An inode whose object is not, or not any more, what its record says.
-#[derive(Debug)]
-struct Doubt {
-    ino: Ino,
-    object: ObjectRecord,
-}
-
-/// What the cloud says of a doubt.
-#[derive(Debug)]
-struct Answer {
-    doubt: Doubt,
-    object: Option<Object>,
-    defaults: Defaults,
 }
 
 impl Cache {
@@ -326,219 +285,13 @@ impl Cache {
     }
 
     fn take_over(&self, answer: Answer) -> Result<Merged> {
-        let Answer { doubt: Doubt { ino, object: doubted }, object, defaults } = answer;
-        let (merged, stale) = self.meta.write(move |tx| -> Result<_> {
-            let mut merged = Merged::default();
-            let Some(mut inode) = tx.inode(ino)? else { return Ok((merged, None)) };
-            let untouched = inode.object.as_ref() == Some(&doubted)
-                && tx.item(ino)?.is_none()
-                && !tx.is_writing(ino)?;
-            if !untouched {
-                return Ok((merged, None));
-            }
-            let backing = inode.backing;
-            match object {
-                Some(object) => {
-                    let same = doubted.etag.as_ref() == Some(&object.etag);
-                    if same && inode.attrs_known {
-                        return Ok((merged, None));
-                    }
-                    take_object(&mut inode, &object, !same, &defaults);
-                    tx.put_inode(&inode)?;
-                    for (name, value) in xattrs_of(&object) {
-                        tx.set_xattr(ino, &name, Some(&value))?;
-                    }
-                    merged.inodes.push(ino);
-                    Ok((merged, (!same).then_some(backing)))
-                }
-                // A directory without a marker lives as long as something is in it.
-                None if inode.attr.kind == FileKind::Dir
-                    && (doubted.etag.is_none() || tx.has_entries(ino)?) =>
-                {
-                    inode.attrs_known = true;
-                    tx.put_inode(&inode)?;
-                    Ok((merged, None))
-                }
-                None => {
-                    if let Some((parent, name)) = tx.a_name(ino)? {
-                        tx.remove_entry(parent, &name)?;
-                        merged.names.push((parent, name));
-                    }
-                    tx.remove_inode(ino)?;
-                    Ok((merged, Some(backing)))
-                }
-            }
-        })?;
+        let (ino, now) = (answer.doubt.ino, self.clock.wall());
+        let (merged, stale) = self.meta.write(move |tx| take_over(tx, answer, now))?;
         if let Some(backing) = stale {
             self.forget(ino, backing);
         }
         Ok(merged)
     }
-}
-
-impl Merged {
-    fn append(&mut self, mut other: Self) {
-        self.inodes.append(&mut other.inodes);
-        self.names.append(&mut other.names);
-    }
-}
-
-/// What a listing or a probe showed.
-#[derive(Debug)]
-struct Found {
-    key: Key,
-    object: Option<Object>,
-}
-
-impl Found {
-    fn dir(key: Key, object: Option<Object>) -> Self {
-        Self { key, object }
-    }
-
-    fn object(object: Object) -> Self {
-        Self { key: object.key.clone(), object: Some(object) }
-    }
-}
-
-enum Added {
-    New,
-    Doubtful(Doubt),
-    Known,
-}
-
-fn add_one(
-    tx: &Tx<'_>,
-    parent: &Inode,
-    found: Found,
-    defaults: &Defaults,
-    now: Time,
-) -> Result<Added> {
-    let Found { key, object } = found;
-    let share = parent.share;
-    let as_dir = Key::from_raw(format!("{}/", key.as_str().trim_end_matches('/')));
-    for known in [&key, &as_dir] {
-        if let Some(Inode { ino, object: Some(record), .. }) = tx.inode_by_key(share, known)? {
-            let changed = object.as_ref().is_some_and(|o| record.etag.as_ref() != Some(&o.etag));
-            // A listing shows a directory's marker as a prefix, without a version.
-            let doubtful = changed && !key.is_dir();
-            return Ok(if doubtful {
-                Added::Doubtful(Doubt { ino, object: record })
-            } else {
-                Added::Known
-            });
-        }
-    }
-    let Some(name) = name_in(parent, &key) else { return Ok(Added::Known) };
-    if tx.lookup(parent.ino, &name)?.is_some() || tx.is_in_motion(share, &key)? {
-        return Ok(Added::Known);
-    }
-    let mut inode = blank(share, key, defaults, now);
-    if let Some(object) = &object {
-        take_object(&mut inode, object, false, defaults);
-    }
-    let new = NewInode {
-        attrs_known: inode.attrs_known,
-        object: inode.object,
-        ..NewInode::made_here(share, inode.attr)
-    };
-    let ino = tx.add_inode(&new)?;
-    for (name, value) in object.iter().flat_map(xattrs_of) {
-        tx.set_xattr(ino, &name, Some(&value))?;
-    }
-    tx.add_entry(parent.ino, &name, ino)?;
-    if new.attr.kind == FileKind::Dir {
-        let mut parent = tx.inode(parent.ino)?.unwrap_or_else(|| parent.clone());
-        parent.attr.nlink += 1;
-        tx.put_inode(&parent)?;
-    }
-    Ok(Added::New)
-}
-
-/// The name that `key` gives to what lies directly in `parent`; none if a file tree can't have it.
-fn name_in(parent: &Inode, key: &Key) -> Option<Vec<u8>> {
-    let prefix = parent.object.as_ref()?.key.as_str();
-    let segment = key.as_str().strip_prefix(prefix)?.trim_end_matches('/');
-    let name = name_of_segment(segment);
-    let reserved = prefix.is_empty() && segment == RESERVED;
-    let impossible = name.is_empty() || name == b"." || name == b".." || name.len() > 255;
-    if impossible || segment.contains('/') || name.contains(&0) {
-        tracing::warn!(%key, "an object has a key that no file name stands for: it is not shown");
-        return None;
-    }
-    (!reserved).then_some(name)
-}
-
-fn blank(share: ShareId, key: Key, defaults: &Defaults, now: Time) -> Inode {
-    let dir = key.is_dir();
-    Inode {
-        ino: Ino(0),
-        share,
-        attr: Attr {
-            kind: if dir { FileKind::Dir } else { FileKind::File },
-            perm: if dir { defaults.dir_perm } else { defaults.file_perm },
-            uid: defaults.uid,
-            gid: defaults.gid,
-            size: 0,
-            atime: now,
-            mtime: now,
-            ctime: now,
-            nlink: if dir { 2 } else { 1 },
-        },
-        target: None,
-        content: 0,
-        attrs: 0,
-        backing: 0,
-        attrs_known: false,
-        object: Some(ObjectRecord { key, etag: None, content: 0, attrs: 0 }),
-    }
-}
-
-/// Makes `inode` what `object` is. `new_content`: what is here of the old content counts no more.
-fn take_object(inode: &mut Inode, object: &Object, new_content: bool, defaults: &Defaults) {
-    let attr = &mut inode.attr;
-    if let Some(metadata) = &object.metadata {
-        let posix = PosixMeta::read(metadata);
-        let kind = if object.key.is_dir() { Some(FileKind::Dir) } else { posix.kind };
-        attr.kind = kind.unwrap_or(FileKind::File);
-        let default_perm =
-            if attr.kind == FileKind::Dir { defaults.dir_perm } else { defaults.file_perm };
-        attr.perm = posix.perm.unwrap_or(default_perm);
-        attr.uid = posix.uid.unwrap_or(defaults.uid);
-        attr.gid = posix.gid.unwrap_or(defaults.gid);
-        attr.mtime = posix.mtime.unwrap_or(object.modified);
-        attr.ctime = posix.ctime.unwrap_or(object.modified);
-        attr.atime = posix.atime.unwrap_or(attr.mtime);
-        inode.attrs_known = true;
-    } else {
-        (attr.mtime, attr.ctime, attr.atime) = (object.modified, object.modified, object.modified);
-        inode.attrs_known = false;
-    }
-    if attr.kind == FileKind::Dir {
-        attr.nlink = attr.nlink.max(2);
-    } else {
-        attr.size = object.size;
-    }
-    if new_content && attr.kind != FileKind::Dir {
-        inode.content += 1;
-        inode.backing += 1;
-        inode.target = None;
-    }
-    let bare = object.key.as_str().trim_end_matches('/');
-    let key = if attr.kind == FileKind::Dir {
-        Key::from_raw(format!("{bare}/"))
-    } else {
-        object.key.clone()
-    };
-    inode.object = Some(ObjectRecord {
-        key,
-        etag: Some(object.etag.clone()),
-        content: inode.content,
-        attrs: inode.attrs,
-    });
-}
-
-fn xattrs_of(object: &Object) -> BTreeMap<Vec<u8>, Vec<u8>> {
-    object.metadata.as_ref().map(|m| PosixMeta::read(m).xattrs).unwrap_or_default()
 }
 
 fn absent_is_none(answer: Result<Object, RemoteError>) -> Result<Option<Object>, RemoteError> {

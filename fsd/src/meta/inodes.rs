@@ -160,6 +160,10 @@ fn kind_number(kind: FileKind) -> u8 {
         FileKind::File => 1,
         FileKind::Dir => 2,
         FileKind::Symlink => 3,
+        FileKind::Fifo => 4,
+        FileKind::Socket => 5,
+        FileKind::CharDevice => 6,
+        FileKind::BlockDevice => 7,
     }
 }
 
@@ -167,6 +171,10 @@ fn kind_of_number(number: u8) -> FileKind {
     match number {
         2 => FileKind::Dir,
         3 => FileKind::Symlink,
+        4 => FileKind::Fifo,
+        5 => FileKind::Socket,
+        6 => FileKind::CharDevice,
+        7 => FileKind::BlockDevice,
         _ => FileKind::File,
     }
 }
@@ -205,6 +213,7 @@ fn inode(row: &Row<'_>) -> rusqlite::Result<Inode> {
             mtime: time(row, 9)?,
             ctime: time(row, 11)?,
             nlink: row.get(13)?,
+            rdev: row.get(23)?,
         },
         target: row.get(14)?,
         content: unsigned(row, 15)?,
@@ -326,8 +335,8 @@ impl Tx<'_> {
         self.run(
             "INSERT INTO inode (share, kind, perm, uid, gid, size, atime_s, atime_n, mtime_s, mtime_n, \
              ctime_s, ctime_n, nlink, target, content, attrs, backing, attrs_known, object_key, object_etag, \
-             object_content, object_attrs) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, \
-             ?15, ?15, ?16, ?17, ?18, ?19, ?20, ?21)",
+             object_content, object_attrs, rdev) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, \
+             ?15, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)",
             params![
                 share.0,
                 kind_number(attr.kind),
@@ -350,6 +359,7 @@ impl Tx<'_> {
                 object.and_then(|o| o.etag.as_ref()).map(|e| e.0.as_str()),
                 object.map(|o| o.content.cast_signed()),
                 object.map(|o| o.attrs.cast_signed()),
+                attr.rdev,
             ],
         )?;
         Ok(Ino(self.0.last_insert_rowid().cast_unsigned()))
@@ -367,7 +377,7 @@ impl Tx<'_> {
             "UPDATE inode SET kind = ?2, perm = ?3, uid = ?4, gid = ?5, size = ?6, atime_s = ?7, atime_n = ?8, \
              mtime_s = ?9, mtime_n = ?10, ctime_s = ?11, ctime_n = ?12, nlink = ?13, target = ?14, content = ?15, \
              attrs = ?16, backing = ?17, attrs_known = ?18, object_key = ?19, object_etag = ?20, \
-             object_content = ?21, object_attrs = ?22 WHERE ino = ?1",
+             object_content = ?21, object_attrs = ?22, rdev = ?23 WHERE ino = ?1",
             params![
                 ino.0.cast_signed(),
                 kind_number(attr.kind),
@@ -391,6 +401,7 @@ impl Tx<'_> {
                 object.and_then(|o| o.etag.as_ref()).map(|e| e.0.as_str()),
                 object.map(|o| o.content.cast_signed()),
                 object.map(|o| o.attrs.cast_signed()),
+                attr.rdev,
             ],
         )?;
         if changed == 0 {
@@ -413,6 +424,8 @@ impl Tx<'_> {
         self.run("DELETE FROM item WHERE ino = ?1", number)?;
         self.run("DELETE FROM attempt WHERE ino = ?1", number)?;
         self.run("DELETE FROM arrival WHERE ino = ?1", number)?;
+        self.run("DELETE FROM alias WHERE ino = ?1", number)?;
+        self.run("DELETE FROM link WHERE ino = ?1", number)?;
         Ok(())
     }
 

@@ -6,6 +6,7 @@
 mod arrivals;
 mod batch;
 mod inodes;
+mod links;
 mod queue;
 mod schema;
 mod tree;
@@ -21,6 +22,7 @@ use crate::types::Ino;
 
 pub use self::arrivals::{Job, JobId, JobState};
 pub use self::inodes::{Inode, NewInode, ObjectRecord, Share, Stamp, Uploaded};
+pub use self::links::Lost;
 pub use self::queue::{FinishedParts, Item, ItemCounts, Multipart, Tombstone};
 pub use self::tree::{Dentry, Replaced, TreeError, cookie_of_name};
 

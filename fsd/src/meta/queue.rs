@@ -112,7 +112,7 @@ fn limit(count: usize) -> i64 {
 }
 
 impl Tx<'_> {
-    /// Says that `ino` differs, and when that may be worked on. A failure from before is forgotten.
+    /// Says that `ino` and its aliases differ, and when that may be worked on. A failure from before is forgotten.
     ///
     /// # Errors
     /// If the store fails.
@@ -122,6 +122,9 @@ impl Tx<'_> {
              ON CONFLICT (ino) DO UPDATE SET due = excluded.due, tries = 0, parked = 0, error = NULL",
             params![ino.0.cast_signed(), share.0, now, due],
         )?;
+        for alias in self.aliases(ino)? {
+            self.differs(alias, share, now, due)?;
+        }
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 use super::{MetaError, Result};
 
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 const APPLICATION_ID: i64 = 0x6673_6431; // "fsd1"
 
 const TABLES: &str = "
@@ -21,13 +21,18 @@ CREATE TABLE inode (
   ctime_s INTEGER NOT NULL, ctime_n INTEGER NOT NULL,
   nlink INTEGER NOT NULL, target BLOB,
   content INTEGER NOT NULL, attrs INTEGER NOT NULL, backing INTEGER NOT NULL, attrs_known INTEGER NOT NULL,
-  object_key TEXT, object_etag TEXT, object_content INTEGER, object_attrs INTEGER);
+  object_key TEXT, object_etag TEXT, object_content INTEGER, object_attrs INTEGER,
+  rdev INTEGER NOT NULL DEFAULT 0);
 CREATE UNIQUE INDEX inode_object ON inode (share, object_key) WHERE object_key IS NOT NULL;
 CREATE INDEX inode_unlinked ON inode (ino) WHERE nlink = 0;
 CREATE TABLE dentry (
   parent INTEGER NOT NULL, cookie INTEGER NOT NULL, name BLOB NOT NULL, ino INTEGER NOT NULL,
   PRIMARY KEY (parent, cookie, name)) WITHOUT ROWID;
 CREATE INDEX dentry_ino ON dentry (ino);
+CREATE TABLE alias (ino INTEGER PRIMARY KEY, file INTEGER NOT NULL);
+CREATE INDEX alias_file ON alias (file);
+CREATE TABLE link (id TEXT PRIMARY KEY, ino INTEGER NOT NULL, content INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX link_ino ON link (ino);
 CREATE TABLE xattr (
   ino INTEGER NOT NULL, name BLOB NOT NULL, value BLOB NOT NULL, PRIMARY KEY (ino, name)) WITHOUT ROWID;
 CREATE TABLE writing (
@@ -60,6 +65,15 @@ CREATE INDEX job_state ON job (state, due);
 CREATE INDEX job_ino ON job (ino);
 ";
 
+/// Devices and hard links: there were none.
+const FROM_1: &str = "
+ALTER TABLE inode ADD COLUMN rdev INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE alias (ino INTEGER PRIMARY KEY, file INTEGER NOT NULL);
+CREATE INDEX alias_file ON alias (file);
+CREATE TABLE link (id TEXT PRIMARY KEY, ino INTEGER NOT NULL, content INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX link_ino ON link (ino);
+";
+
 pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     match found {
@@ -68,6 +82,12 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
             let tx = connection.transaction()?;
             tx.execute_batch(TABLES)?;
             tx.pragma_update(None, "application_id", APPLICATION_ID)?;
+            tx.pragma_update(None, "user_version", FORMAT)?;
+            Ok(tx.commit()?)
+        }
+        1 => {
+            let tx = connection.transaction()?;
+            tx.execute_batch(FROM_1)?;
             tx.pragma_update(None, "user_version", FORMAT)?;
             Ok(tx.commit()?)
         }

@@ -21,6 +21,7 @@ fn attr(kind: FileKind) -> Attr {
         atime: time,
         mtime: time,
         ctime: time,
+        rdev: 0,
         nlink,
     }
 }
@@ -127,7 +128,7 @@ fn a_rename_moves_counts_links_and_replaces_only_its_like() {
     assert_eq!((fixture.nlink(root), fixture.nlink(dir)), (4, 2));
     let other = fixture.make(root, "other", FileKind::File);
     let replaced = fixture.rename((below, "file"), (root, "other")).unwrap();
-    assert_eq!(replaced.lost.map(|lost| (lost.ino, lost.attr.nlink)), Some((other, 0)));
+    assert_eq!(replaced.lost.map(|lost| (lost.file.ino, lost.file.attr.nlink)), Some((other, 0)));
     assert_eq!(fixture.path(file).as_deref(), Some("other"));
     assert_eq!(fixture.path(other), None);
     fixture.rename((root, "up"), (root, "dir")).unwrap();

@@ -3,8 +3,8 @@
 use rusqlite::{Row, params};
 
 use super::inodes::unsigned;
-use super::{Inode, MetaError, NewInode, Result, Tx};
-use crate::types::{FileKind, Ino, Time};
+use super::{Inode, Lost, MetaError, NewInode, Result, Tx};
+use crate::types::{FileKind, Ino, Time, fnv1a};
 
 /// A directory entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,19 +46,16 @@ pub enum TreeError {
 /// What a rename took the place of.
 #[derive(Clone, Debug)]
 pub struct Replaced {
-    /// The inode that was moved, as it is now.
+    /// The file that was moved, as it is now.
     pub moved: Inode,
-    /// The inode that lost its name, as it is now.
-    pub lost: Option<Inode>,
+    /// What lost its name.
+    pub lost: Option<Lost>,
 }
 
 /// The place of `name` in any directory: FNV-1a, mixed, 62 bits, above the places of `.` and `..`.
 #[must_use]
 pub fn cookie_of_name(name: &[u8]) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for &byte in name {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    }
+    let mut hash = fnv1a(name.iter().copied());
     hash ^= hash >> 32;
     hash = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (hash >> 2).max(3)
@@ -162,7 +159,7 @@ impl Tx<'_> {
         Ok(new.with_number(ino))
     }
 
-    /// Takes the name `name` from `parent`. The inode stays, with one name less.
+    /// Takes the name `name` from `parent`. The file stays, with one name less.
     ///
     /// # Errors
     /// [`TreeError::IsDir`] or [`TreeError::NotDir`] if it is not of the kind asked for, [`TreeError::NotEmpty`].
@@ -172,23 +169,22 @@ impl Tx<'_> {
         name: &[u8],
         dir: bool,
         now: Time,
-    ) -> Result<Inode, TreeError> {
+    ) -> Result<Lost, TreeError> {
         let ino = self.lookup(parent, name)?.ok_or(TreeError::NoEntry)?;
-        let mut inode = self.inode(ino)?.ok_or(TreeError::NoEntry)?;
+        let inode = self.inode(ino)?.ok_or(TreeError::NoEntry)?;
         match (inode.attr.kind == FileKind::Dir, dir) {
             (true, false) => return Err(TreeError::IsDir),
             (false, true) => return Err(TreeError::NotDir),
             (true, true) if self.has_entries(ino)? => return Err(TreeError::NotEmpty),
             (true, true) | (false, false) => {}
         }
-        self.remove_entry(parent, name)?;
-        self.lose_name(&mut inode, now)?;
+        let lost = self.take_name(parent, name, ino, now)?.ok_or(TreeError::NoEntry)?;
         let mut above = self.dir(parent)?;
         if dir {
             above.attr.nlink = above.attr.nlink.saturating_sub(1);
         }
         self.touch(&mut above, now)?;
-        Ok(inode)
+        Ok(lost)
     }
 
     /// Moves a name, over one that may be there already (unless `no_replace`).
@@ -203,14 +199,18 @@ impl Tx<'_> {
         now: Time,
     ) -> Result<Replaced, TreeError> {
         let ino = self.lookup(from.0, from.1)?.ok_or(TreeError::NoEntry)?;
-        let mut moved = self.inode(ino)?.ok_or(TreeError::NoEntry)?;
+        let file = self.file_of(ino)?;
+        let moved = self.inode(file)?.ok_or(TreeError::NoEntry)?;
         let is_dir = moved.attr.kind == FileKind::Dir;
         if is_dir && self.is_below(to.0, ino)? {
             return Err(TreeError::IntoItself);
         }
         let lost = match self.lookup(to.0, to.1)? {
             Some(_) if no_replace => return Err(TreeError::Exists),
-            Some(there) if there == ino => return Ok(Replaced { moved, lost: None }),
+            // Of one file, as POSIX has it, both names stay.
+            Some(there) if self.file_of(there)? == file => {
+                return Ok(Replaced { moved, lost: None });
+            }
             Some(there) => {
                 let there = self.inode(there)?.ok_or(TreeError::NoEntry)?;
                 match (is_dir, there.attr.kind == FileKind::Dir) {
@@ -224,8 +224,7 @@ impl Tx<'_> {
         };
         self.remove_entry(from.0, from.1)?;
         self.add_entry(to.0, to.1, ino)?;
-        moved.attr.ctime = now;
-        self.put_inode(&moved)?;
+        let moved = self.moved(file, now)?;
         let mut old_dir = self.dir(from.0)?;
         old_dir.attr.nlink = old_dir.attr.nlink.saturating_sub(u32::from(is_dir));
         self.touch(&mut old_dir, now)?;
@@ -249,7 +248,7 @@ impl Tx<'_> {
             let ino = self.lookup(at.0, at.1)?.ok_or(TreeError::NoEntry)?;
             self.inode(ino)?.ok_or(TreeError::NoEntry)
         };
-        let (mut at_a, mut at_b) = (find(a)?, find(b)?);
+        let (at_a, at_b) = (find(a)?, find(b)?);
         if self.is_below(b.0, at_a.ino)? || self.is_below(a.0, at_b.ino)? {
             return Err(TreeError::IntoItself);
         }
@@ -264,11 +263,16 @@ impl Tx<'_> {
             dir.attr.nlink = dir.attr.nlink + won - lost;
             self.touch(&mut dir, now)?;
         }
-        for inode in [&mut at_a, &mut at_b] {
-            inode.attr.ctime = now;
-            self.put_inode(inode)?;
-        }
-        Ok([at_a, at_b])
+        let moved = |inode: &Inode| self.moved(self.file_of(inode.ino)?, now);
+        Ok([moved(&at_a)?, moved(&at_b)?])
+    }
+
+    /// The file `ino`, one of whose names was moved.
+    fn moved(&self, ino: Ino, now: Time) -> Result<Inode, TreeError> {
+        let mut file = self.inode(ino)?.ok_or(TreeError::NoEntry)?;
+        file.attr.ctime = now;
+        self.put_inode(&file)?;
+        Ok(file)
     }
 
     /// Adds a name for an inode without any other change.
@@ -321,7 +325,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    fn lose_name(&self, inode: &mut Inode, now: Time) -> Result<()> {
+    pub(super) fn lose_name(&self, inode: &mut Inode, now: Time) -> Result<()> {
         let is_dir = inode.attr.kind == FileKind::Dir;
         inode.attr.nlink = if is_dir { 0 } else { inode.attr.nlink.saturating_sub(1) };
         inode.attr.ctime = now;

@@ -24,7 +24,10 @@ pub(super) struct Occupant {
 /// All records that a plan depends on.
 #[derive(Clone, Debug)]
 pub(super) struct Subject {
+    /// What it has to be in the cloud: of an alias, the file behind, with the alias's number and object.
     pub(super) inode: Inode,
+    /// Whose content it is: its own but of an alias.
+    pub(super) file: Ino,
     /// The key that its name asks for; none if it has no name any more.
     pub(super) wanted: Option<Result<Key, KeyError>>,
     /// Its object's key stands for its path already, be it in another tool's spelling.
@@ -67,7 +70,7 @@ pub(super) fn aside_key(ino: Ino) -> Key {
 
 /// The next step for `subject`.
 pub(super) fn plan(subject: &Subject) -> Step {
-    let Subject { inode, wanted, at_home, writing, occupant, tombstone } = subject;
+    let Subject { inode, file: _, wanted, at_home, writing, occupant, tombstone } = subject;
     let wanted = match wanted {
         None => return Step::Done,
         Some(_) if *writing => return Step::Wait,
@@ -157,6 +160,7 @@ mod tests {
                 mtime: time,
                 ctime: time,
                 nlink: 1,
+                rdev: 0,
             },
             target: None,
             content: 2,
@@ -175,6 +179,7 @@ mod tests {
     fn subject(inode: Inode, wanted: &str) -> Subject {
         let at_home = inode.object.as_ref().is_some_and(|o| o.key.as_str() == wanted);
         Subject {
+            file: inode.ino,
             inode,
             wanted: Some(Ok(Key::from_raw(wanted))),
             at_home,

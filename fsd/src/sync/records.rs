@@ -13,8 +13,12 @@ pub(super) fn new_key<'s>(subject: &Subject, step: &'s Step) -> Option<&'s Key> 
 
 /// All records that a plan for `ino` depends on; none if it is gone.
 pub(super) fn subject(tx: &Tx<'_>, ino: Ino) -> Result<Option<(ShareId, Subject)>, MetaError> {
-    let Some(inode) = tx.inode(ino)? else { return Ok(None) };
-    let share = inode.share;
+    let Some(mut inode) = tx.inode(ino)? else { return Ok(None) };
+    let (share, file) = (inode.share, tx.file_of(ino)?);
+    if file != ino {
+        let Some(behind) = tx.inode(file)? else { return Ok(None) };
+        inode = Inode { ino, object: inode.object, ..behind };
+    }
     let path = tx.path(ino)?.filter(|_| inode.attr.nlink > 0);
     let dir = inode.attr.kind == FileKind::Dir;
     let wanted = path.as_ref().map(|path| key_of_path(names(path), dir));
@@ -30,8 +34,8 @@ pub(super) fn subject(tx: &Tx<'_>, ino: Ino) -> Result<Option<(ShareId, Subject)
         }
         tombstone = tx.tombstone(share, key)?.and_then(|t| t.etag);
     }
-    let writing = tx.is_writing(ino)?;
-    Ok(Some((share, Subject { inode, wanted, at_home, writing, occupant, tombstone })))
+    let writing = tx.is_writing(file)?;
+    Ok(Some((share, Subject { inode, file, wanted, at_home, writing, occupant, tombstone })))
 }
 
 fn names(path: &[Vec<u8>]) -> impl Iterator<Item = &[u8]> {

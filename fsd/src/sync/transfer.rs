@@ -5,9 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
+use super::plan::Subject;
 use super::worker::{SyncError, Worker};
 use crate::cache::{Backing, Cache, CacheError};
-use crate::meta::{FinishedParts, Inode, Meta, MetaError, Multipart, Stamp};
+use crate::meta::{FinishedParts, Meta, MetaError, Multipart, Stamp};
 use crate::remote::{Condition, Limits, PartId, RemoteError, RemoteRef, UploadId};
 use crate::types::{ETag, Ino, Key, Metadata, Time};
 
@@ -25,7 +26,9 @@ pub(super) struct Version {
     cache: Arc<Cache>,
     backing: Arc<Backing>,
     meta: Arc<Meta>,
+    /// Whose object it becomes: the file, or an alias of it.
     ino: Ino,
+    file: Ino,
     content: u64,
     size: u64,
     /// None if some of it is still to be fetched, which changes the backing file's times.
@@ -33,13 +36,14 @@ pub(super) struct Version {
 }
 
 impl Version {
-    /// The version that `inode` tells of.
+    /// The version that `subject` tells of.
     pub(super) fn open(
         cache: &Arc<Cache>,
         meta: &Arc<Meta>,
-        inode: &Inode,
+        subject: &Subject,
     ) -> Result<Self, SyncError> {
-        let backing = cache.backing(inode.ino)?;
+        let Subject { inode, file, .. } = subject;
+        let backing = cache.backing(*file)?;
         let stamp = stamp(&backing)?;
         if stamp.size != inode.attr.size {
             return Err(SyncError::Changed);
@@ -48,6 +52,7 @@ impl Version {
             cache: cache.clone(),
             meta: meta.clone(),
             ino: inode.ino,
+            file: *file,
             content: inode.content,
             size: stamp.size,
             stamp: backing.is_whole().then_some(stamp),
@@ -62,8 +67,8 @@ impl Version {
     /// Fails if what was read since [`Version::open`] may not be of one version.
     fn check(&self) -> Result<(), SyncError> {
         let same = self.meta.read(|tx| -> Result<bool, MetaError> {
-            let same = tx.inode(self.ino)?.is_some_and(|inode| inode.content == self.content);
-            Ok(same && !tx.is_writing(self.ino)?)
+            let same = tx.inode(self.file)?.is_some_and(|inode| inode.content == self.content);
+            Ok(same && !tx.is_writing(self.file)?)
         })?;
         let same_bytes = match self.stamp {
             Some(before) => stamp(&self.backing)? == before,

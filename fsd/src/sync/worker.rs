@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::events::{Events, Invalidation};
 use crate::meta::{Inode, Meta, MetaError, ObjectRecord, Tombstone, Tx};
 use crate::remote::{Condition, Object, RemoteError, RemoteRef};
-use crate::types::{ETag, FileKind, Ino, Key, KeyError, Metadata, PosixMeta, ShareId};
+use crate::types::{ETag, FileKind, Ino, Key, KeyError, Metadata, PosixMeta, ShareId, link};
 
 /// Steps for one item before it makes room for others.
 const STEPS_MAX: usize = 64;
@@ -153,7 +153,7 @@ impl Worker {
                 self.set_metadata(remote, subject, &key, &expect).await
             }
             Step::Move { from, etag, to, replacing } => {
-                let moved = self.move_object(remote, inode, &from, &etag, &to, replacing).await;
+                let moved = self.move_object(remote, subject, &from, &etag, &to, replacing).await;
                 moved.map(perhaps)
             }
             Step::Descend => self.descend(inode).await.map(perhaps),
@@ -267,17 +267,24 @@ impl Worker {
         condition: Condition,
     ) -> Result<Differs, SyncError> {
         let inode = &subject.inode;
-        let metadata = self.metadata(inode)?;
+        let metadata = self.metadata(subject, key)?;
         if inode.attr.kind == FileKind::Dir && inode.object.is_none() {
             // It may have had another name when what is in it went up, and no record of its own to show that.
             self.children_differ(inode)?;
         }
         let etag = match inode.attr.kind {
             FileKind::Dir => remote.put(key, Bytes::new(), &metadata, &condition).await?,
-            FileKind::Symlink => {
-                let target = inode.target.clone().ok_or(CacheError::Lost(inode.ino))?;
+            FileKind::Symlink
+            | FileKind::Fifo
+            | FileKind::Socket
+            | FileKind::CharDevice
+            | FileKind::BlockDevice => {
+                let body = match (inode.attr.kind, &inode.target) {
+                    (FileKind::Symlink, None) => return Err(CacheError::Lost(inode.ino).into()),
+                    (_, target) => Bytes::from(target.clone().unwrap_or_default()),
+                };
                 self.conditional(
-                    remote.put(key, target.into(), &metadata, &condition).await,
+                    remote.put(key, body, &metadata, &condition).await,
                     remote,
                     inode,
                     key,
@@ -286,7 +293,7 @@ impl Worker {
                 .await?
             }
             FileKind::File => {
-                let version = Version::open(&self.cache, &self.meta, inode)?;
+                let version = Version::open(&self.cache, &self.meta, subject)?;
                 let sent =
                     transfer::upload(self, remote, &version, key, &metadata, &condition).await;
                 let etag = match sent {
@@ -393,7 +400,7 @@ impl Worker {
         expect: &ETag,
     ) -> Result<Differs, SyncError> {
         let inode = &subject.inode;
-        let metadata = self.metadata(inode)?;
+        let metadata = self.metadata(subject, key)?;
         match remote.set_metadata(key, &metadata, expect).await {
             Ok(etag) => Ok(self.uploaded(inode, key, &etag)?),
             Err(RemoteError::Unsupported { .. }) => {
@@ -461,12 +468,13 @@ impl Worker {
     async fn move_object(
         &self,
         remote: &RemoteRef,
-        inode: &Inode,
+        subject: &Subject,
         from: &Key,
         etag: &ETag,
         to: &Key,
         replacing: Option<ETag>,
     ) -> Result<(), SyncError> {
+        let inode = &subject.inode;
         match remote.head(to).await {
             Err(RemoteError::NotFound { .. }) => {}
             Ok(there) if Some(&there.etag) == replacing.as_ref() => {}
@@ -481,7 +489,9 @@ impl Worker {
         match remote.head(from).await {
             Ok(there) if there.etag == *etag => {}
             // What was to be moved is not what we know: our name goes on with a new object if the bytes are here.
-            Ok(_) | Err(RemoteError::NotFound { .. }) => return self.lose_object(inode),
+            Ok(_) | Err(RemoteError::NotFound { .. }) => {
+                return self.lose_object(inode, subject.file);
+            }
             Err(error) => return Err(error.into()),
         }
         self.attempt(inode.ino, inode.share, to)?;
@@ -528,6 +538,10 @@ impl Worker {
                     if let Some(object) = &mut inode.object {
                         object.key = to;
                         object.etag = Some(copied);
+                        // What says that it is one of several names of a file is bound to the key.
+                        if tx.file_of(ino)? != ino || inode.attr.nlink > 1 {
+                            object.attrs = 0;
+                        }
                     }
                     tx.put_inode(&inode)
                 }
@@ -537,10 +551,12 @@ impl Worker {
     }
 
     /// The object that we knew is not there any more. If the bytes are here they go up anew; else the name goes.
-    fn lose_object(&self, inode: &Inode) -> Result<(), SyncError> {
+    fn lose_object(&self, inode: &Inode, file: Ino) -> Result<(), SyncError> {
         // Held open, it can't be evicted while it becomes the only copy.
-        let backing = self.cache.backing(inode.ino)?;
-        let (ino, known, whole) = (inode.ino, inode.object.clone(), backing.is_whole());
+        let backing = self.cache.backing(file)?;
+        let (ino, known) = (inode.ino, inode.object.clone());
+        // What an alias is, its file has.
+        let whole = file != ino || backing.is_whole();
         self.meta.write(move |tx| -> Result<(), MetaError> {
             let Some(mut inode) = tx.inode(ino)?.filter(|inode| inode.object == known) else { return Ok(()) };
             inode.object = None;
@@ -650,11 +666,16 @@ impl Worker {
         Some((content.parse().ok()?, attrs.parse().ok()?))
     }
 
-    fn metadata(&self, inode: &Inode) -> Result<Metadata, MetaError> {
-        let xattrs: BTreeMap<Vec<u8>, Vec<u8>> = self.meta.read(|tx| tx.xattrs(inode.ino))?;
+    fn metadata(&self, subject: &Subject, key: &Key) -> Result<Metadata, MetaError> {
+        let Subject { inode, file, .. } = subject;
+        let xattrs: BTreeMap<Vec<u8>, Vec<u8>> = self.meta.read(|tx| tx.xattrs(*file))?;
         let mut metadata = PosixMeta::write(&inode.attr, &xattrs);
         let version = format!("{}-{}-{}-{}", self.gateway, inode.ino, inode.content, inode.attrs);
         metadata.insert(VERSION_NAME.into(), version);
+        if inode.attr.nlink > 1 && inode.attr.kind != FileKind::Dir {
+            let id = format!("{}-{file}-{}", self.gateway, inode.content);
+            metadata.insert(link::NAME.into(), link::write(&id, key));
+        }
         Ok(metadata)
     }
 

@@ -60,6 +60,14 @@ pub enum FileKind {
     Dir,
     /// A symbolic link: an object that holds the target.
     Symlink,
+    /// A named pipe, as the three below: an empty object whose metadata says what it is.
+    Fifo,
+    /// A socket's name.
+    Socket,
+    /// A character device.
+    CharDevice,
+    /// A block device.
+    BlockDevice,
 }
 
 impl FileKind {
@@ -70,16 +78,24 @@ impl FileKind {
             Self::File => libc::S_IFREG,
             Self::Dir => libc::S_IFDIR,
             Self::Symlink => libc::S_IFLNK,
+            Self::Fifo => libc::S_IFIFO,
+            Self::Socket => libc::S_IFSOCK,
+            Self::CharDevice => libc::S_IFCHR,
+            Self::BlockDevice => libc::S_IFBLK,
         }
     }
 
-    /// The kind named by the `S_IFMT` bits of a mode, if it is one that we keep.
+    /// The kind named by the `S_IFMT` bits of a mode, if they name one.
     #[must_use]
     pub fn from_mode(mode: u32) -> Option<Self> {
         match mode & libc::S_IFMT {
             libc::S_IFREG => Some(Self::File),
             libc::S_IFDIR => Some(Self::Dir),
             libc::S_IFLNK => Some(Self::Symlink),
+            libc::S_IFIFO => Some(Self::Fifo),
+            libc::S_IFSOCK => Some(Self::Socket),
+            libc::S_IFCHR => Some(Self::CharDevice),
+            libc::S_IFBLK => Some(Self::BlockDevice),
             _ => None,
         }
     }
@@ -106,4 +122,6 @@ pub struct Attr {
     pub ctime: Time,
     /// Number of names; for a directory 2 plus its subdirectories.
     pub nlink: u32,
+    /// Which device a device node stands for, as the kernel packs major and minor into 32 bits; else 0.
+    pub rdev: u32,
 }

@@ -1,5 +1,5 @@
 //! POSIX attributes as object metadata: `mode`, `uid`, `gid`, `mtime`, `ctime`, `atime` and `xattr` as s3fs
-//! writes them (decimal mode, seconds with a fraction, URL-encoded JSON of base64), which rclone reads too.
+//! writes them (decimal mode, seconds with a fraction, URL-encoded JSON of base64), which rclone reads too; `rdev` as rclone does (hex).
 //! Reading also takes rclone's octal modes and RFC 3339 times, and Azure's `hdi_isfolder` and `is_symlink`.
 
 use std::collections::BTreeMap;
@@ -28,6 +28,8 @@ pub struct PosixMeta {
     pub uid: Option<u32>,
     /// Group.
     pub gid: Option<u32>,
+    /// Which device a device node stands for.
+    pub rdev: Option<u32>,
     /// Last access.
     pub atime: Option<Time>,
     /// Last change of the content.
@@ -56,6 +58,7 @@ impl PosixMeta {
             perm: mode.map(|m| m & 0o7777),
             uid: number("uid"),
             gid: number("gid"),
+            rdev: get("rdev").and_then(|v| u32::from_str_radix(v.trim(), 16).ok()),
             atime: get("atime").and_then(parse_time),
             mtime: get("mtime").and_then(parse_time),
             ctime: get("ctime").and_then(parse_time),
@@ -77,6 +80,9 @@ impl PosixMeta {
         if attr.kind == FileKind::Symlink {
             metadata.insert("is_symlink".into(), "true".into());
         }
+        if matches!(attr.kind, FileKind::CharDevice | FileKind::BlockDevice) {
+            metadata.insert("rdev".into(), format!("{:x}", attr.rdev));
+        }
         if let Some(text) = format_xattrs(xattrs) {
             metadata.insert("xattr".into(), text);
         }
@@ -84,15 +90,19 @@ impl PosixMeta {
     }
 }
 
-/// s3fs writes decimal, rclone octal. A decimal mode has valid type bits below 65536; an octal one read as
-/// decimal never has.
+/// s3fs writes decimal, rclone octal. A decimal mode has valid type bits below 65536. An octal one of a file or directory has not
+/// when it is read as decimal, but for a directory with the sticky or a set-id bit, which then looks like a symbolic link with
+/// unusual permissions; and rclone writes modes of nothing else.
 fn parse_mode(text: &str) -> Option<u32> {
     let text = text.trim();
     let decimal: u32 = text.parse().ok()?;
+    let octal = u32::from_str_radix(text, 8).ok();
+    let is_unusual_link = decimal & libc::S_IFMT == libc::S_IFLNK && decimal & 0o7777 != 0o777;
     if decimal <= 0xffff && FileKind::from_mode(decimal).is_some() {
-        return Some(decimal);
+        let dir = octal.filter(|mode| is_unusual_link && mode & libc::S_IFMT == libc::S_IFDIR);
+        return dir.or(Some(decimal));
     }
-    u32::from_str_radix(text, 8).ok()
+    octal
 }
 
 /// Seconds since 1970 with an optional fraction, or RFC 3339.
@@ -153,7 +163,18 @@ mod tests {
             mtime: time(123_456_789),
             ctime: time(0),
             nlink: 1,
+            rdev: 0,
         }
+    }
+
+    #[test]
+    fn a_device_survives_the_way_to_metadata_and_back() {
+        let device = Attr { kind: FileKind::BlockDevice, rdev: 0x1234_abcd, ..attr() };
+        let meta = PosixMeta::read(&PosixMeta::write(&device, &BTreeMap::new()));
+        assert_eq!((meta.kind, meta.rdev), (Some(FileKind::BlockDevice), Some(0x1234_abcd)));
+        let fifo = Attr { kind: FileKind::Fifo, ..attr() };
+        let meta = PosixMeta::read(&PosixMeta::write(&fifo, &BTreeMap::new()));
+        assert_eq!((meta.kind, meta.rdev, meta.perm), (Some(FileKind::Fifo), None, Some(0o4751)));
     }
 
     #[test]
@@ -176,6 +197,10 @@ mod tests {
             ("40755", 0o40_755),
             ("16877", 0o40_755),
             ("41471", 0o120_777),
+            ("41777", 0o41_777),
+            ("42755", 0o42_755),
+            ("4516", 0o10_644),
+            ("49645", 0o140_755),
             ("120777", 0o120_777),
             ("644", 0o644),
         ] {

@@ -2,7 +2,9 @@
 
 mod attr;
 mod chain;
+mod hash;
 mod key;
+pub mod link;
 mod metadata;
 
 use std::fmt;
@@ -11,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use attr::{Attr, FileKind, Time};
 pub use chain::chain;
+pub use hash::fnv1a;
 pub use key::{Key, KeyError, key_names_path, key_of_path, name_of_segment, segment_of_name};
 pub use metadata::{Metadata, PosixMeta};
 

@@ -58,7 +58,13 @@ impl Vfs {
                 self.find(parent, name)?.1.ok_or(VfsError::NoEntry)?
             }
         };
-        let inode = if inode.attrs_known { inode } else { self.known(inode.ino).await? };
+        let inode = if inode.attrs_known {
+            inode
+        } else {
+            self.known(inode.ino).await?;
+            // What is known now may be that it is a further name of another file.
+            self.find(parent, name)?.1.ok_or(VfsError::NoEntry)?
+        };
         Ok(Entry { name: name.to_vec(), ino: inode.ino, attr: inode.attr, cookie: 0 })
     }
 
@@ -147,7 +153,7 @@ impl Vfs {
             self.meta.read(|tx| -> Result<_> {
                 let mut found = Vec::new();
                 for entry in tx.entries(dir, cookie, count)? {
-                    if let Some(inode) = tx.inode(entry.ino)? {
+                    if let Some(inode) = tx.inode(tx.file_of(entry.ino)?)? {
                         found.push((entry, as_open(&files, inode)));
                     }
                 }
@@ -223,7 +229,7 @@ impl Vfs {
                 return Err(VfsError::NotDir);
             }
             let found = match tx.lookup(parent, name)? {
-                Some(ino) => tx.inode(ino)?.map(|inode| as_open(&files, inode)),
+                Some(ino) => tx.inode(tx.file_of(ino)?)?.map(|inode| as_open(&files, inode)),
                 None => None,
             };
             Ok((dir, found))

@@ -38,6 +38,7 @@ impl Vfs {
             mtime: now,
             ctime: now,
             nlink: 1,
+            rdev: 0,
         };
         let name = name.to_vec();
         let mut files = self.handles.files();
@@ -83,7 +84,11 @@ impl Vfs {
         let inode = self.known(ino).await?;
         match inode.attr.kind {
             FileKind::Dir => return Err(VfsError::IsDir),
-            FileKind::Symlink => return Err(VfsError::Invalid("a symbolic link can't be opened")),
+            FileKind::Symlink
+            | FileKind::Fifo
+            | FileKind::Socket
+            | FileKind::CharDevice
+            | FileKind::BlockDevice => return Err(VfsError::Invalid("not a regular file")),
             FileKind::File => {}
         }
         if (how.write || how.truncate) && self.share(inode.share)?.read_only {

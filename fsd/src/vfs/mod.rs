@@ -26,7 +26,7 @@ use self::siblings::Siblings;
 use crate::cache::{Cache, Merged};
 use crate::clock::Clock;
 use crate::events::{Events, Invalidation};
-use crate::meta::{Inode, Meta, Tx};
+use crate::meta::{Inode, Lost, Meta, Tx};
 use crate::tasks::Tasks;
 use crate::types::{Ino, ShareId};
 
@@ -240,23 +240,20 @@ impl Difference {
         Ok(())
     }
 
-    /// After the last name of `inode` is gone: its object goes too, and if nobody has it open so does all else.
-    fn note_gone(self, tx: &Tx<'_>, mut inode: Inode, open: Opened) -> Result<Option<(Ino, u64)>> {
+    /// After a name is gone: its object goes too. After the last one, so does all else if nobody has the file open.
+    fn note_gone(self, tx: &Tx<'_>, lost: Lost, open: Opened) -> Result<Option<(Ino, u64)>> {
+        let Lost { file: mut inode, alias } = lost;
+        if let Some(alias) = alias {
+            self.bury(tx, &alias, self.now)?;
+            tx.remove_inode(alias.ino)?;
+        }
         if inode.attr.nlink > 0 {
             self.note(tx, inode.ino)?;
             return Ok(None);
         }
-        let object = inode.object.take();
-        if self.cloud {
-            if let Some(object) = &object
-                && object.etag.is_some()
-            {
-                let delay = if open == Opened::InPart { FETCH_MILLIS } else { 0 };
-                let due = self.now.saturating_add(delay);
-                tx.bury(self.share, &object.key, object.etag.as_ref(), inode.ino, due)?;
-            }
-            tx.end_attempts(inode.ino, self.share, None, self.now)?;
-        }
+        let delay = if open == Opened::InPart { FETCH_MILLIS } else { 0 };
+        self.bury(tx, &inode, self.now.saturating_add(delay))?;
+        inode.object = None;
         if open != Opened::Not {
             tx.put_inode(&inode)?;
             tx.remove_item(inode.ino)?;
@@ -264,6 +261,19 @@ impl Difference {
         }
         tx.remove_inode(inode.ino)?;
         Ok(Some((inode.ino, inode.backing)))
+    }
+
+    /// Lets the object of `inode` be deleted from `due` on, and what may have become one.
+    fn bury(self, tx: &Tx<'_>, inode: &Inode, due: i64) -> Result<()> {
+        if !self.cloud {
+            return Ok(());
+        }
+        if let Some(object) = &inode.object
+            && object.etag.is_some()
+        {
+            tx.bury(self.share, &object.key, object.etag.as_ref(), inode.ino, due)?;
+        }
+        Ok(tx.end_attempts(inode.ino, self.share, None, self.now)?)
     }
 }
 

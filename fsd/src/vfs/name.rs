@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::handle::{Open, size_of};
+use super::handle::{Open, as_open, size_of};
 use super::{Caller, Entry, Opened, Result, Vfs, VfsError, check_name, check_reserved};
 use crate::cache::CacheError;
 use crate::events::Invalidation;
@@ -12,6 +12,14 @@ use crate::types::{Attr, FileKind, Ino};
 
 /// The longest target of a symbolic link.
 const TARGET_BYTES_MAX: usize = 4095;
+
+/// What is made with a name, but for regular files.
+struct Made {
+    kind: FileKind,
+    perm: u32,
+    rdev: u32,
+    target: Option<Vec<u8>>,
+}
 
 /// How a rename treats what is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +38,30 @@ impl Vfs {
     /// # Errors
     /// [`VfsError::Exists`] if the name is taken.
     pub fn make_dir(&self, parent: Ino, name: &[u8], perm: u32, caller: Caller) -> Result<Entry> {
-        self.make(parent, name, FileKind::Dir, perm, caller, None)
+        self.make(parent, name, Made { kind: FileKind::Dir, perm, rdev: 0, target: None }, caller)
+    }
+
+    /// Makes a named pipe, a socket's name or a device node; `rdev` is what a device node stands for.
+    ///
+    /// # Errors
+    /// [`VfsError::Exists`] if the name is taken; [`VfsError::Invalid`] if `kind` is another one.
+    pub fn make_node(
+        &self,
+        parent: Ino,
+        name: &[u8],
+        kind: FileKind,
+        rdev: u32,
+        perm: u32,
+        caller: Caller,
+    ) -> Result<Entry> {
+        let rdev = match kind {
+            FileKind::Fifo | FileKind::Socket => 0,
+            FileKind::CharDevice | FileKind::BlockDevice => rdev,
+            FileKind::File | FileKind::Dir | FileKind::Symlink => {
+                return Err(VfsError::Invalid("not a kind of node"));
+            }
+        };
+        self.make(parent, name, Made { kind, perm, rdev, target: None }, caller)
     }
 
     /// Makes a symbolic link.
@@ -47,7 +78,37 @@ impl Vfs {
         if target.is_empty() || target.len() > TARGET_BYTES_MAX {
             return Err(VfsError::Invalid("a link's target has 1 to 4095 bytes"));
         }
-        self.make(parent, name, FileKind::Symlink, 0o777, caller, Some(target.to_vec()))
+        let target = Some(target.to_vec());
+        self.make(
+            parent,
+            name,
+            Made { kind: FileKind::Symlink, perm: 0o777, rdev: 0, target },
+            caller,
+        )
+    }
+
+    /// Gives the file `ino` a further name.
+    ///
+    /// # Errors
+    /// [`VfsError::Exists`] if the name is taken, [`VfsError::IsDir`] for a directory, [`VfsError::NoEntry`] if the file has no name any more.
+    pub fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Entry> {
+        check_name(name)?;
+        let share = self.writable_share(parent)?;
+        check_reserved(share.root, parent, name)?;
+        if self.share_of(ino)?.id != share.id {
+            return Err(VfsError::Unsupported("a link between shares"));
+        }
+        let (difference, now, to) = (self.difference(share), self.clock.wall(), name.to_vec());
+        let files = self.handles.files();
+        let file = self.meta.write(move |tx| -> Result<Inode> {
+            let file = tx.link(ino, (parent, &to), now)?;
+            difference.note(tx, ino)?;
+            Ok(file)
+        })?;
+        let file = as_open(&files, file);
+        drop(files);
+        self.events.differs.notify_one();
+        Ok(Entry { name: name.to_vec(), ino, attr: file.attr, cookie: 0 })
     }
 
     /// A symbolic link's target.
@@ -141,7 +202,8 @@ impl Vfs {
             note_moved(tx, &replaced.moved, difference)?;
             match replaced.lost {
                 Some(lost) => {
-                    let (ino, open) = (lost.ino, *open.get(&lost.ino).unwrap_or(&Opened::Not));
+                    let ino = lost.file.ino;
+                    let open = *open.get(&ino).unwrap_or(&Opened::Not);
                     Ok((difference.note_gone(tx, lost, open)?, Some(ino)))
                 }
                 None => Ok((None, None)),
@@ -153,15 +215,8 @@ impl Vfs {
         Ok(())
     }
 
-    fn make(
-        &self,
-        parent: Ino,
-        name: &[u8],
-        kind: FileKind,
-        perm: u32,
-        caller: Caller,
-        target: Option<Vec<u8>>,
-    ) -> Result<Entry> {
+    fn make(&self, parent: Ino, name: &[u8], made: Made, caller: Caller) -> Result<Entry> {
+        let Made { kind, perm, rdev, target } = made;
         check_name(name)?;
         let share = self.writable_share(parent)?;
         check_reserved(share.root, parent, name)?;
@@ -178,6 +233,7 @@ impl Vfs {
             mtime: now,
             ctime: now,
             nlink,
+            rdev,
         };
         let new = NewInode { target, version: 1, ..NewInode::made_here(share.id, attr) };
         let difference = self.difference(share);
@@ -206,7 +262,8 @@ impl Vfs {
         let open = opened(&files);
         let (gone, lost) = self.meta.write(move |tx| -> Result<_> {
             let lost = tx.unlink(parent, &name, dir, now)?;
-            let (ino, open) = (lost.ino, *open.get(&lost.ino).unwrap_or(&Opened::Not));
+            let ino = lost.file.ino;
+            let open = *open.get(&ino).unwrap_or(&Opened::Not);
             Ok((difference.note_gone(tx, lost, open)?, Some(ino)))
         })?;
         self.fetch_rest(&files, lost);

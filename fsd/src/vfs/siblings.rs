@@ -194,7 +194,8 @@ impl Vfs {
         let mut bytes = 0;
         let mut files = Vec::new();
         for entry in entries {
-            let Some(inode) = self.meta.read(|tx| tx.inode(entry.ino))? else { continue };
+            let inode = self.meta.read(|tx| tx.inode(tx.file_of(entry.ino)?))?;
+            let Some(inode) = inode else { continue };
             let small = inode.attr.kind == FileKind::File && inode.attr.size <= SMALL_BYTES_MAX;
             if small && inode.object.is_some() && !self.cache.is_whole(&inode) {
                 bytes += inode.attr.size;

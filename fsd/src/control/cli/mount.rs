@@ -8,6 +8,7 @@ use super::daemon::{self, DaemonizeArgs};
 use super::{Context, Exit, Failure, Outcome};
 use crate::config::file::{CacheSection, File, HookSection, ShareSection};
 use crate::config::{Config, Problem};
+use crate::types::fnv1a;
 use policies::ScheduleSection;
 
 #[derive(Debug, clap::Args)]
@@ -175,14 +176,7 @@ fn state_dir_of(url: &str, context: &Context<'_>) -> Result<PathBuf, Failure> {
         base.join("fsd-mounts")
     };
     let url = url.trim_end_matches('/');
-    Ok(base.join(format!("{}-{:016x}", name_of(url), fnv1a(url.as_bytes()))))
-}
-
-/// A hash that is the same in every version of this program (FNV-1a, 64 bits).
-fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+    Ok(base.join(format!("{}-{:016x}", name_of(url), fnv1a(url.bytes()))))
 }
 
 /// Each folder that has a `hook.toml`, or whose folders have one.

@@ -18,7 +18,7 @@ use fuser::{
 use super::data::DataPaths;
 use super::map::{self, NodeIds, errno};
 use super::polling::Polling;
-use crate::types::chain;
+use crate::types::{FileKind, chain};
 use crate::vfs::{
     AttrChange, Caller, Entry, HandleId, NAME_BYTES_MAX, OpenHow, RenameHow, Seek, Vfs, VfsError,
     WriteHow, XattrHow,
@@ -231,25 +231,21 @@ impl Filesystem for Drive {
         name: &OsStr,
         mode: u32,
         umask: u32,
-        _: u32,
+        rdev: u32,
         reply: ReplyEntry,
     ) {
-        if mode & libc::S_IFMT != libc::S_IFREG {
-            return reply.error(Errno::EPERM);
-        }
-        let made = self
-            .vfs
-            .create(
-                self.nodes.ino(parent),
-                name.as_bytes(),
-                mode & !umask,
-                caller(request),
-                OpenHow::default(),
-            )
-            .and_then(|(ino, attr, handle)| {
-                self.vfs.release(handle)?;
-                Ok(Entry { name: name.as_bytes().to_vec(), ino, attr, cookie: 0 })
-            });
+        let (dir, name) = (self.nodes.ino(parent), name.as_bytes());
+        let (perm, caller) = (mode & !umask, caller(request));
+        let made = match FileKind::from_mode(mode) {
+            Some(FileKind::File) | None => self
+                .vfs
+                .create(dir, name, perm, caller, OpenHow::default())
+                .and_then(|(ino, attr, handle)| {
+                    self.vfs.release(handle)?;
+                    Ok(Entry { name: name.to_vec(), ino, attr, cookie: 0 })
+                }),
+            Some(kind) => self.vfs.make_node(dir, name, kind, rdev, perm, caller),
+        };
         self.entry(reply, made, "mknod", parent);
     }
 
@@ -269,6 +265,13 @@ impl Filesystem for Drive {
             caller(request),
         );
         self.entry(reply, made, "mkdir", parent);
+    }
+
+    fn link(&self, _: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let (node, dir) = (self.nodes.ino(ino), self.nodes.ino(parent));
+        let made = self.vfs.link(node, dir, name.as_bytes());
+        let ttl = self.paths.ttl(node, self.ttl);
+        reply_entry(reply, made, "link", parent, self.nodes, ttl);
     }
 
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {

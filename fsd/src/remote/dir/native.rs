@@ -11,7 +11,7 @@ use nix::unistd::{Gid, Uid, fchown, geteuid};
 use xattr::FileExt as _;
 
 use crate::remote::ETag;
-use crate::types::{Attr, FileKind, Metadata, PosixMeta, Time};
+use crate::types::{Attr, FileKind, Metadata, PosixMeta, Time, fnv1a};
 
 const XATTR: &str = "user.fsd.meta";
 /// On a directory that was made only for what is in it.
@@ -29,10 +29,7 @@ pub(super) fn etag(stat: &FileStat) -> ETag {
 pub(super) fn etag_of_dir(dir: &File, stat: &FileStat) -> ETag {
     let xattr = dir.get_xattr(XATTR).ok().flatten().unwrap_or_default();
     let attributes = format!("{:o}:{}:{}:", stat.st_mode, stat.st_uid, stat.st_gid);
-    // FNV-1a.
-    let hash = attributes.bytes().chain(xattr).fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = fnv1a(attributes.bytes().chain(xattr));
     ETag(format!("{:x}-{hash:x}", stat.st_ino))
 }
 
@@ -122,6 +119,7 @@ fn attributes(stat: &FileStat) -> Attr {
         mtime: time(stat.st_mtime, stat.st_mtime_nsec),
         ctime: time(stat.st_ctime, stat.st_ctime_nsec),
         nlink: 1,
+        rdev: 0,
     }
 }
 
