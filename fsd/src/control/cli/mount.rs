@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use nix::mount::MsFlags;
 
 use super::daemon::{self, DaemonizeArgs};
 use super::{Context, Exit, Failure, Outcome};
@@ -90,10 +91,32 @@ const FOR_OTHERS: &[&str] = &[
 ];
 
 pub(super) fn mount(args: &MountArgs, context: &Context<'_>) -> Outcome {
+    if args.options.iter().any(|option| option == "remount") {
+        return remount(args);
+    }
     let file = file(args, context)?;
     let config = Config::check(&file, jiff::tz::db()).map_err(explain)?;
     check_dir(&args.dir)?;
     if args.helper.fake { Ok(()) } else { daemon::start(config, &args.daemonize, context) }
+}
+
+/// `mount -o remount,ro` and `rw`: the kernel alone lets nothing be changed, or lets it again. All else stays as it was mounted.
+fn remount(args: &MountArgs) -> Outcome {
+    let mut flags =
+        MsFlags::MS_REMOUNT | MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOATIME;
+    for option in &args.options {
+        match option.as_str() {
+            "ro" => flags.insert(MsFlags::MS_RDONLY),
+            "rw" => flags.remove(MsFlags::MS_RDONLY),
+            "noexec" => flags.insert(MsFlags::MS_NOEXEC),
+            "exec" => flags.remove(MsFlags::MS_NOEXEC),
+            _ => {}
+        }
+    }
+    let none = None::<&str>;
+    nix::mount::mount(none, &args.dir, none, flags, none)
+        .with_context(|| format!("remount {}", args.dir.display()))?;
+    Ok(())
 }
 
 /// The arguments as the file that would say the same.

@@ -24,6 +24,15 @@ const READ_AHEAD_KIB: u32 = 4096;
 /// A local share changes only through us, and we tell the kernel.
 const LOCAL_TTL: Duration = Duration::from_secs(24 * 3600);
 
+/// With it `mount -t fuse.fsd`, `mount -o remount` and all that looks at the mount table know whose mount it is. fuser leaves it to
+/// fusermount, which mounts only for those who may not themselves.
+fn subtype() -> MountOption {
+    match nix::unistd::geteuid().is_root() {
+        true => MountOption::CUSTOM("subtype=fsd".into()),
+        false => MountOption::Subtype("fsd".into()),
+    }
+}
+
 /// How to mount.
 #[derive(Clone, Debug)]
 pub struct MountOptions {
@@ -98,7 +107,7 @@ pub fn mount(
     let nodes = NodeIds { root: share.root };
     let mut mount_options = vec![
         MountOption::FSName(options.source.clone()),
-        MountOption::Subtype("fsd".into()),
+        subtype(),
         MountOption::DefaultPermissions,
         MountOption::NoAtime,
         MountOption::NoDev,
