@@ -140,7 +140,7 @@ const CASES: [(&str, Case); 20] = cases![
     metadata_in_a_listing_is_the_objects,
     odd_keys_are_themselves_or_refused,
     hostile_keys_are_refused,
-    a_copy_has_the_metadata,
+    a_copy_has_the_metadata_given,
     metadata_changes_alone,
     parts_make_an_object_when_completed,
     completing_again_finds_what_was_made,
@@ -222,7 +222,7 @@ async fn a_missing_object_is_not_found(part: Part<'_>) {
     assert_fails!(remote.get(&key, 0..5, None).await, NotFound);
     assert_fails!(remote.get(&key, 0..0, None).await, NotFound);
     assert_fails!(remote.head(&k("no/")).await, NotFound);
-    assert_fails!(remote.copy(&key, &k("to")).await, NotFound);
+    assert_fails!(remote.copy(&key, &k("to"), &meta(&[])).await, NotFound);
     remote.delete(&key, &Condition::Always).await.unwrap();
     remote.delete(&key, &Condition::Match(ETag("x".into()))).await.unwrap();
     part.put("file", "x").await;
@@ -339,7 +339,7 @@ async fn a_file_and_a_directory_of_one_name_do_not_replace_each_other(part: Part
         check(remote.put(&k("dir"), Bytes::from_static(b"x"), &none, &condition).await);
         remote.delete(&k("dir"), &Condition::Always).await.unwrap();
     }
-    check(remote.copy(&k("file"), &k("dir")).await);
+    check(remote.copy(&k("file"), &k("dir"), &none).await);
     assert_eq!(remote.head(&k("dir/")).await.unwrap().metadata.unwrap()["mode"], "16832");
 }
 
@@ -428,7 +428,7 @@ async fn odd_keys_are_themselves_or_refused(part: Part<'_>) {
     for key in &odd {
         assert_eq!(part.text(key).await.unwrap(), *key);
         assert_eq!(part.remote.head(&k(key)).await.unwrap().size, key.len() as u64);
-        part.remote.copy(&k(key), &k("copy")).await.unwrap();
+        part.remote.copy(&k(key), &k("copy"), &meta(&[])).await.unwrap();
         assert_eq!(part.text("copy").await.unwrap(), *key);
     }
     for key in &odd {
@@ -451,13 +451,14 @@ async fn hostile_keys_are_refused(part: Part<'_>) {
     }
 }
 
-async fn a_copy_has_the_metadata(part: Part<'_>) {
+async fn a_copy_has_the_metadata_given(part: Part<'_>) {
     let remote = &part.remote;
     let metadata = meta(&[("color", "red"), ("mtime", "1700000000")]);
     let body = Bytes::from_static(b"content");
-    remote.put(&k("from #1"), body.clone(), &metadata, &Condition::Always).await.unwrap();
+    let old = meta(&[("color", "blue"), ("size", "small")]);
+    remote.put(&k("from #1"), body.clone(), &old, &Condition::Always).await.unwrap();
     part.put("to/here", "old").await;
-    let etag = remote.copy(&k("from #1"), &k("to/here")).await.unwrap();
+    let etag = remote.copy(&k("from #1"), &k("to/here"), &metadata).await.unwrap();
     let copied = remote.head(&k("to/here")).await.unwrap();
     assert_eq!((copied.size, copied.etag), (7, etag.clone()));
     assert_eq!(copied.metadata, Some(metadata));

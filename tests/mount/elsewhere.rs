@@ -1,11 +1,13 @@
 //! Somebody else changes the store.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use fsd_tests::drive::Drive;
 use fsd_tests::files::{same, tree};
 use fsd_tests::store::on_each_store;
+use fsd_tests::until;
 
 /// Starts anew with no listing remembered, so that all names are asked for again.
 pub(crate) fn look_anew(drive: &mut Drive) -> Result<()> {
@@ -88,5 +90,50 @@ fn a_file_that_both_sides_changed_is_kept_twice() -> Result<()> {
         ensure!(files.len() == 6, "{files:?}");
         look_anew(&mut drive)?;
         same("the mount", &tree(&drive.mount())?, &files)
+    })
+}
+
+#[test]
+fn objects_of_others_that_are_renamed_keep_their_names_though_the_daemon_dies_at_it() -> Result<()> {
+    on_each_store(|store| {
+        let mut expected = BTreeMap::new();
+        for n in 0..60 {
+            let body = format!("{n}").into_bytes();
+            store.put(&format!("old/f{n}"), &body)?;
+            expected.insert(format!("new/f{n}"), body);
+        }
+        let mut drive = Drive::mounted(store)?;
+        ensure!(drive.path("old").read_dir()?.count() == 60, "all names");
+        std::fs::rename(drive.path("old"), drive.path("new"))?;
+        for _ in 0..4 {
+            until("some are there, or all", || Ok(!store.keys()?.is_empty()))?;
+            std::thread::sleep(std::time::Duration::from_millis(30));
+            drive.crash()?;
+        }
+        drive.wait()?;
+        same("the mount", &tree(&drive.mount())?, &expected)?;
+        same("the store", &store.files()?, &expected)
+    })
+}
+
+#[test]
+fn what_is_on_its_way_to_another_directory_is_not_seen_where_it_was() -> Result<()> {
+    on_each_store(|store| {
+        let off = ["--bwlimit-up", "off"];
+        let mut drive = Drive::mounted(store)?;
+        std::fs::create_dir_all(drive.path("above/old/below"))?;
+        std::fs::write(drive.path("above/old/below/file"), b"body")?;
+        drive.wait()?;
+        drive.set_options(&off);
+        drive.restart()?;
+        std::fs::rename(drive.path("above/old"), drive.path("above/new"))?;
+        look_anew(&mut drive)?;
+        ensure!(names(&drive.path("above"))? == ["new"], "{:?}", names(&drive.path("above"))?);
+        ensure!(std::fs::metadata(drive.path("above/old")).is_err(), "its old name is there");
+        drive.set_options(&[]);
+        drive.restart()?;
+        drive.wait()?;
+        let expected = [("above/new/below/file".to_owned(), b"body".to_vec())];
+        same("the store", &store.files()?, &expected.into())
     })
 }

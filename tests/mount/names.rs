@@ -260,3 +260,23 @@ fn a_deleted_tree_is_gone_with_its_directories_also_on_another_machine() -> Resu
         Ok(())
     })
 }
+
+#[test]
+fn a_file_takes_the_place_of_a_directory_whose_file_takes_its_place() -> Result<()> {
+    on_each_store(|store| {
+        let drive = Drive::mounted(store)?;
+        let path = |name: &str| drive.path(name);
+        std::fs::create_dir(path("place"))?;
+        std::fs::write(path("file"), b"first")?;
+        std::fs::write(path("place/below"), b"second")?;
+        drive.wait()?;
+        std::fs::rename(path("file"), path("aside"))?;
+        std::fs::rename(path("place/below"), path("file"))?;
+        std::fs::remove_dir(path("place"))?;
+        std::fs::rename(path("aside"), path("place"))?;
+        drive.wait()?;
+        let expected = [("place", "first"), ("file", "second")];
+        let expected = expected.map(|(name, body)| (name.to_owned(), body.as_bytes().to_vec()));
+        same("the store", &store.files()?, &expected.into())
+    })
+}

@@ -325,6 +325,16 @@ impl Tx<'_> {
         self.one(sql, params![share.0, key.as_str()], inode)
     }
 
+    /// The first inode that has an object below the directory `key` (which ends in `/`), whatever names say.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn inode_below(&self, share: ShareId, key: &Key) -> Result<Option<Inode>> {
+        let sql = "SELECT * FROM inode WHERE share = ?1 AND object_key > ?2 AND object_key < ?3 \
+             AND object_etag IS NOT NULL ORDER BY object_key LIMIT 1";
+        self.one(sql, params![share.0, key.as_str(), key.end_of_dir()], inode)
+    }
+
     /// Makes an inode; its number was never used before.
     ///
     /// # Errors

@@ -276,17 +276,16 @@ impl Tx<'_> {
     }
 
     /// Whether the object `key` (of a directory, any below it) may be there only since an upload is not stored yet, or until a
-    /// deletion is done: it is no news from the cloud.
+    /// deletion or a move is done: it is no news from the cloud.
     ///
     /// # Errors
     /// If the store fails.
     pub fn is_in_motion(&self, share: ShareId, key: &Key) -> Result<bool> {
         let from = key.as_str();
-        // What sorts right behind all that begins with «NAME/» is «NAME0».
-        let end =
-            from.strip_suffix('/').map_or_else(|| format!("{from}\u{1}"), |dir| format!("{dir}0"));
+        let end = if key.is_dir() { key.end_of_dir() } else { format!("{from}\u{1}") };
         let sql = "SELECT EXISTS (SELECT 1 FROM tombstone WHERE share = ?1 AND object_key >= ?2 AND object_key < ?3) \
-             OR EXISTS (SELECT 1 FROM attempt WHERE share = ?1 AND object_key >= ?2 AND object_key < ?3)";
+             OR EXISTS (SELECT 1 FROM attempt WHERE share = ?1 AND object_key >= ?2 AND object_key < ?3) \
+             OR EXISTS (SELECT 1 FROM inode WHERE share = ?1 AND object_key >= ?2 AND object_key < ?3)";
         Ok(self.one(sql, params![share.0, from, end], |r| r.get(0))?.unwrap_or(false))
     }
 
@@ -328,11 +327,12 @@ impl Tx<'_> {
     /// # Errors
     /// If the store fails.
     pub fn is_tombstone_below(&self, share: ShareId, key: &Key) -> Result<bool> {
-        let from = key.as_str();
-        let Some(dir) = from.strip_suffix('/') else { return Ok(false) };
-        // What sorts right behind all that begins with «NAME/» is «NAME0».
+        if !key.is_dir() {
+            return Ok(false);
+        }
         let sql = "SELECT EXISTS (SELECT 1 FROM tombstone WHERE share = ?1 AND object_key > ?2 AND object_key < ?3)";
-        Ok(self.one(sql, params![share.0, from, format!("{dir}0")], |r| r.get(0))?.unwrap_or(false))
+        let range = params![share.0, key.as_str(), key.end_of_dir()];
+        Ok(self.one(sql, range, |r| r.get(0))?.unwrap_or(false))
     }
 
     /// The object of a tombstone is gone, or is somebody's again.

@@ -449,7 +449,7 @@ impl Remote for Azure {
         }
     }
 
-    async fn copy(&self, from: &Key, to: &Key) -> Result<ETag> {
+    async fn copy(&self, from: &Key, to: &Key, metadata: &Metadata) -> Result<ETag> {
         let mut source = self.blob_url(from)?;
         // The source is read as whoever has its URL.
         if let Some(AzureCredential::SASToken(pairs)) = self.credential(from).await?.as_deref() {
@@ -459,6 +459,7 @@ impl Remote for Azure {
         let mut request = Request::new(Method::PUT, self.blob_url(to)?);
         let source = HeaderValue::try_from(source).map_err(|e| self.errors(from).rejected(e))?;
         request.headers.insert("x-ms-copy-source", source);
+        self.with_metadata(to, &mut request.headers, metadata)?;
         with_condition(&mut request.headers, &self.condition_by_kind(to).await?);
         let reply = match self.ask(to, request).await {
             Err(RemoteError::NotFound { .. }) => return Err(self.errors(from).not_found()),

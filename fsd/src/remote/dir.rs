@@ -142,9 +142,9 @@ impl Remote for Dir {
         self.work(move |files| files.commit(staged, &key, &metadata, &condition)).await
     }
 
-    async fn copy(&self, from: &Key, to: &Key) -> Result<ETag> {
-        let (from, to) = (from.clone(), to.clone());
-        self.work(move |files| files.copy(&from, &to)).await
+    async fn copy(&self, from: &Key, to: &Key, metadata: &Metadata) -> Result<ETag> {
+        let (from, to, metadata) = (from.clone(), to.clone(), metadata.clone());
+        self.work(move |files| files.copy(&from, &to, &metadata)).await
     }
 
     async fn set_metadata(&self, key: &Key, metadata: &Metadata, expect: &ETag) -> Result<ETag> {

@@ -202,8 +202,8 @@ pub trait Remote: Send + Sync + fmt::Debug + fmt::Display {
         condition: &Condition,
     ) -> Result<ETag>;
 
-    /// Copies an object with its metadata inside the store.
-    async fn copy(&self, from: &Key, to: &Key) -> Result<ETag>;
+    /// Copies an object inside the store and gives the copy `metadata`, in one step: so that it can be known again.
+    async fn copy(&self, from: &Key, to: &Key, metadata: &Metadata) -> Result<ETag>;
 
     /// Replaces an object's metadata, leaving its content. `Unsupported` where the store can't.
     async fn set_metadata(&self, key: &Key, metadata: &Metadata, expect: &ETag) -> Result<ETag>;

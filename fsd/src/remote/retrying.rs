@@ -98,8 +98,8 @@ impl Remote for Retrying {
         self.inner.put(key, body, metadata, condition).await
     }
 
-    async fn copy(&self, from: &Key, to: &Key) -> Result<ETag> {
-        self.inner.copy(from, to).await
+    async fn copy(&self, from: &Key, to: &Key, metadata: &Metadata) -> Result<ETag> {
+        self.inner.copy(from, to, metadata).await
     }
 
     async fn set_metadata(&self, key: &Key, metadata: &Metadata, expect: &ETag) -> Result<ETag> {

@@ -280,6 +280,18 @@ impl S3 {
             .map_err(|error| self.errors(key).rejected(error))
     }
 
+    /// The headers of a copy to `key` that has other metadata than its source, whose headers are `found`.
+    fn replacing(&self, key: &Key, found: &HeaderMap, metadata: &Metadata) -> Result<HeaderMap> {
+        let mut headers = HeaderMap::new();
+        for name in KEPT_HEADERS {
+            headers.extend(found.get(name).map(|v| (HeaderName::from_static(name), v.clone())));
+        }
+        self.with_metadata(key, &mut headers, metadata)?;
+        let replace = HeaderValue::from_static("REPLACE");
+        headers.insert(self.signer.header("metadata-directive"), replace);
+        Ok(headers)
+    }
+
     /// Copies `from` to `to` with more `headers`.
     async fn copy_with(&self, from: &Key, to: &Key, mut headers: HeaderMap) -> Result<ETag> {
         let path = reply::key_path(&format!("{}{from}", self.prefix));
@@ -528,14 +540,13 @@ impl Remote for S3 {
         self.version_of(key, &reply.headers).await
     }
 
-    async fn copy(&self, from: &Key, to: &Key) -> Result<ETag> {
-        match self.copy_with(from, to, HeaderMap::new()).await {
-            // What a store says of an object that is too large for it is no one word.
-            Err(RemoteError::Rejected { .. }) if self.head(from).await?.size > COPY_BYTES_MAX => {
-                Err(self.errors(from).unsupported("copy objects over 5 GiB"))
-            }
-            result => result,
+    async fn copy(&self, from: &Key, to: &Key, metadata: &Metadata) -> Result<ETag> {
+        let (object, found) = self.look(from).await?;
+        if object.size > COPY_BYTES_MAX {
+            return Err(self.errors(from).unsupported("copy objects over 5 GiB"));
         }
+        let headers = self.replacing(to, &found, metadata)?;
+        self.copy_with(from, to, headers).await
     }
 
     async fn set_metadata(&self, key: &Key, metadata: &Metadata, expect: &ETag) -> Result<ETag> {
@@ -546,13 +557,7 @@ impl Remote for S3 {
         if object.size > COPY_BYTES_MAX {
             return Err(self.errors(key).unsupported("change metadata of objects over 5 GiB"));
         }
-        let mut headers = HeaderMap::new();
-        for name in KEPT_HEADERS {
-            headers.extend(found.get(name).map(|v| (HeaderName::from_static(name), v.clone())));
-        }
-        self.with_metadata(key, &mut headers, metadata)?;
-        let replace = HeaderValue::from_static("REPLACE");
-        headers.insert(self.signer.header("metadata-directive"), replace);
+        let mut headers = self.replacing(key, &found, metadata)?;
         let (condition, version) = match self.signer {
             Signer::Aws { .. } => ("copy-source-if-match", reply::quoted(expect)),
             Signer::Google { .. } => ("copy-source-if-generation-match", expect.0.clone()),

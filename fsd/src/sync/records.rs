@@ -99,7 +99,17 @@ fn occupant_on_the_way(
         }
     }
     let is_below = inode.object.as_ref().is_some_and(|object| object.key.is_below(key));
-    Ok(is_below.then(|| inode.clone()).and_then(stands))
+    if is_below {
+        return Ok(stands(inode.clone()));
+    }
+    if key.is_dir() {
+        return Ok(None);
+    }
+    let dir = Key::from_raw(format!("{key}/"));
+    match tx.inode_below(share, &dir)?.and_then(|other| other.object) {
+        Some(object) => occupant_of(tx, share, &object.key, inode.ino),
+        None => Ok(None),
+    }
 }
 
 /// Whether a file that differs has the name that `key` stands for: it will replace the object.

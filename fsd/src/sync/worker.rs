@@ -486,16 +486,17 @@ impl Worker {
             Ok(_) => return Err(SyncError::Conflict { key: to.clone() }),
             Err(error) => return Err(error.into()),
         }
-        match remote.head(from).await {
-            Ok(there) if there.etag == *etag => {}
+        let there = match remote.head(from).await {
+            Ok(there) if there.etag == *etag => there,
             // What was to be moved is not what we know: our name goes on with a new object if the bytes are here.
             Ok(_) | Err(RemoteError::NotFound { .. }) => {
                 return self.lose_object(inode, subject.file);
             }
             Err(error) => return Err(error.into()),
-        }
+        };
         self.attempt(inode.ino, inode.share, to)?;
-        let copied = remote.copy(from, to).await?;
+        let metadata = self.signed(there.metadata, inode);
+        let copied = remote.copy(from, to, &metadata).await?;
         Ok(self.moved(inode.ino, inode.share, from, etag, to, &copied)?)
     }
 
@@ -510,7 +511,11 @@ impl Worker {
     ) -> Result<(), SyncError> {
         debug_assert_eq!(*to, aside_key(ino));
         self.attempt(ino, share, to)?;
-        let copied = remote.copy(from, to).await?;
+        let mut metadata = remote.head(from).await?.metadata;
+        if let Some(inode) = self.meta.read(|tx| tx.inode(ino))? {
+            metadata = Some(self.signed(metadata, &inode));
+        }
+        let copied = remote.copy(from, to, &metadata.unwrap_or_default()).await?;
         let now = self.millis();
         self.moved(ino, share, from, etag, to, &copied)?;
         self.meta.write(move |tx| tx.differs(ino, share, now, now))?;
@@ -666,12 +671,25 @@ impl Worker {
         Some((content.parse().ok()?, attrs.parse().ok()?))
     }
 
+    fn version(&self, ino: Ino, content: u64, attrs: u64) -> String {
+        format!("{}-{ino}-{content}-{attrs}", self.gateway)
+    }
+
+    /// The metadata of a copy of what the cloud has of `inode`: others may have written it, but the copy is ours.
+    fn signed(&self, metadata: Option<Metadata>, inode: &Inode) -> Metadata {
+        let mut metadata = metadata.unwrap_or_default();
+        if let Some(object) = &inode.object {
+            let version = self.version(inode.ino, object.content, object.attrs);
+            metadata.insert(VERSION_NAME.into(), version);
+        }
+        metadata
+    }
+
     fn metadata(&self, subject: &Subject, key: &Key) -> Result<Metadata, MetaError> {
         let Subject { inode, file, .. } = subject;
         let xattrs: BTreeMap<Vec<u8>, Vec<u8>> = self.meta.read(|tx| tx.xattrs(*file))?;
         let mut metadata = PosixMeta::write(&inode.attr, &xattrs);
-        let version = format!("{}-{}-{}-{}", self.gateway, inode.ino, inode.content, inode.attrs);
-        metadata.insert(VERSION_NAME.into(), version);
+        metadata.insert(VERSION_NAME.into(), self.version(inode.ino, inode.content, inode.attrs));
         if inode.attr.nlink > 1 && inode.attr.kind != FileKind::Dir {
             let id = format!("{}-{file}-{}", self.gateway, inode.content);
             metadata.insert(link::NAME.into(), link::write(&id, key));

@@ -35,6 +35,12 @@ impl Key {
         self.0.ends_with('/')
     }
 
+    /// What sorts right behind all keys below the directory `NAME/` that this key is: `NAME0`.
+    #[must_use]
+    pub fn end_of_dir(&self) -> String {
+        format!("{}0", self.0.trim_end_matches('/'))
+    }
+
     /// Whether this key lies below `above`, a file's or a directory's; below the empty key lies every other.
     #[must_use]
     pub fn is_below(&self, above: &Key) -> bool {

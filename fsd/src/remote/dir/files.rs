@@ -487,15 +487,14 @@ impl Files {
         self.etag_of(key, &dir)
     }
 
-    pub(super) fn copy(&self, from: &Key, to: &Key) -> Result<ETag> {
-        let (mut source, object) = self.open(from)?;
-        let metadata = object.metadata.unwrap_or_default();
+    pub(super) fn copy(&self, from: &Key, to: &Key, metadata: &Metadata) -> Result<ETag> {
+        let (mut source, _) = self.open(from)?;
         if from.is_dir() || to.is_dir() {
-            return self.put_dir(to, &metadata, &Condition::Always);
+            return self.put_dir(to, metadata, &Condition::Always);
         }
         let mut staged = self.stage(to)?;
         io::copy(&mut source, &mut staged.file).map_err(|error| self.error(from, error))?;
-        self.commit(staged, to, &metadata, &Condition::Always)
+        self.commit(staged, to, metadata, &Condition::Always)
     }
 
     pub(super) fn set_metadata(
