@@ -129,6 +129,9 @@ fn what_is_on_its_way_to_another_directory_is_not_seen_where_it_was() -> Result<
         // As long as it is open, it stays where it is in the store.
         let open = File::options().append(true).open(drive.path("above/old/below/file"))?;
         std::fs::rename(drive.path("above/old"), drive.path("above/new"))?;
+        until("the directories have moved, and only the file is left", || {
+            Ok(drive.json(&["status"])?["queue"]["items"] == 1)
+        })?;
         drive.kill()?;
         std::fs::remove_dir_all(drive.state().join("index"))?;
         drive.start()?;
