@@ -1,10 +1,13 @@
 //! Reading what is only in the store.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+
 use anyhow::{Context as _, Result, ensure};
 use fsd_tests::drive::Drive;
-use fsd_tests::files::content;
+use fsd_tests::files::{content, noise};
 use fsd_tests::proxy::Network;
-use fsd_tests::store::{Store, on_s3};
+use fsd_tests::store::{Store, on_each_store, on_s3};
 use fsd_tests::until;
 
 const FILES: u64 = 40;
@@ -68,6 +71,66 @@ fn whoever_reads_here_and_there_gets_what_was_asked_for() -> Result<()> {
         let requests = store.requests().zip(before).map(|(now, before)| now - before);
         ensure!(requests.is_none_or(|count| count <= 3), "{requests:?} requests for 3 files");
         ensure!(cached(&drive)? == 3, "{} files are cached", cached(&drive)?);
+        Ok(())
+    })
+}
+
+const LARGE: usize = 30 << 20;
+
+#[test]
+fn what_was_replaced_while_part_of_it_was_here_is_read_anew() -> Result<()> {
+    on_each_store(|store| {
+        store.put("large", &noise(1, LARGE))?;
+        store.put("gone", &noise(1, LARGE))?;
+        let drive = Drive::mounted(store)?;
+        for name in ["large", "gone"] {
+            File::open(drive.path(name))?.read_exact_at(&mut [0; 1000], 0)?;
+        }
+        store.put("large", &noise(2, LARGE))?;
+        store.delete("gone")?;
+        until("it is read as it is now", || {
+            let read = std::fs::read(drive.path("large"));
+            ensure!(read.as_ref().map_or(true, |read| *read == noise(2, LARGE)), "other bytes");
+            Ok(read.is_ok())
+        })?;
+        until("it is gone here too", || {
+            let read = std::fs::read(drive.path("gone"));
+            ensure!(read.is_err(), "it is read though it is nowhere");
+            Ok(read.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound))
+        })
+    })
+}
+
+#[test]
+fn what_is_here_of_a_changed_file_is_kept_though_the_rest_is_gone() -> Result<()> {
+    on_each_store(|store| {
+        for name in ["replaced.bin", "deleted.bin"] {
+            store.put(name, &noise(1, LARGE))?;
+        }
+        let drive = Drive::mounted(store)?;
+        let change = |name: &str| -> Result<()> {
+            let file = File::options().write(true).open(drive.path(name))?;
+            Ok(file.write_all_at(b"HELLO", 10 << 20)?)
+        };
+        change("replaced.bin")?;
+        store.put("replaced.bin", b"of somebody else")?;
+        change("deleted.bin")?;
+        store.delete("deleted.bin")?;
+        drive.wait()?;
+        let files = store.files()?;
+        ensure!(
+            files.get("replaced.bin").is_some_and(|body| body == b"of somebody else"),
+            "theirs"
+        );
+        ensure!(std::fs::read(drive.path("replaced.bin"))? == b"of somebody else", "theirs, here");
+        ensure!(!files.contains_key("deleted.bin"), "what was deleted is there");
+        let ours: Vec<_> = files.iter().filter(|(name, _)| name.contains("(incomplete ")).collect();
+        ensure!(ours.len() == 2, "kept are {:?}", files.keys());
+        for (name, body) in ours {
+            ensure!(name.ends_with(".bin"), "{name}");
+            ensure!(body.len() == LARGE && body[10 << 20..].starts_with(b"HELLO"), "{name}");
+            ensure!(std::fs::read(drive.path(name))? == *body, "{name} here");
+        }
         Ok(())
     })
 }

@@ -95,7 +95,8 @@ fn a_file_that_both_sides_changed_is_kept_twice() -> Result<()> {
 }
 
 #[test]
-fn objects_of_others_that_are_renamed_keep_their_names_though_the_daemon_dies_at_it() -> Result<()> {
+fn objects_of_others_that_are_renamed_keep_their_names_though_the_daemon_dies_at_it() -> Result<()>
+{
     on_each_store(|store| {
         let mut expected = BTreeMap::new();
         for n in 0..60 {

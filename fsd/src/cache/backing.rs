@@ -104,6 +104,12 @@ impl Backing {
         self.ino
     }
 
+    /// Which of the inode's backing files this is.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
     /// Whether every block is here.
     #[must_use]
     pub fn is_whole(&self) -> bool {
@@ -157,6 +163,18 @@ impl Backing {
     /// Says that the precious store has a presence map.
     pub fn noted(&self, map: Noted) {
         self.state().noted = map.0;
+    }
+
+    /// Counts what is not here as here, as zeros, after the precious store says the same: nobody has it any more.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn complete(&self) -> io::Result<()> {
+        let size = self.file.metadata()?.len();
+        let mut state = self.state();
+        self.mark(&mut state, blocks_of(&(0..size)), size);
+        state.noted = None;
+        Ok(())
     }
 
     fn encode(&self, state: &State) -> Option<Vec<u8>> {

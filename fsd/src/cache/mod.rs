@@ -75,7 +75,7 @@ pub enum Trouble {
     Disk(Option<i32>),
     /// The bytes are neither here nor in the cloud, or the cloud can't give them.
     Lost,
-    /// The cloud has another version by now.
+    /// The cloud has another version by now, or none.
     Stale,
     /// The cloud can't be reached.
     Unreachable,
@@ -102,9 +102,8 @@ impl CacheError {
                 RemoteError::Unreachable { .. } => Trouble::Unreachable,
                 RemoteError::Denied { .. } => Trouble::Denied,
                 RemoteError::NoContainer { .. } => Trouble::NoContainer,
-                RemoteError::Precondition { .. } => Trouble::Stale,
-                RemoteError::NotFound { .. }
-                | RemoteError::Unsupported { .. }
+                RemoteError::Precondition { .. } | RemoteError::NotFound { .. } => Trouble::Stale,
+                RemoteError::Unsupported { .. }
                 | RemoteError::Occupied { .. }
                 | RemoteError::Rejected { .. } => Trouble::Lost,
             },

@@ -38,7 +38,9 @@ pub(super) struct Next {
 
 pub(super) fn verdict(error: &SyncError) -> Verdict {
     match error {
-        SyncError::Changed | SyncError::Conflict { .. } => Verdict::Again,
+        SyncError::Changed | SyncError::Conflict { .. } | SyncError::Incomplete { .. } => {
+            Verdict::Again
+        }
         SyncError::Key(_) => Verdict::Park,
         SyncError::Remote(error) => of_remote(error),
         SyncError::Cache(error) => match error {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
-use super::conflict::conflict_name;
+use super::conflict::{Why, name_aside};
 use super::keys::Keys;
 use super::plan::{Step, Subject, aside_key, plan};
 use super::records::{is_wanted, keys_of, new_key, subject};
@@ -43,6 +43,9 @@ pub(super) enum SyncError {
     /// Both sides changed; settled by keeping both, which is a new state to plan from.
     #[error("the cloud has another version")]
     Conflict { key: Key },
+    /// The same, and part of ours was to come from a version that is gone.
+    #[error("the cloud has another version, and part of ours is nowhere any more")]
+    Incomplete { key: Key },
 }
 
 impl SyncError {
@@ -163,7 +166,12 @@ impl Worker {
             Step::Done | Step::Wait | Step::Park(_) | Step::First(_) => Ok(Differs::Perhaps),
         };
         match performed {
-            Err(SyncError::Conflict { key }) => self.settle(remote, inode, &key).await.map(perhaps),
+            Err(SyncError::Conflict { key }) => {
+                self.settle(remote, subject, &key, Why::Conflict).await.map(perhaps)
+            }
+            Err(SyncError::Incomplete { key }) => {
+                self.settle(remote, subject, &key, Why::Incomplete).await.map(perhaps)
+            }
             performed => performed,
         }
     }
@@ -304,7 +312,10 @@ impl Worker {
                     Err(lost) if lost.is_base_gone() => {
                         let gone = Err(RemoteError::Precondition { key: key.clone() });
                         match self.conditional(gone, remote, inode, key, &metadata).await {
-                            Err(SyncError::Conflict { .. }) => return Err(lost),
+                            Err(SyncError::Conflict { key }) => {
+                                tracing::error!(%key, error = &lost as &dyn std::error::Error, "part of a changed file was never fetched, and is lost");
+                                return Err(SyncError::Incomplete { key });
+                            }
                             known => known?,
                         }
                     }
@@ -613,8 +624,16 @@ impl Worker {
         Ok(())
     }
 
-    /// Both sides changed: our version goes on under another name, and the cloud's comes in under this one.
-    async fn settle(&self, remote: &RemoteRef, inode: &Inode, key: &Key) -> Result<(), SyncError> {
+    /// Both sides changed: our version goes on under another name, and the cloud's comes in under this one. What is missing of
+    /// one that is incomplete counts as zeros from here on.
+    async fn settle(
+        &self,
+        remote: &RemoteRef,
+        subject: &Subject,
+        key: &Key,
+        why: Why,
+    ) -> Result<(), SyncError> {
+        let Subject { inode, file, .. } = subject;
         let gone = match remote.head(key).await {
             Ok(_) => false,
             Err(RemoteError::NotFound { .. }) => true,
@@ -622,6 +641,7 @@ impl Worker {
         };
         let (ino, share, key, gateway) =
             (inode.ino, inode.share, key.clone(), self.gateway.clone());
+        let file = *file;
         let now = self.clock.wall();
         let stamp =
             jiff::Timestamp::new(now.secs, 0).map(|t| t.strftime("%Y%m%dT%H%M%SZ").to_string());
@@ -634,13 +654,20 @@ impl Worker {
                 inode.object = None;
                 tx.put_inode(&inode)?;
             }
-            let Some((parent, name)) = tx.a_name(ino)?.filter(|_| !gone) else { return Ok(None) };
-            let aside = conflict_name(&name, &gateway, &stamp);
+            if why == Why::Incomplete {
+                tx.set_presence(file, None)?;
+            }
+            let stays = gone && why == Why::Conflict;
+            let Some((parent, name)) = tx.a_name(ino)?.filter(|_| !stays) else { return Ok(None) };
+            let aside = name_aside(&name, why, &gateway, &stamp);
             tracing::warn!(%key, kept_as = %String::from_utf8_lossy(&aside), "both sides changed a file: both are kept");
             tx.remove_entry(parent, &name)?;
             tx.add_entry(parent, &aside, ino)?;
             Ok(tx.inode(parent)?.map(|parent| (parent, name)))
         })?;
+        if why == Why::Incomplete {
+            self.cache.backing(file)?.complete().map_err(CacheError::from)?;
+        }
         if let Some((parent, name)) = renamed {
             self.events.invalidate(&Invalidation::Name { share, parent: parent.ino, name });
             let since = self.clock.wall().secs;

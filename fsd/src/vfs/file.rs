@@ -8,7 +8,7 @@ use super::handle::{HandedOut, Handle, Open, WriteHow};
 use super::{
     Caller, HandleId, OpenHow, Result, Vfs, VfsError, check_name, check_reserved, writable,
 };
-use crate::cache::{Backing, Cache};
+use crate::cache::{Backing, Cache, Trouble};
 use crate::meta::{Inode, NewInode, Stamp};
 use crate::types::{Attr, FileKind, Ino};
 
@@ -126,7 +126,27 @@ impl Vfs {
             let mut ahead = handle.ahead.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             ahead.after(&range)
         };
-        Ok(self.cache.read(&handle.backing, ahead, range).await?)
+        let read = self.cache.read(&handle.backing, ahead, range).await;
+        if read.as_ref().is_err_and(|error| error.trouble() == Trouble::Stale) {
+            self.look_again(handle.ino);
+        }
+        Ok(read?)
+    }
+
+    /// Asks the cloud in the background what it has of a file, after it had not what we know: whoever opens it next gets that.
+    fn look_again(self: &Arc<Self>, ino: Ino) {
+        let vfs = self.clone();
+        self.tasks.spawn("vfs.look", async move {
+            let looked = async {
+                let inode = vfs.inode(ino)?;
+                let merged = vfs.cache.refresh(&inode).await?;
+                vfs.announce(inode.share, merged);
+                Ok::<_, VfsError>(())
+            };
+            if let Err(error) = looked.await {
+                tracing::debug!(%ino, error = &error as &dyn std::error::Error, "what is known of it stays");
+            }
+        });
     }
 
     /// Writes `data` at `offset`, or at the end for a handle that appends.
@@ -192,6 +212,12 @@ impl Vfs {
             self.handles.handed_out.notify_one();
         }
         Some(HandedOut(handle.backing.clone()))
+    }
+
+    /// Which content `id` reads and writes: another number after what somebody else put into the cloud came in.
+    #[must_use]
+    pub fn content_of(&self, id: HandleId) -> Option<u64> {
+        self.handles.get(id).map(|handle| handle.backing.number())
     }
 
     /// Whether the close of `id` has anything to wait for.

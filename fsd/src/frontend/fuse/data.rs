@@ -5,14 +5,19 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fuser::BackingId;
+use lru::LruCache;
 use tokio::sync::watch;
 
 use crate::types::Ino;
 use crate::vfs::HandedOut;
+
+/// Of more files than these the kernel's pages are dropped when they are opened again.
+const CACHED_MAX: NonZeroUsize = NonZeroUsize::new(1 << 16).unwrap();
 
 /// The ways of all open files of a mount.
 #[derive(Debug, Default)]
@@ -20,6 +25,8 @@ pub(super) struct DataPaths {
     /// Why every byte goes through us; none if the kernel reads and writes by itself what is wholly here.
     refused: watch::Sender<Option<String>>,
     open: Mutex<HashMap<Ino, Open>>,
+    /// Which content the kernel may have pages of.
+    cached: Mutex<Option<LruCache<Ino, u64>>>,
 }
 
 #[derive(Debug)]
@@ -65,6 +72,15 @@ impl DataPaths {
         });
         all.insert(ino, Open { handles: 1, straight: straight.clone() });
         straight
+    }
+
+    /// Whether pages that the kernel has of `ino` are of `content`, or are none. From here on they are.
+    ///
+    /// After a change that came from the cloud the kernel is told to drop them, but whoever opens the file first would see them.
+    pub(super) fn has_pages_of(&self, ino: Ino, content: u64) -> bool {
+        let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        let cached = cached.get_or_insert_with(|| LruCache::new(CACHED_MAX));
+        cached.put(ino, content) == Some(content)
     }
 
     /// How long the kernel may keep attributes of `ino`: not at all while it writes the file by itself, since after a store into a map it

@@ -395,7 +395,13 @@ impl Filesystem for Drive {
                     match straight {
                         // Pages that the kernel kept when the file went through us may be older than the file: they go.
                         Some(id) => reply.opened_passthrough(fh, flags, &id),
-                        None => reply.opened(fh, flags | FopenFlags::FOPEN_KEEP_CACHE),
+                        None => {
+                            let content = vfs.content_of(handle);
+                            if content.is_some_and(|content| paths.has_pages_of(node, content)) {
+                                flags |= FopenFlags::FOPEN_KEEP_CACHE;
+                            }
+                            reply.opened(fh, flags);
+                        }
                     }
                 }
                 Err(error) => reply.error(said(&error, "open", ino)),
