@@ -124,8 +124,29 @@ fn a_local_share_never_leaves() -> Result<()> {
     })
 }
 
-/// Takes away what the test has put where `mount` looks.
-struct Helper(&'static Path);
+/// What `mount` runs for a file system of ours, as long as this lives; one test at a time has it.
+pub(crate) struct Helper(&'static Path);
+
+impl Helper {
+    /// None, and a word why, if it can't be put there.
+    pub(crate) fn put() -> Result<Option<Self>> {
+        let path = Path::new("/sbin/mount.fuse.fsd");
+        let mut put = Err(std::io::ErrorKind::AlreadyExists.into());
+        // A link to a program that is gone was left behind by tests that were killed.
+        until("no other test mounts with mount(8)", || {
+            if path.is_symlink() && !path.exists() {
+                std::fs::remove_file(path)?;
+            }
+            put = std::os::unix::fs::symlink(program()?, path);
+            Ok(!put.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::AlreadyExists))
+        })?;
+        if let Err(error) = put {
+            println!("SKIP: {}: {error}", path.display());
+            return Ok(None);
+        }
+        Ok(Some(Self(path)))
+    }
+}
 
 impl Drop for Helper {
     fn drop(&mut self) {
@@ -137,12 +158,7 @@ impl Drop for Helper {
 #[test]
 fn mount_finds_its_helper() -> Result<()> {
     on_a_dir(|store| {
-        let helper = Helper(Path::new("/sbin/mount.fuse.fsd"));
-        if let Err(error) = std::os::unix::fs::symlink(program()?, helper.0) {
-            println!("SKIP: {}: {error}", helper.0.display());
-            std::mem::forget(helper);
-            return Ok(());
-        }
+        let Some(_helper) = Helper::put()? else { return Ok(()) };
         let drive = Drive::over(store)?;
         let (mount, state) = (drive.mount(), drive.state());
         let options = format!("cache_dir={},cache_size=64MiB,noatime,_netdev", state.display());
@@ -153,6 +169,12 @@ fn mount_finds_its_helper() -> Result<()> {
         ensure!(drive.is_mounted()?, "it is mounted when mount returns");
         write(&drive, 5)?;
         let path = mount.to_str().context("a path")?;
+        let remount = |how: &str| shell(Path::new("/"), &format!("mount -o remount,{how} {path}"));
+        remount("ro")?;
+        let refused = std::fs::write(drive.path("f0"), b"x").err();
+        ensure!(refused.is_some_and(|e| e.raw_os_error() == Some(libc::EROFS)), "remounted ro");
+        remount("rw")?;
+        std::fs::write(drive.path("f0"), content("f0", 2, 10))?;
         let unmounted = drive.run(&["umount", "--wait", path])?;
         ensure!(unmounted.status.success() && !drive.is_mounted()?, "{unmounted:?}");
         ensure!(store.files()?.len() == 5, "{} files", store.files()?.len());

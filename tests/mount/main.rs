@@ -16,4 +16,5 @@ mod posix;
 mod random;
 mod refusals;
 mod room;
+mod suites;
 mod trees;

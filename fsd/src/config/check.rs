@@ -278,13 +278,22 @@ fn check_places(config: &Config, findings: &mut Findings) {
                     let kind = ProblemKind::Taken { other_key: other_key("url") };
                     findings.note(key("url"), url.to_string(), kind);
                 }
-                if let Place::Dir { path } = &url.place
-                    && path.starts_with(&share.mount)
-                {
-                    let kind = inside(key("mount"), &share.mount);
-                    findings.note(other_key("url"), url.to_string(), kind);
+                if let Place::Dir { path } = &url.place {
+                    if path.starts_with(&share.mount) {
+                        let kind = inside(key("mount"), &share.mount);
+                        findings.note(other_key("url"), url.to_string(), kind);
+                    } else if share.mount.starts_with(path) {
+                        findings.note(key("mount"), &mount, inside(other_key("url"), path));
+                    }
                 }
             }
+        }
+        if let StoreConfig::Cloud { url } = &share.store
+            && let Place::Dir { path } = &url.place
+            && config.state_dir.starts_with(path)
+        {
+            let state_dir = config.state_dir.display().to_string();
+            findings.note("state_dir", state_dir, inside(key("url"), path));
         }
         if share.mount.starts_with(&config.state_dir) {
             findings.note(key("mount"), &mount, inside("state_dir".to_owned(), &config.state_dir));

@@ -127,9 +127,10 @@ fn reply_empty(reply: ReplyEmpty, done: Result<(), VfsError>, op: &'static str, 
 
 impl Filesystem for Drive {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
+        // Not FUSE_ATOMIC_O_TRUNC: with it a running program that is opened with O_RDONLY and O_TRUNC is emptied before the kernel
+        // says ETXTBSY.
         let wanted = [
             InitFlags::FUSE_EXPORT_SUPPORT,
-            InitFlags::FUSE_ATOMIC_O_TRUNC,
             InitFlags::FUSE_DO_READDIRPLUS,
             InitFlags::FUSE_READDIRPLUS_AUTO,
             InitFlags::FUSE_PARALLEL_DIROPS,
@@ -370,6 +371,9 @@ impl Filesystem for Drive {
                         );
                     }
                     None => {
+                        if let Some(content) = self.vfs.content_of(handle) {
+                            self.paths.has_pages_of(ino, content);
+                        }
                         let flags = flags | FopenFlags::FOPEN_KEEP_CACHE;
                         reply.created(&self.ttl, &attr, GENERATION, fh, flags);
                     }
