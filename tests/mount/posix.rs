@@ -1,7 +1,7 @@
 //! What programs rely on.
 
 use std::fs::{File, OpenOptions, Permissions};
-use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _, chown};
 use std::time::{Duration, SystemTime};
 
