@@ -27,15 +27,21 @@ pub(super) fn print_json(value: &impl Serialize) -> Outcome {
     print(&format!("{json}\n"))
 }
 
-/// Columns as wide as they need to be, with a line of names above; nothing if there are no rows.
+/// A cell that is longer does not make its column wider.
+const COLUMN_CHARS_MAX: usize = 60;
+
+/// Columns as wide as they need to be, with a line of names above; nothing if there are no rows. What would move the cursor is
+/// written as an escape: names of files may hold anything.
 pub(super) fn table<const N: usize>(names: [&str; N], rows: &[[String; N]]) -> String {
     let mut text = String::new();
     if rows.is_empty() {
         return text;
     }
     let names = names.map(str::to_uppercase);
-    let all = || std::iter::once(&names).chain(rows);
-    let width = |column: usize| all().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let rows: Vec<_> = rows.iter().map(|row| row.each_ref().map(|cell| printable(cell))).collect();
+    let all = || std::iter::once(&names).chain(&rows);
+    let length = |cell: &String| cell.chars().count().min(COLUMN_CHARS_MAX);
+    let width = |column: usize| all().map(|row| length(&row[column])).max().unwrap_or(0);
     let widths: Vec<usize> = (0..N).map(width).collect();
     for row in all() {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
@@ -43,6 +49,14 @@ pub(super) fn table<const N: usize>(names: [&str; N], rows: &[[String; N]]) -> S
         text.push('\n');
     }
     text
+}
+
+fn printable(cell: &str) -> String {
+    let escaped = |ch: char| match ch.is_control() {
+        true => ch.escape_default().to_string(),
+        false => ch.to_string(),
+    };
+    cell.chars().map(escaped).collect()
 }
 
 /// One line `name  text`, as in a list of facts.
@@ -84,5 +98,11 @@ mod tests {
         let rows = [["a", "long text"], ["größer", ""]].map(|row| row.map(str::to_owned));
         assert_eq!(table(["x", "y"], &rows), "X       Y\na       long text\ngrößer\n");
         assert_eq!(table(["x"], &[]), "");
+        let long = "long".repeat(20);
+        let rows = [[&long, "a\nb\u{1b}"], ["a", "c"]].map(|row: [&str; 2]| row.map(str::to_owned));
+        let text = table(["x", "y"], &rows);
+        let last = format!("{:60}  c", "a");
+        assert_eq!(text.lines().nth(1), Some(&*format!("{long}  a\\nb\\u{{1b}}")));
+        assert_eq!(text.lines().last(), Some(&*last));
     }
 }
