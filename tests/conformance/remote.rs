@@ -810,6 +810,20 @@ fn a_directory_holds_ordinary_files() {
         assert!(std::fs::symlink_metadata(at("l")).unwrap().is_file());
         assert_eq!(remote.head(&k("l")).await.unwrap().metadata, Some(link));
 
+        // What a crash left of directories that were made for a file makes way; what others put there does not.
+        let (none, body) = (meta(&[]), Bytes::from_static(b"x"));
+        for key in ["left/below/file", "kept/below/file"] {
+            remote.put(&k(key), body.clone(), &none, &Condition::Absent).await.unwrap();
+            std::fs::remove_file(at(key)).unwrap();
+        }
+        std::fs::create_dir(at("kept/theirs")).unwrap();
+        remote.put(&k("left"), body.clone(), &none, &Condition::Absent).await.unwrap();
+        assert!(at("left").is_file());
+        assert_fails!(remote.put(&k("kept"), body, &none, &Condition::Absent).await, Occupied);
+        assert!(at("kept/theirs").is_dir());
+        std::fs::remove_dir_all(at("kept")).unwrap();
+        std::fs::remove_file(at("left")).unwrap();
+
         // What others do to the files counts.
         std::fs::set_permissions(at("f"), std::fs::Permissions::from_mode(0o600)).unwrap();
         std::fs::write(at("f"), "another").unwrap();

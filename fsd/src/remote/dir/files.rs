@@ -414,6 +414,7 @@ impl Files {
         staged.file.sync_all().map_err(error)?;
         let place = self.place(key, true)?;
         let changing = self.changing(&staged.staging);
+        remove_made(&place.parent, place.name);
         self.verify(key, &place, condition)?;
         match renameat(&staged.staging, staged.name.as_str(), &place.parent, place.name) {
             Ok(()) => {}
@@ -680,6 +681,25 @@ fn open_with(dir: &File, path: &str, flags: OFlag, mode: Mode) -> io::Result<Fil
         .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
     let fd: OwnedFd = openat2(dir, OsStr::new(path), how)?;
     Ok(File::from(fd))
+}
+
+/// Removes `name` if it is a directory that was made only for what was in it, and so is all that is left in it: a crash may leave
+/// such, and no file could come in their place.
+fn remove_made(parent: &File, name: &str) {
+    let Ok(dir) = open_below(parent, name, OFlag::O_DIRECTORY) else { return };
+    if !native::was_made(&dir) {
+        return;
+    }
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+    let Ok(mut entries) = Dir::openat(&dir, ".", flags, Mode::empty()) else { return };
+    for entry in entries.iter().flatten() {
+        match entry.file_name().to_str() {
+            Ok("." | "..") | Err(_) => {}
+            Ok(name) => remove_made(&dir, name),
+        }
+    }
+    // One that is not empty stays.
+    let _ = unlinkat(parent, name, UnlinkatFlags::RemoveDir);
 }
 
 /// Makes the directories of `path` that are missing, and opens the last one.
