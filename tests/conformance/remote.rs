@@ -816,7 +816,10 @@ fn a_directory_holds_ordinary_files() {
             remote.put(&k(key), body.clone(), &none, &Condition::Absent).await.unwrap();
             std::fs::remove_file(at(key)).unwrap();
         }
+        assert_fails!(remote.head(&k("left/")).await, NotFound);
+        assert!(!part.list("").await.1.contains(&"left/".to_owned()));
         std::fs::create_dir(at("kept/theirs")).unwrap();
+        remote.head(&k("kept/")).await.unwrap();
         remote.put(&k("left"), body.clone(), &none, &Condition::Absent).await.unwrap();
         assert!(at("left").is_file());
         assert_fails!(remote.put(&k("kept"), body, &none, &Condition::Absent).await, Occupied);

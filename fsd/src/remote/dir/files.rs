@@ -224,7 +224,11 @@ impl Files {
     }
 
     pub(super) fn head(&self, key: &Key) -> Result<Object> {
-        Ok(self.open(key)?.1)
+        let place = self.place(key, false)?;
+        if key.is_dir() && is_left_over(&place.parent, place.name) {
+            return Err(self.errors(key).not_found());
+        }
+        Ok(self.open_at(key, &place)?.1)
     }
 
     /// Opens the object, if it is the version expected.
@@ -313,6 +317,7 @@ impl Files {
         };
         let key = Key::from_raw(format!("{prefix}{name}"));
         match stat.st_mode & libc::S_IFMT {
+            libc::S_IFDIR if is_left_over(dir, name) => {}
             libc::S_IFDIR => page.prefixes.push(Key::from_raw(format!("{key}/"))),
             libc::S_IFREG => page.objects.push(Object {
                 key,
@@ -683,21 +688,29 @@ fn open_with(dir: &File, path: &str, flags: OFlag, mode: Mode) -> io::Result<Fil
     Ok(File::from(fd))
 }
 
-/// Removes `name` if it is a directory that was made only for what was in it, and so is all that is left in it: a crash may leave
-/// such, and no file could come in their place.
-fn remove_made(parent: &File, name: &str) {
-    let Ok(dir) = open_below(parent, name, OFlag::O_DIRECTORY) else { return };
+/// Whether `name` is a directory that was made only for what was in it, and so is all that is left in it. A crash may leave such;
+/// in a store without directories there would be nothing.
+fn is_left_over(parent: &File, name: &str) -> bool {
+    made_dir(parent, name).is_some_and(|(dir, names)| names.iter().all(|n| is_left_over(&dir, n)))
+}
+
+/// A directory that was made only for what was in it, and the names of that.
+fn made_dir(parent: &File, name: &str) -> Option<(File, Vec<String>)> {
+    let dir = open_below(parent, name, OFlag::O_DIRECTORY).ok()?;
     if !native::was_made(&dir) {
-        return;
+        return None;
     }
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
-    let Ok(mut entries) = Dir::openat(&dir, ".", flags, Mode::empty()) else { return };
-    for entry in entries.iter().flatten() {
-        match entry.file_name().to_str() {
-            Ok("." | "..") | Err(_) => {}
-            Ok(name) => remove_made(&dir, name),
-        }
-    }
+    let mut entries = Dir::openat(&dir, ".", flags, Mode::empty()).ok()?;
+    let names = entries.iter().flatten().map(|e| e.file_name().to_string_lossy().into_owned());
+    let names = names.filter(|name| !matches!(name.as_str(), "." | "..")).collect();
+    Some((dir, names))
+}
+
+/// Removes what [`is_left_over`]: no file could come in its place.
+fn remove_made(parent: &File, name: &str) {
+    let Some((dir, names)) = made_dir(parent, name) else { return };
+    names.iter().for_each(|name| remove_made(&dir, name));
     // One that is not empty stays.
     let _ = unlinkat(parent, name, UnlinkatFlags::RemoveDir);
 }
