@@ -29,10 +29,6 @@ CREATE TABLE dentry (
   parent INTEGER NOT NULL, cookie INTEGER NOT NULL, name BLOB NOT NULL, ino INTEGER NOT NULL,
   PRIMARY KEY (parent, cookie, name)) WITHOUT ROWID;
 CREATE INDEX dentry_ino ON dentry (ino);
-CREATE TABLE alias (ino INTEGER PRIMARY KEY, file INTEGER NOT NULL);
-CREATE INDEX alias_file ON alias (file);
-CREATE TABLE link (id TEXT PRIMARY KEY, ino INTEGER NOT NULL, content INTEGER NOT NULL) WITHOUT ROWID;
-CREATE INDEX link_ino ON link (ino);
 CREATE TABLE xattr (
   ino INTEGER NOT NULL, name BLOB NOT NULL, value BLOB NOT NULL, PRIMARY KEY (ino, name)) WITHOUT ROWID;
 CREATE TABLE writing (
@@ -65,14 +61,16 @@ CREATE INDEX job_state ON job (state, due);
 CREATE INDEX job_ino ON job (ino);
 ";
 
-/// Devices and hard links: there were none.
-const FROM_1: &str = "
-ALTER TABLE inode ADD COLUMN rdev INTEGER NOT NULL DEFAULT 0;
+/// Hard links, since format 2.
+const LINKS: &str = "
 CREATE TABLE alias (ino INTEGER PRIMARY KEY, file INTEGER NOT NULL);
 CREATE INDEX alias_file ON alias (file);
 CREATE TABLE link (id TEXT PRIMARY KEY, ino INTEGER NOT NULL, content INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX link_ino ON link (ino);
 ";
+
+/// Devices: in format 1 there were none.
+const RDEV: &str = "ALTER TABLE inode ADD COLUMN rdev INTEGER NOT NULL DEFAULT 0;";
 
 pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
@@ -81,13 +79,15 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
         0 => {
             let tx = connection.transaction()?;
             tx.execute_batch(TABLES)?;
+            tx.execute_batch(LINKS)?;
             tx.pragma_update(None, "application_id", APPLICATION_ID)?;
             tx.pragma_update(None, "user_version", FORMAT)?;
             Ok(tx.commit()?)
         }
         1 => {
             let tx = connection.transaction()?;
-            tx.execute_batch(FROM_1)?;
+            tx.execute_batch(RDEV)?;
+            tx.execute_batch(LINKS)?;
             tx.pragma_update(None, "user_version", FORMAT)?;
             Ok(tx.commit()?)
         }

@@ -103,6 +103,25 @@ fn what_was_committed_is_there_after_opening_again_and_numbers_are_not_reused() 
 }
 
 #[test]
+fn the_format_before_is_brought_up_to_this_one() {
+    let fixture = fixture();
+    let ino = fixture.make(fixture.share.root, "a", FileKind::File);
+    let before = fixture.meta.read(|tx| tx.inode(ino)).unwrap();
+    let dir = fixture._dir;
+    drop(fixture.meta);
+    let connection = rusqlite::Connection::open(dir.path().join("meta.sqlite")).unwrap();
+    connection
+        .execute_batch(
+            "DROP TABLE alias; DROP TABLE link; ALTER TABLE inode DROP COLUMN rdev; PRAGMA user_version = 1;",
+        )
+        .unwrap();
+    drop(connection);
+    let meta = Meta::open(dir.path()).unwrap();
+    assert_eq!(meta.read(|tx| tx.inode(ino)).unwrap(), before);
+    assert_eq!(meta.read(|tx| tx.aliases(ino)).unwrap(), []);
+}
+
+#[test]
 fn a_newer_format_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     drop(Meta::open(dir.path()).unwrap());
