@@ -174,6 +174,11 @@ fn values_that_can_not_be_are_refused() {
             url("file:///mnt/x/deep"),
             "share.2.url is \"file:///mnt/x/deep\": the path must not be inside share.2.mount",
         ),
+        (url("file:///mnt"), "the path must not be inside share.2.url (/mnt)"),
+        (
+            url("file:///var/lib"),
+            "state_dir is \"/var/lib/fsd\": the path must not be inside share.2.url (/var/lib)",
+        ),
         (hook("shares = []"), "a hook needs a share"),
         (
             hook("shares = [\"cam\", \"nope\"]"),
