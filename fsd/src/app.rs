@@ -230,11 +230,11 @@ fn open_files(
     rules: &[Rule],
 ) -> anyhow::Result<(Arc<Cache>, Arc<Vfs>)> {
     let Ground { clock, tasks, events, meta, .. } = ground;
-    let CacheConfig { disk_bytes_max, free_bytes_min, .. } = config.cache;
+    let CacheConfig { disk_bytes_max, high_bytes, low_bytes, free_bytes_min, .. } = config.cache;
     let free_bytes_min = reserve_on(&config.state_dir, free_bytes_min)?;
     let cache = Arc::new(Cache::open(cache::Parts {
         dir: config.state_dir.clone(),
-        limits: Limits { disk_bytes_max, free_bytes_min },
+        limits: Limits { disk_bytes_max, high_bytes, low_bytes, free_bytes_min },
         meta: meta.clone(),
         stores: shares.iter().filter_map(store_of).collect(),
         clock: clock.clone(),
@@ -248,6 +248,7 @@ fn open_files(
         tasks: tasks.clone(),
         shares: shares.iter().map(|share| vfs_share(share, rules)).collect(),
     });
+    vfs.count_usage()?;
     let recovered = vfs.recover()?;
     if recovered != vfs::Recovered::default() {
         tracing::warn!(?recovered, "the last run did not stop cleanly");
@@ -447,6 +448,7 @@ fn vfs_share(share: &OpenShare, rules: &[Rule]) -> vfs::Share {
         upload_delay: share.config.upload_delay,
         listing_age_max: LISTING_AGE_MAX,
         hooked: rules.iter().any(|rule| rule.shares.contains(&share.id)),
+        quotas: share.config.quotas.clone(),
     }
 }
 

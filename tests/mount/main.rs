@@ -12,6 +12,7 @@ mod hooks;
 mod links;
 mod names;
 mod outage;
+mod owners;
 mod posix;
 mod random;
 mod refusals;

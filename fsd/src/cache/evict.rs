@@ -4,7 +4,7 @@ use std::sync::Weak;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{Cache, CacheError, Result, lock};
+use super::{Cache, CacheError, Limits, Result, lock};
 use crate::meta::{MetaError, Uploaded};
 use crate::types::Ino;
 
@@ -20,10 +20,9 @@ const FREE_AGE_MAX: Duration = Duration::from_millis(100);
 const FREE_MARGIN: u64 = 256 << 20;
 /// How many files are looked at for one request for room.
 const CANDIDATES_MAX: usize = 4096;
-
-/// What is only read leaves this part of the cache to what is written: a file that is open can't be evicted to make room for
-/// its own changes.
-const RESERVED_FOR_WRITES: u64 = 8;
+/// How fast a writer may be that has all of the room above the high mark before it, and that has nearly none, in bytes a second.
+const RATE_FIRST: f64 = 512e6;
+const RATE_LAST: f64 = 2e6;
 
 /// Bytes that were free on the disk at a time when the cache used so many.
 #[derive(Clone, Copy, Debug, Default)]
@@ -90,12 +89,28 @@ impl Cache {
         Ok(disk.blocks_available().saturating_mul(disk.fragment_size()))
     }
 
-    /// Evicts what is beyond the limits, as far as it can go.
+    /// Evicts what is beyond the limits, as far as it can go: above the high mark, down to the low one.
     ///
     /// # Errors
     /// If the disk or the metadata store fails.
     pub(crate) fn trim(&self) -> Result<()> {
+        let Limits { high_bytes, low_bytes, .. } = self.limits;
+        if self.used_bytes() > high_bytes {
+            self.evict_until(|| Ok(self.used_bytes() <= low_bytes))?;
+        }
         self.evict_for(0).map(drop)
+    }
+
+    /// How long a writer of `bytes` pauses. Above the high mark room gets scarce, since what can't be evicted is not uploaded: the less
+    /// there is, the slower it goes.
+    pub(super) fn pause_before(&self, bytes: u64) -> Duration {
+        let scarce = self.reserved_for_writes().max(1);
+        let left = self.limits.disk_bytes_max.saturating_sub(self.used_bytes());
+        if left >= scarce {
+            return Duration::ZERO;
+        }
+        let part = left as f64 / scarce as f64;
+        Duration::from_secs_f64(bytes as f64 / (RATE_FIRST * part * part).max(RATE_LAST))
     }
 
     /// Whether there is room enough that a file may grow without being watched.
@@ -115,18 +130,25 @@ impl Cache {
     }
 
     fn reserved_for_writes(&self) -> u64 {
-        self.limits.disk_bytes_max / RESERVED_FOR_WRITES
+        self.limits.disk_bytes_max - self.limits.high_bytes
     }
 
     /// Evicts, the longest unused first, until `bytes` more fit; false if they don't.
     fn evict_for(&self, bytes: u64) -> Result<bool> {
-        if self.has_room(bytes)? {
+        self.evict_until(|| self.has_room(bytes))
+    }
+
+    /// Evicts, the longest unused first, until it is enough; false if it never is. What can't go now is looked at last the next time.
+    fn evict_until(&self, is_enough: impl Fn() -> Result<bool>) -> Result<bool> {
+        if is_enough()? {
             return Ok(true);
         }
         let candidates: Vec<Ino> =
             lock(&self.recency).iter().rev().take(CANDIDATES_MAX).map(|(&ino, ())| ino).collect();
         for ino in candidates {
-            if self.evict_unused(ino)? && self.has_room(bytes)? {
+            if !self.evict_unused(ino)? {
+                lock(&self.recency).promote(&ino);
+            } else if is_enough()? {
                 return Ok(true);
             }
         }

@@ -164,11 +164,12 @@ impl Cache {
     /// # Errors
     /// If the disk fails.
     pub fn write_here(&self, backing: &Backing, offset: u64, data: &[u8]) -> Result<bool> {
-        if !backing.is_whole() || !self.has_room(data.len() as u64)? {
+        let bytes = data.len() as u64;
+        if !backing.is_whole() || !self.pause_before(bytes).is_zero() || !self.has_room(bytes)? {
             return Ok(false);
         }
         backing.file.write_all_at(data, offset)?;
-        self.wrote(backing, data.len() as u64)?;
+        self.wrote(backing, bytes)?;
         Ok(true)
     }
 
@@ -184,6 +185,10 @@ impl Cache {
     ) -> Result<()> {
         let end = offset + data.len() as u64;
         self.make_room(data.len() as u64).await?;
+        let pause = self.pause_before(data.len() as u64);
+        if !pause.is_zero() {
+            self.clock.sleep(pause).await;
+        }
         let size = backing.file().metadata()?.len();
         if !backing.is_whole() {
             // Of the first block what lies before the data is kept, of the last what lies behind.

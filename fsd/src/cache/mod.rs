@@ -37,6 +37,10 @@ pub use self::present::BLOCK_BYTES;
 pub struct Limits {
     /// The most bytes of disk that backing files may take.
     pub disk_bytes_max: u64,
+    /// Above it what was used longest ago is evicted, writers are slowed down, and what is only read leaves the room to them.
+    pub high_bytes: u64,
+    /// Down to here is evicted.
+    pub low_bytes: u64,
     /// Bytes that stay free on the disk, whatever the cache would like.
     pub free_bytes_min: u64,
 }

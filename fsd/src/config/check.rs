@@ -1,19 +1,20 @@
 //! From what is written to what is meant. Everything that is wrong is found in one go.
 
+use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use globset::Glob;
 use jiff::tz::TimeZoneDatabase;
 use policies::units::{parse_bytes, parse_duration};
-use policies::{Rate, Schedule, ScheduleSection};
+use policies::{Quotas, Rate, Schedule, ScheduleSection};
 
 use super::file::{CacheSection, File, HookSection, ShareSection};
 use super::problem::{Problem, ProblemKind};
 use super::{
     CacheConfig, Config, DISK_BYTES_LEAST, DISK_BYTES_MAX, FREE_BYTES_MIN, HOOKS_MAX, HookConfig,
-    RESULTS_FOLDER, ResultsTo, SHARES_MAX, STATE_DIR, ShareConfig, StoreConfig, UPLOAD_DELAY,
-    UPLOAD_DELAY_MAX,
+    MARKS, RESULTS_FOLDER, ResultsTo, SHARES_MAX, STATE_DIR, ShareConfig, StoreConfig,
+    UPLOAD_DELAY, UPLOAD_DELAY_MAX,
 };
 use crate::remote::{Place, UrlError};
 
@@ -86,7 +87,18 @@ fn cache(section: &CacheSection, findings: &mut Findings) -> CacheConfig {
     let free_min = section.free_min.as_deref();
     let free_bytes_min =
         findings.read("cache.free_min".into(), free_min, FREE_BYTES_MIN, parse_bytes);
-    CacheConfig { disk_bytes_max, free_bytes_min }
+    let high = section.high_mark.unwrap_or(MARKS.0);
+    let low = section.low_mark.unwrap_or(MARKS.1.min(high.saturating_sub(1)));
+    for (key, mark) in [("cache.high_mark", high), ("cache.low_mark", low)] {
+        if !(1..100).contains(&mark) {
+            findings.note(key, mark.to_string(), ProblemKind::Mark);
+        }
+    }
+    if low >= high {
+        findings.note("cache.low_mark", low.to_string(), ProblemKind::MarksCross { high });
+    }
+    let part = |mark: u8| disk_bytes_max / 100 * u64::from(mark.min(100));
+    CacheConfig { disk_bytes_max, high_bytes: part(high), low_bytes: part(low), free_bytes_min }
 }
 
 fn schedule(
@@ -155,7 +167,28 @@ fn share(index: usize, section: &ShareSection, findings: &mut Findings) -> Share
         upload_delay: findings.read(key("upload_delay"), delay_text, UPLOAD_DELAY, delay),
         upload_rate_max: findings.read(key("upload_max"), up, Rate::Unlimited, str::parse),
         download_rate_max: findings.read(key("download_max"), down, Rate::Unlimited, str::parse),
+        quotas: quotas(index, section, findings),
     }
+}
+
+fn quotas(index: usize, section: &ShareSection, findings: &mut Findings) -> Quotas {
+    let quota = |text: &str| match text {
+        "unlimited" => Ok(None),
+        text => parse_bytes(text).map(Some),
+    };
+    let key = format!("share.{index}.user_quota");
+    let each = findings.read(key, section.user_quota.as_deref(), None, quota);
+    let mut of_users = BTreeMap::new();
+    for (user, text) in &section.user_quotas {
+        let key = format!("share.{index}.user_quotas.{user}");
+        let bytes = findings.read(key.clone(), Some(text), None, quota);
+        let named = || nix::unistd::User::from_name(user).ok().flatten();
+        match user.parse().ok().or_else(|| named().map(|user| user.uid.as_raw())) {
+            Some(uid) => drop(of_users.insert(uid, bytes)),
+            None => findings.note(key, user, ProblemKind::NoSuchUser),
+        }
+    }
+    Quotas { each, of_users }
 }
 
 fn hooks(

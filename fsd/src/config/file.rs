@@ -1,5 +1,6 @@
 //! The configuration as it is written in TOML. Nothing is checked here but names and types.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use policies::ScheduleSection;
@@ -36,6 +37,10 @@ pub struct CacheSection {
     pub disk_max: Option<String>,
     /// See [`super::CacheConfig::free_bytes_min`].
     pub free_min: Option<String>,
+    /// See [`super::CacheConfig::high_bytes`]; percent of `disk_max`.
+    pub high_mark: Option<u8>,
+    /// See [`super::CacheConfig::low_bytes`]; percent of `disk_max`.
+    pub low_mark: Option<u8>,
 }
 
 /// `[[share]]`
@@ -68,6 +73,11 @@ pub struct ShareSection {
     pub upload_max: Option<String>,
     /// See [`super::ShareConfig::download_rate_max`].
     pub download_max: Option<String>,
+    /// See [`policies::Quotas::each`].
+    pub user_quota: Option<String>,
+    /// See [`policies::Quotas::of_users`]; by number or name.
+    #[serde(default)]
+    pub user_quotas: BTreeMap<String, String>,
 }
 
 /// `[[hook]]`

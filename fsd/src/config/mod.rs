@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::tz::TimeZoneDatabase;
-use policies::{Rate, Schedule};
+use policies::{Quotas, Rate, Schedule};
 
 use crate::remote::RemoteUrl;
 
@@ -26,6 +26,9 @@ pub const STATE_DIR: &str = "/var/lib/fsd";
 
 /// How much disk the cache takes unless said otherwise.
 pub const DISK_BYTES_MAX: u64 = 64 << 30;
+
+/// The high and the low mark unless said otherwise, in percent of the cache.
+pub const MARKS: (u8, u8) = (85, 75);
 
 /// The smallest cache that is useful.
 pub const DISK_BYTES_LEAST: u64 = 64 << 20;
@@ -72,6 +75,10 @@ pub struct Config {
 pub struct CacheConfig {
     /// The most bytes that cached files take on disk. On a smaller disk `free_bytes_min` is the limit.
     pub disk_bytes_max: u64,
+    /// Above so many bytes what was used longest ago is evicted, and writers are slowed down.
+    pub high_bytes: u64,
+    /// Down to so many bytes is evicted then.
+    pub low_bytes: u64,
     /// How many bytes of the disk the cache leaves free for others.
     pub free_bytes_min: u64,
 }
@@ -100,6 +107,8 @@ pub struct ShareConfig {
     pub upload_rate_max: Rate,
     /// The pace of this share's downloads, below that of the gateway.
     pub download_rate_max: Rate,
+    /// How much each user's files may take.
+    pub quotas: Quotas,
 }
 
 /// Where the files of a share go.

@@ -39,6 +39,12 @@ pub enum ProblemKind {
     Schedule(#[from] ScheduleProblem),
     #[error("the smallest useful cache is {}", show_bytes(DISK_BYTES_LEAST))]
     CacheTooSmall,
+    #[error("a mark is 1 to 99 percent of the cache")]
+    Mark,
+    #[error("the low mark must be below the high one, which is {high}")]
+    MarksCross { high: u8 },
+    #[error("this machine has no user of this name; a number is taken as it is")]
+    NoSuchUser,
     #[error("the longest delay is {}", show_duration(UPLOAD_DELAY_MAX))]
     DelayTooLong,
     #[error("the path must be absolute, without `..`")]

@@ -1,4 +1,4 @@
-use policies::Rate;
+use policies::{Quotas, Rate};
 
 use super::*;
 
@@ -35,7 +35,12 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(config.state_dir, Path::new(STATE_DIR));
     assert_eq!(
         config.cache,
-        CacheConfig { disk_bytes_max: DISK_BYTES_MAX, free_bytes_min: FREE_BYTES_MIN }
+        CacheConfig {
+            disk_bytes_max: DISK_BYTES_MAX,
+            high_bytes: DISK_BYTES_MAX / 100 * 85,
+            low_bytes: DISK_BYTES_MAX / 100 * 75,
+            free_bytes_min: FREE_BYTES_MIN
+        }
     );
     assert_eq!(config.upload, Schedule::default());
     assert_eq!(
@@ -51,6 +56,7 @@ fn what_is_left_out_has_its_default() {
             upload_delay: UPLOAD_DELAY,
             upload_rate_max: Rate::Unlimited,
             download_rate_max: Rate::Unlimited,
+            quotas: Quotas::default(),
         }
     );
     assert_eq!(config.shares[1].store, StoreConfig::Local);
@@ -64,6 +70,22 @@ fn what_is_left_out_has_its_default() {
             params: toml::Table::new(),
         }
     );
+}
+
+#[test]
+fn a_user_has_the_quota_of_his_own_or_that_of_each() {
+    let quotas =
+        "user_quota = \"1GiB\"\nuser_quotas = { 7 = \"2GiB\", 8 = \"unlimited\", root = \"3GiB\" }";
+    let quotas = &parse(&with("", quotas)).unwrap().shares[1].quotas;
+    let limits = [7, 8, 9, 0].map(|uid| quotas.of(uid).map(|bytes| bytes >> 30));
+    assert_eq!(limits, [Some(2), None, Some(1), Some(3)]);
+    assert_eq!(Quotas { each: Some(5), ..Quotas::default() }.of(0), None);
+    let report = report(&with(
+        "[cache]\nhigh_mark = 70\nlow_mark = 70",
+        "user_quotas = { nobody-here = \"1\" }",
+    ));
+    assert!(report.contains("the low mark must be below the high one, which is 70"), "{report}");
+    assert!(report.contains("this machine has no user of this name"), "{report}");
 }
 
 #[test]

@@ -45,6 +45,7 @@ pub(super) fn status(mounts: &[PathBuf]) -> Status {
         daemon_path: None,
         read_only: true,
         link: Link::Offline { since: moment(), error: "no route".to_owned() },
+        quotas: vec![Quota { uid: 7, bytes_used: 1 << 20, bytes_max: Some(2 << 20) }],
     };
     Status {
         version: "1.2.3".to_owned(),
@@ -251,7 +252,7 @@ async fn the_answer_to_the_last_unmount_still_arrives_and_the_socket_goes() {
 fn the_json_of_a_status_is_as_documented() {
     let json = serde_json::to_value(status(&["/mnt/cam".into()])).unwrap();
     let mount = serde_json::json!({
-        "share": "cam", "url": "s3://box/a", "mount": "/mnt/cam", "read_only": true, "daemon_path": null,
+        "share": "cam", "url": "s3://box/a", "mount": "/mnt/cam", "quotas": [{"uid": 7, "bytes_used": 1_048_576, "bytes_max": 2_097_152}], "read_only": true, "daemon_path": null,
         "link": { "state": "offline", "since": "2026-11-22T10:00:00Z", "error": "no route" },
     });
     assert_eq!(json["mounts"][0], mount);

@@ -23,7 +23,7 @@ pub(super) async fn apply(
     path: &[Vec<u8>],
     output: JobOutput,
 ) -> Result<serde_json::Value> {
-    let caller = Caller { uid: inode.attr.uid, gid: inode.attr.gid };
+    let caller = Caller { uid: inode.attr.uid, gid: inode.attr.gid, umask: 0 };
     let (name, folders) = path.split_last().ok_or(VfsError::NoEntry)?;
     let (root, mut names, prefix) = match &rule.results {
         ResultsPlace::Folder(folder) => {

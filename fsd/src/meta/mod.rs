@@ -10,6 +10,7 @@ mod links;
 mod queue;
 mod schema;
 mod tree;
+mod usage;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -7,8 +7,9 @@ use std::time::Duration;
 use nix::sys::stat::futimens;
 use nix::sys::time::TimeSpec;
 
+use super::acl;
 use super::handle::{as_open, has_changed, stamp_now};
-use super::{OpenHow, Result, Vfs, VfsError};
+use super::{HandleId, OpenHow, Result, Vfs, VfsError};
 use crate::cache::CacheError;
 use crate::meta::Inode;
 use crate::types::{Attr, FileKind, Ino, Time};
@@ -110,6 +111,12 @@ impl Vfs {
             Some(SetTime::To(time)) => Some(time),
         };
         let (atime, mtime) = (settle(change.atime), settle(change.mtime));
+        let before = self.inode(ino)?.attr;
+        if let Some(uid) = change.uid.filter(|&uid| uid != before.uid)
+            && before.kind == FileKind::File
+        {
+            self.check_new_owner(share, uid, before.size)?;
+        }
         if let Some(mtime) = mtime {
             if self.is_closing(ino) {
                 self.finish_closed()?;
@@ -133,6 +140,9 @@ impl Vfs {
             attr.ctime = now;
             inode.attrs += 1;
             tx.put_inode(&inode)?;
+            if change.perm.is_some() {
+                acl::follow_perm(tx, &inode)?;
+            }
             difference.note(tx, ino)?;
             Ok(inode)
         })?;
@@ -167,11 +177,16 @@ impl Vfs {
 
     async fn set_size(self: &Arc<Self>, ino: Ino, size: u64) -> Result<()> {
         let id = self.open(ino, OpenHow { write: true, truncate: false, append: false }).await?;
-        let backing = self.backing_of_open(ino).ok_or(VfsError::BadHandle)?;
-        let set = self.cache.truncate(&backing, size).await;
-        let set = set.map_err(VfsError::from).and_then(|()| self.flush(id));
+        let set = self.set_open_size(id, size).await;
         self.release(id)?;
         set
+    }
+
+    async fn set_open_size(&self, id: HandleId, size: u64) -> Result<()> {
+        let handle = self.writer(id)?;
+        self.grow(handle.ino, size)?;
+        self.cache.truncate(&handle.backing, size).await?;
+        self.flush(id)
     }
 
     /// A file that is being written has its mtime from the backing file: set it there too. If nothing was

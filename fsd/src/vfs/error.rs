@@ -36,6 +36,9 @@ pub enum VfsError {
     /// This can't be had here.
     #[error("{0} is not supported")]
     Unsupported(&'static str),
+    /// That is not allowed, whoever asks.
+    #[error("{0}")]
+    Denied(&'static str),
     /// The name belongs to fsd.
     #[error("the name belongs to fsd")]
     Reserved,
@@ -51,6 +54,9 @@ pub enum VfsError {
     /// A value is too large.
     #[error("the value is too large")]
     TooLarge,
+    /// The owner's files take as much as they may.
+    #[error("the owner's files take as much as they may: `fsd status` shows quotas")]
+    Quota,
     /// The cache could not serve.
     #[error(transparent)]
     Cache(#[from] CacheError),

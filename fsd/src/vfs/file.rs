@@ -4,6 +4,7 @@ use std::io::{Seek as _, Write as _};
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::acl::Inherited;
 use super::handle::{HandedOut, Handle, Open, WriteHow};
 use super::{
     Caller, HandleId, OpenHow, Result, Vfs, VfsError, check_name, check_reserved, writable,
@@ -46,12 +47,14 @@ impl Vfs {
             let mut dir = tx.dir(parent)?;
             let share = writable(&shares, dir.share)?;
             check_reserved(share.root, parent, &name)?;
-            let mut new = NewInode::made_here(share.id, attr);
+            let (perm, lists) = Inherited::of(tx, parent, FileKind::File, attr.perm, caller.umask)?;
+            let mut new = NewInode::made_here(share.id, Attr { perm, ..attr });
             if dir.attr.perm & libc::S_ISGID != 0 {
                 new.attr.gid = dir.attr.gid;
             }
             new.backing = Cache::FIRST_BACKING;
             let inode = tx.create(&mut dir, &name, new, now)?;
+            lists.store(tx, inode.ino)?;
             let backing = cache.create(inode.ino)?;
             let mut stamp = backing.stamp(now)?;
             // What is new differs from the cloud whatever becomes of it.
@@ -69,6 +72,7 @@ impl Vfs {
                 writers: 1,
                 stamp: Some(stamp),
                 privileged: false,
+                granted: self.has_quota(inode.share, inode.attr.uid).then_some(0),
             },
         );
         drop(files);
@@ -162,6 +166,7 @@ impl Vfs {
     ) -> Result<u32> {
         let handle = self.writer(id)?;
         let offset = handle.place(offset, how)?;
+        self.grow(handle.ino, offset.saturating_add(data.len() as u64))?;
         self.cache.write(&handle.backing, offset, data).await?;
         self.after_write(&handle, offset..offset + data.len() as u64, how)?;
         Ok(u32::try_from(data.len()).unwrap_or(u32::MAX))
@@ -192,6 +197,7 @@ impl Vfs {
     ) -> Result<Option<u32>> {
         let handle = self.writer(id)?;
         let offset = handle.place(offset, how)?;
+        self.grow(handle.ino, offset.saturating_add(data.len() as u64))?;
         if !self.cache.write_here(&handle.backing, offset, data)? {
             return Ok(None);
         }
@@ -199,19 +205,28 @@ impl Vfs {
         Ok(Some(u32::try_from(data.len()).unwrap_or(u32::MAX)))
     }
 
-    /// The backing file of `id`, for a front end whose kernel reads and writes it by itself: if it is wholly here and, where it
-    /// is written, nobody has to watch for room.
+    /// The backing file of `id`, for a front end whose kernel reads and writes it by itself: if it is wholly here.
     #[must_use]
     pub fn handed_out(&self, id: HandleId) -> Option<HandedOut> {
         let handle = self.handles.get(id).filter(|handle| handle.backing.is_whole())?;
         if handle.how.write {
             // What is stored of it must say that all of it is here, before somebody writes whom we don't see.
-            if !self.cache.is_roomy() || self.save_presence(&handle).is_err() {
-                return None;
-            }
+            self.save_presence(&handle).ok()?;
             self.handles.handed_out.notify_one();
         }
         Some(HandedOut(handle.backing.clone()))
+    }
+
+    /// Whether each write of `id` must come here, though the kernel could write by itself: room is scarce, or the file's owner has a
+    /// quota.
+    #[must_use]
+    pub fn is_watched(&self, id: HandleId) -> bool {
+        let Some(handle) = self.handles.get(id).filter(|handle| handle.how.write) else {
+            return false;
+        };
+        let files = self.handles.files();
+        let has_quota = files.get(&handle.ino).is_some_and(|open| open.granted.is_some());
+        has_quota || !self.cache.is_roomy()
     }
 
     /// Which content `id` reads and writes: another number after what somebody else put into the cloud came in.
@@ -327,10 +342,6 @@ impl Vfs {
         copied
     }
 
-    pub(super) fn backing_of_open(&self, ino: Ino) -> Option<Arc<Backing>> {
-        self.handles.files().get(&ino).map(|open| open.backing.clone())
-    }
-
     /// Counts a handle, and records the first writer.
     pub(super) fn count_in(
         &self,
@@ -346,6 +357,7 @@ impl Vfs {
             writers: 0,
             stamp: None,
             privileged: inode.attr.perm & (libc::S_ISUID | libc::S_ISGID) != 0,
+            granted: self.has_quota(inode.share, inode.attr.uid).then_some(inode.attr.size),
         });
         if how.write && open.stamp.is_none() {
             let stamp = backing.stamp(self.clock.wall())?;

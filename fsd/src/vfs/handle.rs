@@ -72,6 +72,8 @@ pub(super) struct Open {
     pub(super) stamp: Option<Stamp>,
     /// Whether a write has to take setuid, setgid or a capability away.
     pub(super) privileged: bool,
+    /// How long it may become before its owner's quota is asked again; none if he has no quota.
+    pub(super) granted: Option<u64>,
 }
 
 #[derive(Debug, Default)]

@@ -4,6 +4,7 @@
 //! Invariant: the lock on open files is never asked for inside a transaction; transactions run under it.
 //! Operations that may wait for the cloud are `async` and wait with a deadline; all others never wait for it.
 
+mod acl;
 mod attr;
 mod close;
 mod dir;
@@ -12,6 +13,7 @@ mod file;
 mod growth;
 mod handle;
 mod name;
+mod quota;
 mod range;
 mod recover;
 mod siblings;
@@ -20,6 +22,8 @@ mod xattr;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+
+use policies::Quotas;
 
 use self::handle::{Handles, as_open};
 use self::siblings::Siblings;
@@ -64,6 +68,8 @@ pub struct Share {
     pub listing_age_max: Duration,
     /// Whether any hook looks at its arrivals.
     pub hooked: bool,
+    /// How much each user's files may take.
+    pub quotas: Quotas,
 }
 
 /// Who asks.
@@ -73,6 +79,8 @@ pub struct Caller {
     pub uid: u32,
     /// Group.
     pub gid: u32,
+    /// Permission bits that what is made by default does not get.
+    pub umask: u32,
 }
 
 /// What a vfs is built of.
@@ -175,6 +183,7 @@ impl Vfs {
         let delay = i64::try_from(share.upload_delay.as_millis()).unwrap_or(i64::MAX);
         Difference {
             share: share.id,
+            root: share.root,
             cloud: !share.local,
             hooked: share.hooked,
             now,
@@ -219,6 +228,7 @@ enum Opened {
 #[derive(Clone, Copy, Debug)]
 struct Difference {
     share: ShareId,
+    root: Ino,
     cloud: bool,
     hooked: bool,
     now: i64,
@@ -227,7 +237,8 @@ struct Difference {
 
 impl Difference {
     fn note(self, tx: &Tx<'_>, ino: Ino) -> Result<()> {
-        if self.cloud {
+        // There is no object for the root, whose attributes stay here.
+        if self.cloud && ino != self.root {
             tx.differs(ino, self.share, self.now, self.due)?;
         }
         Ok(())

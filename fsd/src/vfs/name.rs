@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::acl::Inherited;
 use super::handle::{Open, as_open, size_of};
 use super::{Caller, Entry, Opened, Result, Vfs, VfsError, check_name, check_reserved};
 use crate::cache::CacheError;
@@ -241,11 +242,14 @@ impl Vfs {
         let inode = self.meta.write(move |tx| -> Result<Inode> {
             let mut new = new;
             let mut dir = tx.dir(parent)?;
+            let (perm, lists) = Inherited::of(tx, parent, kind, new.attr.perm, caller.umask)?;
+            new.attr.perm = perm;
             if dir.attr.perm & libc::S_ISGID != 0 {
                 new.attr.gid = dir.attr.gid;
                 new.attr.perm |= if kind == FileKind::Dir { libc::S_ISGID } else { 0 };
             }
             let inode = tx.create(&mut dir, &bytes, new, now)?;
+            lists.store(tx, inode.ino)?;
             difference.note(tx, inode.ino)?;
             Ok(inode)
         })?;

@@ -39,6 +39,10 @@ impl Vfs {
         if !flags.contains(FallocateFlags::FALLOC_FL_PUNCH_HOLE) {
             self.cache.make_room(length).await?;
         }
+        let keeps_size = FallocateFlags::FALLOC_FL_KEEP_SIZE | FallocateFlags::FALLOC_FL_PUNCH_HOLE;
+        if !flags.intersects(keeps_size) {
+            self.grow(handle.ino, offset.saturating_add(length))?;
+        }
         self.cache.ensure(&handle.backing, 0..size_of(&handle.backing)?).await?;
         self.save_presence(&handle)?;
         let allocated = fallocate(handle.backing.file(), flags, signed(offset)?, signed(length)?);
@@ -64,6 +68,7 @@ impl Vfs {
         let target = self.writer(to)?;
         let end = size_of(&source.backing)?;
         let length = length.min(COPY_BYTES_MAX).min(end.saturating_sub(offset_from));
+        self.grow(target.ino, offset_to.saturating_add(length))?;
         self.cache.make_room(length).await?;
         self.cache.ensure(&source.backing, offset_from..offset_from + length).await?;
         self.cache.ensure(&target.backing, 0..size_of(&target.backing)?).await?;

@@ -1,12 +1,13 @@
 //! Extended attributes.
 
+use super::acl;
 use super::{Result, Vfs, VfsError};
 use crate::types::Ino;
 
 const NAME_BYTES_MAX: usize = 255;
 const VALUE_BYTES_MAX: usize = 64 * 1024;
-/// Kept by the kernel's rules for access control, which are not supported.
-const ACL_PREFIX: &[u8] = b"system.";
+/// What there is beside access control lists; xattr(7).
+const NAMESPACES: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
 
 /// Whether an attribute must be new, or must be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,9 +26,7 @@ impl Vfs {
     /// # Errors
     /// [`VfsError::NoAttribute`].
     pub fn xattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>> {
-        if name.starts_with(ACL_PREFIX) {
-            return Err(VfsError::Unsupported("this attribute"));
-        }
+        check_namespace(name)?;
         self.meta.read(|tx| tx.xattr(ino, name))?.ok_or(VfsError::NoAttribute)
     }
 
@@ -65,9 +64,7 @@ impl Vfs {
         value: Option<&[u8]>,
         how: XattrHow,
     ) -> Result<()> {
-        if name.starts_with(ACL_PREFIX) {
-            return Err(VfsError::Unsupported("this attribute"));
-        }
+        check_namespace(name)?;
         let share = self.writable_share(ino)?;
         let (difference, now) = (self.difference(share), self.clock.wall());
         let (name, value) = (name.to_vec(), value.map(<[u8]>::to_vec));
@@ -78,6 +75,10 @@ impl Vfs {
                 (XattrHow::Replace, false) => return Err(VfsError::NoAttribute),
                 (XattrHow::Any | XattrHow::Create | XattrHow::Replace, _) => {}
             }
+            let value = match value {
+                Some(value) if is_acl(&name) => acl::set(&mut inode, &name, &value)?,
+                value => value,
+            };
             tx.set_xattr(ino, &name, value.as_deref())?;
             inode.attr.ctime = now;
             inode.attrs += 1;
@@ -87,4 +88,13 @@ impl Vfs {
         self.events.differs.notify_one();
         Ok(())
     }
+}
+
+fn is_acl(name: &[u8]) -> bool {
+    name == acl::ACCESS || name == acl::DEFAULT
+}
+
+fn check_namespace(name: &[u8]) -> Result<()> {
+    let known = NAMESPACES.iter().any(|space| name.len() > space.len() && name.starts_with(space));
+    if known || is_acl(name) { Ok(()) } else { Err(VfsError::Unsupported("this attribute")) }
 }

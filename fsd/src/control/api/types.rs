@@ -51,6 +51,20 @@ pub struct Mount {
     pub daemon_path: Option<String>,
     /// Its link to the store.
     pub link: Link,
+    /// What users' files take, where that is limited.
+    #[serde(default)]
+    pub quotas: Vec<Quota>,
+}
+
+/// What the files of a user take in a share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quota {
+    /// The user.
+    pub uid: u32,
+    /// Their lengths together.
+    pub bytes_used: u64,
+    /// How long they may be; none is no limit.
+    pub bytes_max: Option<u64>,
 }
 
 /// The link between a share and its store.

@@ -164,7 +164,7 @@ fn file(args: &MountArgs, context: &Context<'_>) -> Result<File, Failure> {
     };
     Ok(File {
         state_dir: Some(state_dir),
-        cache: CacheSection { disk_max: cache_size, free_min: None },
+        cache: CacheSection { disk_max: cache_size, ..CacheSection::default() },
         upload: ScheduleSection { default: up, ..ScheduleSection::default() },
         download: ScheduleSection { default: down, ..ScheduleSection::default() },
         share: vec![share],

@@ -34,6 +34,14 @@ fn text(status: &Status) -> String {
             ));
         }
     }
+    for mount in &status.mounts {
+        for quota in mount.quotas.iter().filter_map(|quota| Some((quota, quota.bytes_max?))) {
+            let (quota, most) = quota;
+            let used = show_bytes(quota.bytes_used);
+            let most = show_bytes(most);
+            text.push_str(&format!("{}: user {} has {used} of {most}\n", mount.share, quota.uid));
+        }
+    }
     text.push('\n');
     let cache = &status.cache;
     fact(
@@ -139,12 +147,13 @@ mod tests {
         assert_eq!(lines[0], "MOUNT SHARE STORE LINK");
         assert!(lines[1].starts_with("/mnt/cam cam s3://box/a offline ("), "{shown}");
         assert!(lines[1].ends_with("ago): no route, read-only"), "{shown}");
-        assert_eq!(lines[3], "cache 1.0 GiB of 64.0 GiB, 1 file, 1.0 MiB not uploaded");
-        assert_eq!(lines[4], "queue 2 items, 1.0 MiB, 1 sent now, 0 parked");
-        assert_eq!(lines[5], "up 1.0 KiB/s, at most 1.0 MiB/s, 3.0 MiB since the start");
-        assert_eq!(lines[6], "down 0 B/s, no limit, 0 B since the start");
-        assert_eq!(lines[7], "worker process 8, none: no Vulkan, no files, no network");
-        assert_eq!(lines[10], "HOOK VERSION ENGINE WAITING RUNNING DONE FAILED PARKED");
-        assert_eq!(lines[11], "thumbnail 0123456789ab cpu 1 0 5 0 0");
+        assert_eq!(lines[2], "cam: user 7 has 1.0 MiB of 2.0 MiB");
+        assert_eq!(lines[4], "cache 1.0 GiB of 64.0 GiB, 1 file, 1.0 MiB not uploaded");
+        assert_eq!(lines[5], "queue 2 items, 1.0 MiB, 1 sent now, 0 parked");
+        assert_eq!(lines[6], "up 1.0 KiB/s, at most 1.0 MiB/s, 3.0 MiB since the start");
+        assert_eq!(lines[7], "down 0 B/s, no limit, 0 B since the start");
+        assert_eq!(lines[8], "worker process 8, none: no Vulkan, no files, no network");
+        assert_eq!(lines[11], "HOOK VERSION ENGINE WAITING RUNNING DONE FAILED PARKED");
+        assert_eq!(lines[12], "thumbnail 0123456789ab cpu 1 0 5 0 0");
     }
 }

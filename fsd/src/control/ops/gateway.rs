@@ -251,7 +251,7 @@ impl Operations for Gateway {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             started: self.started,
-            mounts: mounts.iter().map(|mount| self.mount(mount)).collect(),
+            mounts: mounts.iter().map(|mount| self.mount(mount)).collect::<Result<_, _>>()?,
             cache: api::Cache {
                 bytes_used: cache.used_bytes(),
                 bytes_max: cache.limits().disk_bytes_max,
@@ -439,7 +439,11 @@ impl Gateway {
         }
     }
 
-    fn mount(&self, mount: &MountedShare) -> api::Mount {
+    fn mount(&self, mount: &MountedShare) -> Result<api::Mount, OperationError> {
+        let vfs = &self.parts.vfs;
+        let quotas = vfs.share(mount.share).and_then(|share| vfs.usages(share));
+        let quotas = quotas.map_err(|error| OperationError::Failed(error.into()))?;
+        let quota = |(uid, bytes_used, bytes_max)| api::Quota { uid, bytes_used, bytes_max };
         let why = |why: &str| why.to_owned();
         let since = self.started;
         let link = match mount.link.as_ref().map(|link| *link.borrow()) {
@@ -455,14 +459,15 @@ impl Gateway {
                 api::Link::Missing { since, error: why("the store does not exist") }
             }
         };
-        api::Mount {
+        Ok(api::Mount {
             share: mount.name.clone(),
             url: mount.url.clone(),
             mount: mount.path.clone(),
             read_only: mount.read_only,
             daemon_path: mount.daemon_path.borrow().clone(),
             link,
-        }
+            quotas: quotas.into_iter().map(quota).collect(),
+        })
     }
 }
 

@@ -47,8 +47,8 @@ pub(super) struct Drive {
     paths: Arc<DataPaths>,
 }
 
-fn caller(request: &Request) -> Caller {
-    Caller { uid: request.uid(), gid: request.gid() }
+fn caller(request: &Request, umask: u32) -> Caller {
+    Caller { uid: request.uid(), gid: request.gid(), umask }
 }
 
 fn handle(fh: FileHandle) -> HandleId {
@@ -136,6 +136,8 @@ impl Filesystem for Drive {
             InitFlags::FUSE_PARALLEL_DIROPS,
             InitFlags::FUSE_HANDLE_KILLPRIV_V2,
             InitFlags::FUSE_CACHE_SYMLINKS,
+            InitFlags::FUSE_POSIX_ACL,
+            InitFlags::FUSE_DONT_MASK,
         ];
         for flag in wanted {
             if config.add_capabilities(flag).is_err() {
@@ -236,7 +238,7 @@ impl Filesystem for Drive {
         reply: ReplyEntry,
     ) {
         let (dir, name) = (self.nodes.ino(parent), name.as_bytes());
-        let (perm, caller) = (mode & !umask, caller(request));
+        let (perm, caller) = (mode, caller(request, umask));
         let made = match FileKind::from_mode(mode) {
             Some(FileKind::File) | None => self
                 .vfs
@@ -262,8 +264,8 @@ impl Filesystem for Drive {
         let made = self.vfs.make_dir(
             self.nodes.ino(parent),
             name.as_bytes(),
-            mode & !umask,
-            caller(request),
+            mode,
+            caller(request, umask),
         );
         self.entry(reply, made, "mkdir", parent);
     }
@@ -302,7 +304,7 @@ impl Filesystem for Drive {
     ) {
         let target = target.as_os_str().as_bytes();
         let made =
-            self.vfs.symlink(self.nodes.ino(parent), name.as_bytes(), target, caller(request));
+            self.vfs.symlink(self.nodes.ino(parent), name.as_bytes(), target, caller(request, 0));
         self.entry(reply, made, "symlink", parent);
     }
 
@@ -350,17 +352,20 @@ impl Filesystem for Drive {
         match self.vfs.create(
             self.nodes.ino(parent),
             name.as_bytes(),
-            mode & !umask,
-            caller(request),
+            mode,
+            caller(request, umask),
             how,
         ) {
             Ok((ino, attr, handle)) => {
                 let attr = map::attr(self.nodes.node(ino), &attr);
                 let wanted = || self.vfs.handed_out(handle);
                 let straight = self.paths.begin(ino, wanted, |file| reply.open_backing(file));
-                let (fh, flags) = (FileHandle(handle.0), FopenFlags::FOPEN_NOFLUSH);
+                let (fh, mut flags) = (FileHandle(handle.0), FopenFlags::FOPEN_NOFLUSH);
                 match straight {
                     Some(id) => {
+                        if self.vfs.is_watched(handle) {
+                            flags |= FopenFlags::FOPEN_DIRECT_IO;
+                        }
                         reply.created_passthrough(
                             &Duration::ZERO,
                             &attr,
@@ -398,7 +403,12 @@ impl Filesystem for Drive {
                     let fh = FileHandle(handle.0);
                     match straight {
                         // Pages that the kernel kept when the file went through us may be older than the file: they go.
-                        Some(id) => reply.opened_passthrough(fh, flags, &id),
+                        Some(id) => {
+                            if vfs.is_watched(handle) {
+                                flags |= FopenFlags::FOPEN_DIRECT_IO;
+                            }
+                            reply.opened_passthrough(fh, flags, &id);
+                        }
                         None => {
                             let content = vfs.content_of(handle);
                             if content.is_some_and(|content| paths.has_pages_of(node, content)) {

@@ -26,7 +26,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("control::web", &["control::api"]),
     ("hooks", &["vfs", "meta", "events", "inference_hooks"]),
     ("sync", &["meta", "cache", "remote", "events", "policies"]),
-    ("vfs", &["meta", "cache", "events"]),
+    ("vfs", &["meta", "cache", "events", "policies"]),
     ("cache", &["meta", "remote"]),
     ("meta", &[]),
     ("remote", &["policies"]), // its pacer keeps a bucket
