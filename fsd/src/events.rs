@@ -1,5 +1,6 @@
 //! What parts tell each other without knowing each other: that there is work, and what the kernel must forget.
 
+use std::collections::BTreeSet;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 
@@ -38,6 +39,7 @@ pub struct Events {
     /// An item or a job came to its end: whoever waits for the queue looks again.
     pub settled: Notify,
     listeners: Mutex<Vec<(ShareId, Sender<Invalidation>)>>,
+    uploading: Mutex<BTreeSet<Ino>>,
 }
 
 impl Events {
@@ -46,6 +48,22 @@ impl Events {
         let (sender, receiver) = channel();
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push((share, sender));
         receiver
+    }
+
+    /// From now on `ino` is being uploaded.
+    pub fn begin_upload(&self, ino: Ino) {
+        self.uploading.lock().unwrap_or_else(PoisonError::into_inner).insert(ino);
+    }
+
+    /// From now on it is not.
+    pub fn end_upload(&self, ino: Ino) {
+        self.uploading.lock().unwrap_or_else(PoisonError::into_inner).remove(&ino);
+    }
+
+    /// Whether `ino` is being uploaded.
+    #[must_use]
+    pub fn is_uploading(&self, ino: Ino) -> bool {
+        self.uploading.lock().unwrap_or_else(PoisonError::into_inner).contains(&ino)
     }
 
     /// Tells the share's listeners.

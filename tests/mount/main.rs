@@ -9,6 +9,7 @@ mod crash;
 mod elsewhere;
 mod ends;
 mod hooks;
+mod keep;
 mod links;
 mod names;
 mod outage;

@@ -12,6 +12,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::watch;
 
 use super::present::{Presence, blocks_of};
+use super::sums::Sums;
 use crate::meta::{Inode, Stamp};
 use crate::types::{ETag, Ino, Key, ShareId, Time};
 
@@ -46,11 +47,14 @@ pub(super) struct State {
     pub(super) unsaved: bool,
     /// What the precious store says is here; none if it says all.
     noted: Option<Presence>,
+    /// Of blocks that came from the cloud, or were looked at.
+    pub(super) sums: Sums,
 }
 
 impl State {
     pub(super) fn new(present: Presence, object_bytes: u64, noted: Option<Presence>) -> Self {
-        Self { present, object_bytes, in_flight: Vec::new(), unsaved: false, noted }
+        let (in_flight, unsaved, sums) = (Vec::new(), false, Sums::default());
+        Self { present, object_bytes, in_flight, unsaved, noted, sums }
     }
 }
 
@@ -181,11 +185,17 @@ impl Backing {
         (!self.is_whole()).then(|| state.present.encode(state.object_bytes))
     }
 
-    /// Whether blocks came in since this was asked last, and the presence map, empty if the file is whole.
-    pub(super) fn take_unsaved(&self) -> (bool, Vec<u8>) {
+    /// Whether blocks came in since this was asked last, and what is to be noted: the presence map, empty if the file is whole, and
+    /// checksums.
+    pub(super) fn take_unsaved(&self) -> (bool, Vec<u8>, Sums) {
         let mut state = self.state();
         let blocks = self.encode(&state).unwrap_or_default();
-        (std::mem::take(&mut state.unsaved), blocks)
+        (std::mem::take(&mut state.unsaved), blocks, state.sums.clone())
+    }
+
+    /// Bytes of the file that are here, which is `size` long.
+    pub(super) fn bytes_here(&self, size: u64) -> u64 {
+        if self.is_whole() { size } else { self.state().present.bytes(size) }
     }
 
     /// What tells whether the file changes from here on.

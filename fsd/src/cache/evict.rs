@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Cache, CacheError, Limits, Result, lock};
 use crate::meta::{MetaError, Uploaded};
-use crate::types::Ino;
+use crate::types::{FileKind, Ino};
 
 /// How long a writer waits for uploads to make room before it is told that the disk is full.
 const ROOM_PATIENCE: Duration = Duration::from_secs(20);
@@ -23,6 +23,21 @@ const CANDIDATES_MAX: usize = 4096;
 /// How fast a writer may be that has all of the room above the high mark before it, and that has nearly none, in bytes a second.
 const RATE_FIRST: f64 = 512e6;
 const RATE_LAST: f64 = 2e6;
+
+/// What became of a file that was to be evicted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Eviction {
+    /// It went, with so many bytes of disk.
+    Gone(u64),
+    /// Nothing of it was here.
+    NotHere,
+    /// It stays: somebody has it open.
+    Open,
+    /// It stays: it is not uploaded, or something waits for it.
+    NotUploaded,
+    /// It stays: it is pinned.
+    Pinned,
+}
 
 /// Bytes that were free on the disk at a time when the cache used so many.
 #[derive(Clone, Copy, Debug, Default)]
@@ -146,29 +161,62 @@ impl Cache {
         let candidates: Vec<Ino> =
             lock(&self.recency).iter().rev().take(CANDIDATES_MAX).map(|(&ino, ())| ino).collect();
         for ino in candidates {
-            if !self.evict_unused(ino)? {
-                lock(&self.recency).promote(&ino);
-            } else if is_enough()? {
-                return Ok(true);
+            match self.evict_unused(ino)? {
+                Eviction::Gone(_) if is_enough()? => return Ok(true),
+                Eviction::Gone(_) => {}
+                Eviction::NotHere => drop(lock(&self.recency).pop(&ino)),
+                Eviction::Open | Eviction::NotUploaded | Eviction::Pinned => {
+                    lock(&self.recency).promote(&ino);
+                }
             }
         }
         Ok(false)
     }
 
-    /// Evicts `ino` if nobody has it open and the cloud has all of it.
-    fn evict_unused(&self, ino: Ino) -> Result<bool> {
+    /// Evicts `ino` if nobody has it open, the cloud has all of it, and it is not pinned.
+    ///
+    /// # Errors
+    /// If the metadata store fails.
+    pub fn evict_unused(&self, ino: Ino) -> Result<Eviction> {
+        self.evict_if(ino, false)
+    }
+
+    /// The same, also if it is pinned: what is here of it is bad.
+    ///
+    /// # Errors
+    /// If the metadata store fails.
+    pub fn evict_bad(&self, ino: Ino) -> Result<Eviction> {
+        self.evict_if(ino, true)
+    }
+
+    fn evict_if(&self, ino: Ino, pinned_too: bool) -> Result<Eviction> {
         // Whoever opens the file must pass this lock, so what is found here stays true until it is gone.
         let open = lock(&self.open);
         if open.get(&ino).is_some_and(|backing| Weak::strong_count(backing) > 0) {
-            return Ok(false);
+            return Ok(Eviction::Open);
         }
-        let Some(proof) = self.meta.read(|tx| tx.uploaded(ino))? else { return Ok(false) };
-        self.evict(&proof);
-        Ok(true)
+        let proof = self.meta.read(|tx| -> Result<_> {
+            let Some(inode) = tx.inode(ino)? else { return Ok(Err(Eviction::NotHere)) };
+            if inode.backing == 0 || inode.attr.kind != FileKind::File {
+                return Ok(Err(Eviction::NotHere));
+            }
+            if !pinned_too && self.pinned_by(tx, &inode)?.is_some() {
+                return Ok(Err(Eviction::Pinned));
+            }
+            Ok(tx.uploaded(ino)?.ok_or(Eviction::NotUploaded))
+        })?;
+        Ok(match proof {
+            Ok(proof) => self.evict(&proof),
+            Err(why_not) => why_not,
+        })
     }
 
-    fn evict(&self, proof: &Uploaded) {
-        tracing::debug!(ino = %proof.ino(), used = self.used.load(Ordering::Relaxed), "evicted");
-        self.remove(proof.ino(), proof.backing(), None);
+    fn evict(&self, proof: &Uploaded) -> Eviction {
+        let before = self.used_bytes();
+        tracing::debug!(ino = %proof.ino(), used = before, "evicted");
+        match self.remove(proof.ino(), proof.backing(), None) {
+            Some(bytes) => Eviction::Gone(bytes),
+            None => Eviction::NotHere,
+        }
     }
 }

@@ -11,8 +11,10 @@ use tokio::sync::watch;
 
 use super::backing::{Base, State};
 use super::present::{BLOCK_BYTES, blocks_of, bytes_of};
+use super::sums::sum_of;
 use super::{Backing, Cache, CacheError, Result};
 use crate::meta::Inode;
+use crate::types::Ino;
 
 /// The largest single request.
 const FETCH_BYTES_MAX: u64 = 4 << 20;
@@ -95,6 +97,36 @@ impl Cache {
         Ok(())
     }
 
+    /// Brings all of `inode`, a part at a time, and tells `came` how many bytes more are here.
+    ///
+    /// # Errors
+    /// [`CacheError::Full`] if there is no room without waiting; if something can't be fetched.
+    pub async fn bring_all(
+        self: &Arc<Self>,
+        inode: &Inode,
+        came: impl Fn(u64) + Send + Sync,
+    ) -> Result<()> {
+        let (cache, ino, size) = (self.clone(), inode.ino, inode.attr.size);
+        let backing = self.tasks.blocking(move || cache.backing(ino)).await??;
+        let mut at = 0;
+        while at < size && !backing.is_whole() {
+            let part = at..size.min(at + READ_AHEAD_BYTES_MAX);
+            at = part.end;
+            let missing = missing_bytes(&backing, &part);
+            if missing > 0 {
+                if !self.make_room_to_read(missing)? {
+                    return Err(CacheError::Full);
+                }
+                all_of(self.start_fetches(&backing, &part)).await?;
+                came(missing.min(part.end - part.start));
+            }
+        }
+        if !backing.is_saved() {
+            self.remember_soon(backing);
+        }
+        Ok(())
+    }
+
     /// Reads what is here and fetches what is not. What can't be kept, on a full or broken disk, is passed on all the same.
     ///
     /// # Errors
@@ -147,7 +179,7 @@ impl Cache {
         for blocks in pieces(blocks_of(&range)) {
             let bytes = bytes_of(&blocks);
             let bytes = bytes.start.max(range.start)..bytes.end.min(range.end);
-            let fetched = self.fetch_bytes(backing, bytes.clone()).await?;
+            let (fetched, _) = self.fetch_bytes(backing, bytes.clone()).await?;
             let state = backing.state();
             let mut piece = read_here(backing, bytes.clone())?;
             for run in state.present.missing(blocks) {
@@ -284,12 +316,16 @@ impl Cache {
 
     async fn fetch(&self, backing: &Backing, blocks: &Range<u64>) -> Result<()> {
         let bytes = bytes_of(blocks);
-        let data = self.fetch_bytes(backing, bytes.clone()).await?;
+        let (data, content) = self.fetch_bytes(backing, bytes.clone()).await?;
         let mut state = backing.state();
         // A write may have come in between: what it wrote is newer than what was fetched.
         for run in state.present.missing(blocks.clone()) {
             let part = within(bytes.start, &bytes_of(&run), data.len());
             backing.file.write_all_at(&data[part.clone()], bytes.start + part.start as u64)?;
+            for block in content.iter().flat_map(|_| run.clone()) {
+                let part = within(bytes.start, &bytes_of(&(block..block + 1)), data.len());
+                state.sums.add(content.unwrap_or_default(), block, sum_of(&data[part]));
+            }
         }
         let size = backing.file.metadata()?.len();
         backing.mark(&mut state, blocks.clone(), size);
@@ -297,26 +333,37 @@ impl Cache {
         self.account(backing)
     }
 
-    /// What the cloud has of bytes `range`; behind the object's end nothing.
-    async fn fetch_bytes(&self, backing: &Backing, range: Range<u64>) -> Result<Bytes> {
+    /// What the cloud has of bytes `range`, behind the object's end nothing; and which version of the file that is, if it is all
+    /// of one.
+    pub(super) async fn fetch_bytes(
+        &self,
+        backing: &Backing,
+        range: Range<u64>,
+    ) -> Result<(Bytes, Option<u64>)> {
         let object_bytes = backing.state().object_bytes;
         let bytes = range.start.min(object_bytes)..range.end.min(object_bytes);
         if bytes.is_empty() {
-            return Ok(Bytes::new());
+            return Ok((Bytes::new(), None));
         }
         let lost = || CacheError::Lost(backing.ino);
         let inode = self.meta.read(|tx| tx.inode(backing.ino))?;
         let now = inode.filter(|inode| inode.backing == backing.number);
+        let content = now.as_ref().filter(|inode| inode.is_uploaded()).map(|inode| inode.content);
         let now = now.as_ref().and_then(Base::of);
         let base = now.as_ref().or(backing.base.get()).ok_or_else(lost)?;
-        let remote = self.remote(base.share).ok_or_else(lost)?;
+        Ok((self.get(backing.ino, base, bytes).await?, content))
+    }
+
+    /// Bytes `range` of the object that `base` names: all of them.
+    pub(super) async fn get(&self, ino: Ino, base: &Base, range: Range<u64>) -> Result<Bytes> {
+        let remote = self.remote(base.share).ok_or(CacheError::Lost(ino))?;
         let data = tokio::select! {
-            data = remote.get(&base.key, bytes.clone(), base.etag.as_ref()) => data?,
+            data = remote.get(&base.key, range.clone(), base.etag.as_ref()) => data?,
             () = self.clock.sleep(FETCH_DEADLINE) => return Err(CacheError::Deadline),
         };
-        if data.len() as u64 != bytes.end - bytes.start {
-            tracing::error!(ino = %backing.ino, ?bytes, got = data.len(), "the object is shorter than its listing said");
-            return Err(lost());
+        if data.len() as u64 != range.end - range.start {
+            tracing::error!(%ino, ?range, got = data.len(), "the object is shorter than its listing said");
+            return Err(CacheError::Lost(ino));
         }
         Ok(data)
     }

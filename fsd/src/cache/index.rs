@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::sums::Sums;
 use crate::types::Ino;
 
 /// What is here of a clean file.
@@ -17,6 +18,8 @@ pub(crate) struct FileRecord {
     pub(crate) backing: u64,
     /// When it was used last, seconds since 1970.
     pub(crate) used: i64,
+    /// Checksums of blocks.
+    pub(crate) sums: Sums,
     /// The encoded presence map; empty means whole.
     pub(crate) blocks: Vec<u8>,
 }
@@ -194,17 +197,31 @@ fn open_db(dir: &Path) -> sled::Result<sled::Db> {
     }
 }
 
+/// In the first number of a record that has checksums. Without it, it has none: so were records at first.
+const WITH_SUMS: u64 = 1 << 63;
+
 fn encode(record: &FileRecord) -> Vec<u8> {
-    let FileRecord { backing, used, blocks } = record;
-    [&backing.to_le_bytes(), &used.to_le_bytes(), blocks.as_slice()].concat()
+    let FileRecord { backing, used, sums, blocks } = record;
+    let sums = sums.encode();
+    let length = (sums.len() as u64).to_le_bytes();
+    [&(backing | WITH_SUMS).to_le_bytes(), &used.to_le_bytes(), &length, &*sums, blocks].concat()
 }
 
 fn decode(bytes: &[u8]) -> Option<FileRecord> {
     let (backing, rest) = bytes.split_first_chunk::<8>()?;
-    let (used, blocks) = rest.split_first_chunk::<8>()?;
+    let (used, mut blocks) = rest.split_first_chunk::<8>()?;
+    let backing = u64::from_le_bytes(*backing);
+    let mut sums = Sums::default();
+    if backing & WITH_SUMS != 0 {
+        let (length, rest) = blocks.split_first_chunk::<8>()?;
+        let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+        let (encoded, rest) = rest.split_at_checked(length)?;
+        (sums, blocks) = (Sums::decode(encoded)?, rest);
+    }
     Some(FileRecord {
-        backing: u64::from_le_bytes(*backing),
+        backing: backing & !WITH_SUMS,
         used: i64::from_le_bytes(*used),
+        sums,
         blocks: blocks.to_vec(),
     })
 }
@@ -214,7 +231,17 @@ mod tests {
     use super::*;
 
     fn record(backing: u64) -> FileRecord {
-        FileRecord { backing, used: 5, blocks: vec![1, 2] }
+        FileRecord { backing, used: 5, sums: Sums::default(), blocks: vec![1, 2] }
+    }
+
+    #[test]
+    fn a_record_survives_with_its_sums_and_without() {
+        let mut with = record(7);
+        with.sums.add(3, 5, 99);
+        assert_eq!(decode(&encode(&with)), Some(with.clone()));
+        let old = [&7u64.to_le_bytes()[..], &5i64.to_le_bytes()[..], &[1, 2]].concat();
+        assert_eq!(decode(&old), Some(record(7)));
+        assert_eq!(decode(&encode(&with)[..20]), None);
     }
 
     #[test]

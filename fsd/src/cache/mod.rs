@@ -9,14 +9,19 @@ mod fill;
 mod index;
 mod merge;
 mod names;
+mod pins;
 mod present;
 mod remember;
+mod scrub;
+mod sums;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+
+use policies::Pins;
 
 use self::backing::Base;
 use self::index::Index;
@@ -28,9 +33,11 @@ use crate::tasks::Tasks;
 use crate::types::{Ino, ShareId};
 
 pub use self::backing::Backing;
+pub use self::evict::Eviction;
 pub use self::fill::ReadAhead;
 pub use self::merge::{Defaults, Merged};
 pub use self::present::BLOCK_BYTES;
+pub use self::scrub::Checked;
 
 /// Limits of the cache.
 #[derive(Clone, Copy, Debug)]
@@ -151,6 +158,7 @@ pub struct Cache {
     /// Somebody is about to note it.
     remembering: AtomicBool,
     names: names::Listings,
+    pins: RwLock<BTreeMap<ShareId, Pins>>,
 }
 
 /// Where a share's objects are.
@@ -207,7 +215,9 @@ impl Cache {
             unnoted: Mutex::default(),
             remembering: AtomicBool::new(false),
             names: names::Listings::default(),
+            pins: RwLock::default(),
         };
+        cache.load_pins()?;
         cache.scan()?;
         Ok(cache)
     }
@@ -305,6 +315,25 @@ impl Cache {
         record.is_some_and(|r| r.backing == inode.backing && r.blocks.is_empty())
     }
 
+    /// Bytes of `inode` that are here, without opening it.
+    ///
+    /// # Errors
+    /// If the metadata store fails.
+    pub fn bytes_here(&self, inode: &Inode) -> Result<u64> {
+        let size = inode.attr.size;
+        if let Some(backing) = lock(&self.open).get(&inode.ino).and_then(Weak::upgrade) {
+            return Ok(backing.bytes_here(size));
+        }
+        let blocks = match inode.is_uploaded() {
+            true => match self.index.file(inode.ino).filter(|r| r.backing == inode.backing) {
+                Some(record) => record.blocks,
+                None => return Ok(0),
+            },
+            false => self.meta.read(|tx| tx.presence(inode.ino))?.unwrap_or_default(),
+        };
+        Ok(Presence::decode(&blocks).map_or(size, |(present, _)| present.bytes(size)))
+    }
+
     /// Removes the backing file of an inode that is gone.
     pub fn forget(&self, ino: Ino, number: u64) {
         let mut open = lock(&self.open);
@@ -367,7 +396,9 @@ impl Cache {
                 None => return Ok(None),
             },
         };
-        Ok(Some(Backing::new(inode.ino, inode.backing, file, present)?))
+        let backing = Backing::new(inode.ino, inode.backing, file, present)?;
+        backing.state().sums = record.sums;
+        Ok(Some(backing))
     }
 
     /// Begins an empty backing file for a clean inode, under a number that no record of old names.
@@ -388,20 +419,22 @@ impl Cache {
         Ok(Backing::new(ino, number, file, present)?)
     }
 
-    /// Removes a backing file and what is known of it. `counted`: bytes counted for it, if it was open.
-    fn remove(&self, ino: Ino, number: u64, counted: Option<u64>) {
+    /// Removes a backing file and what is known of it; returns what it took, if it was there. `counted`: bytes counted for it, if it was
+    /// open.
+    fn remove(&self, ino: Ino, number: u64, counted: Option<u64>) -> Option<u64> {
         let path = self.path(ino, number);
         let bytes = counted.unwrap_or_else(|| {
             std::fs::File::open(&path).and_then(|f| backing::allocated(&f)).unwrap_or(0)
         });
         match std::fs::remove_file(&path) {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => tracing::warn!(%error, %ino, "a backing file could not be removed"),
         }
         self.sub_used(bytes);
         self.index.remove_file(ino);
         lock(&self.recency).pop(&ino);
+        Some(bytes)
     }
 
     fn scan(&self) -> Result<()> {

@@ -65,6 +65,16 @@ impl Presence {
         missing
     }
 
+    /// Bytes in the set, of a file that is `size` long.
+    #[must_use]
+    pub(super) fn bytes(&self, size: u64) -> u64 {
+        let clipped = |(&start, &end): (&u64, &u64)| {
+            let Range { start, end } = bytes_of(&(start..end));
+            end.min(size).saturating_sub(start)
+        };
+        self.runs.iter().map(clipped).sum()
+    }
+
     /// Whether all of `blocks` are in the set.
     #[must_use]
     pub(super) fn contains(&self, blocks: &Range<u64>) -> bool {

@@ -41,11 +41,7 @@ impl Cache {
         self.tasks.spawn("cache.remember", async move {
             loop {
                 let remembering = cache.clone();
-                let remember = move || {
-                    let unnoted = std::mem::take(&mut *lock(&remembering.unnoted));
-                    remembering.remember_all(&unnoted.iter().map(AsRef::as_ref).collect::<Vec<_>>())
-                };
-                let remembered = cache.tasks.blocking(remember).await;
+                let remembered = cache.tasks.blocking(move || remembering.remember_waiting()).await;
                 if let Err(error) = remembered.map_err(CacheError::from).flatten() {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
@@ -65,13 +61,22 @@ impl Cache {
         });
     }
 
+    /// Notes what waits for that, and so is not held open any more.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn remember_waiting(&self) -> Result<()> {
+        let unnoted = std::mem::take(&mut *lock(&self.unnoted));
+        self.remember_all(&unnoted.iter().map(AsRef::as_ref).collect::<Vec<_>>())
+    }
+
     fn remember_all(&self, backings: &[&Backing]) -> Result<()> {
         // What comes in from here on is unsaved again, and not in these maps.
         let taken: Vec<_> = backings.iter().map(|backing| backing.take_unsaved()).collect();
         let unsaved: Vec<&Backing> = backings
             .iter()
             .zip(&taken)
-            .filter_map(|(b, (unsaved, _))| unsaved.then_some(*b))
+            .filter_map(|(b, (unsaved, ..))| unsaved.then_some(*b))
             .collect();
         let synced = match unsaved.len() {
             ..=SYNC_ALONE_MAX => unsaved.iter().try_for_each(|backing| backing.file.sync_data()),
@@ -82,8 +87,8 @@ impl Cache {
             return Err(error.into());
         }
         let used = self.clock.wall().secs;
-        for (backing, (_, blocks)) in backings.iter().zip(taken) {
-            let record = FileRecord { backing: backing.number, used, blocks };
+        for (backing, (_, blocks, sums)) in backings.iter().zip(taken) {
+            let record = FileRecord { backing: backing.number, used, sums, blocks };
             self.index.put_file(backing.ino, &record);
             self.account(backing)?;
             self.used_now(backing.ino);

@@ -1,5 +1,6 @@
 //! The operator's verbs, whatever carries them.
 
+mod files;
 mod gateway;
 
 use std::error::Error;
@@ -9,7 +10,8 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 
 use super::api::types::{
-    Hook, HookResult, Job, JobFilter, Queue, Retried, Retry, Status, Unmounted, WaitProgress,
+    Evicted, Explanation, Hook, HookResult, Job, JobFilter, Pin, PinChange, Queue, Retried, Retry,
+    Status, Unmounted, WaitProgress, WorkId, WorkProgress, WorkStart,
 };
 
 pub use gateway::{Gateway, MountedShare, Parts, UnmountRequest};
@@ -35,6 +37,15 @@ pub enum OperationError {
         /// The name asked for.
         name: String,
     },
+    /// There is no such work.
+    #[error("no work {id} is under way")]
+    NoWork {
+        /// The number asked for.
+        id: u64,
+    },
+    /// What was asked for makes no sense.
+    #[error("{0}")]
+    Nonsense(String),
     /// There is no such job.
     #[error("there is no job {id}")]
     NoJob {
@@ -79,6 +90,30 @@ pub trait Operations: fmt::Debug + Send + Sync + 'static {
 
     /// Tries jobs again that failed or were parked.
     async fn hook_retry(&self, retry: &Retry) -> Result<Retried, OperationError>;
+
+    /// What stays in the cache.
+    async fn pins(&self) -> Result<Vec<Pin>, OperationError>;
+
+    /// Lets a path or glob stay in the cache, or not any more.
+    async fn set_pin(&self, change: &PinChange) -> Result<Pin, OperationError>;
+
+    /// Begins long work.
+    async fn start_work(&self, start: &WorkStart) -> Result<WorkId, OperationError>;
+
+    /// How far long work is. Answers when it is over, or after about a second; so it is asked in a loop.
+    ///
+    /// # Cancel safety
+    /// Asking changes nothing.
+    async fn work(&self, id: WorkId) -> Result<WorkProgress, OperationError>;
+
+    /// Stops long work; what it did stays.
+    async fn stop_work(&self, id: WorkId) -> Result<WorkProgress, OperationError>;
+
+    /// Evicts what is here of the files at and below `path`, as far as it can go.
+    async fn evict(&self, path: &Path) -> Result<Evicted, OperationError>;
+
+    /// All that is known of the file at `path`.
+    async fn explain(&self, path: &Path) -> Result<Explanation, OperationError>;
 
     /// Takes a mount away, and answers when it is gone. What is not uploaded is kept.
     ///

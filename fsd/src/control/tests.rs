@@ -62,6 +62,7 @@ pub(super) fn status(mounts: &[PathBuf]) -> Status {
             },
             down: Pace::default(),
         },
+        work: Vec::new(),
         hooks: vec![hook()],
         worker: Some(Worker {
             pid: 8,
@@ -93,6 +94,47 @@ fn job(state: JobState) -> Job {
         error: Some("truncated".to_owned()),
         arrived: moment(),
         changed: moment(),
+    }
+}
+
+fn pin(path: impl AsRef<Path>) -> Pin {
+    let path = path.as_ref().to_owned();
+    Pin { share: "cam".to_owned(), path, files: 3, bytes: 9, bytes_here: 5 }
+}
+
+fn work(over: bool) -> WorkProgress {
+    WorkProgress {
+        id: 4,
+        kind: WorkKind::Warm,
+        path: "/mnt/cam/a".into(),
+        files: 3,
+        files_done: 2,
+        bytes: 9,
+        bytes_done: 5,
+        mended: 0,
+        problems: 1,
+        told: vec!["a/b: no room".to_owned()],
+        over,
+        stopped: false,
+    }
+}
+
+fn explanation(path: &Path) -> Explanation {
+    Explanation {
+        path: path.to_owned(),
+        share: "cam".to_owned(),
+        inode: 7,
+        kind: "file".to_owned(),
+        state: "partial".to_owned(),
+        conflict: false,
+        pinned_by: Some("a/**".to_owned()),
+        bytes: 9,
+        bytes_here: 5,
+        handles: 2,
+        writers: 1,
+        daemon_path: Some("not all of it is here".to_owned()),
+        object: Some(ExplainedObject { key: "a/b".to_owned(), etag: None, current: true }),
+        queue: None,
     }
 }
 
@@ -135,6 +177,38 @@ impl Operations for Scripted {
             Retry::All => Ok(Retried { jobs: 4 }),
             Retry::Job(id) => Err(OperationError::NoJob { id: *id }),
         }
+    }
+
+    async fn pins(&self) -> Result<Vec<Pin>, OperationError> {
+        Ok(vec![pin("/mnt/cam/a")])
+    }
+
+    async fn set_pin(&self, change: &PinChange) -> Result<Pin, OperationError> {
+        self.note(format!("pin {} {}", change.path.display(), change.pinned));
+        Ok(pin(&change.path))
+    }
+
+    async fn start_work(&self, start: &WorkStart) -> Result<WorkId, OperationError> {
+        self.note(format!("{:?} {}", start.kind, start.path.display()));
+        Ok(WorkId { id: 4 })
+    }
+
+    async fn work(&self, WorkId { id }: WorkId) -> Result<WorkProgress, OperationError> {
+        if id == 4 { Ok(work(true)) } else { Err(OperationError::NoWork { id }) }
+    }
+
+    async fn stop_work(&self, id: WorkId) -> Result<WorkProgress, OperationError> {
+        self.note(format!("stop {}", id.id));
+        Ok(WorkProgress { stopped: true, ..work(true) })
+    }
+
+    async fn evict(&self, path: &Path) -> Result<Evicted, OperationError> {
+        self.note(format!("evict {}", path.display()));
+        Ok(Evicted { files: 2, bytes: 1 << 20, pinned: 1, ..Evicted::default() })
+    }
+
+    async fn explain(&self, path: &Path) -> Result<Explanation, OperationError> {
+        Ok(explanation(path))
     }
 
     async fn unmount(&self, mount: &Path) -> Result<Unmounted, OperationError> {
@@ -205,6 +279,15 @@ async fn what_is_asked_arrives_and_what_is_answered_comes_back() {
     let filter = JobFilter { hook: None, state: Some(JobState::Parked), limit: 2 };
     assert_eq!(client.hook_jobs(&filter).await.unwrap(), [job(JobState::Parked)]);
     assert_eq!(client.hook_retry(&Retry::All).await.unwrap(), Retried { jobs: 4 });
+    let (path, kind) = (Path::new("/mnt/cam/a b"), WorkKind::Scrub);
+    assert_eq!(client.pins().await.unwrap(), [pin("/mnt/cam/a")]);
+    let change = PinChange { path: path.to_owned(), pinned: false };
+    assert_eq!(client.set_pin(&change).await.unwrap(), pin(path));
+    let id = client.start_work(&WorkStart { kind, path: path.to_owned() }).await.unwrap();
+    assert_eq!(client.work(id).await.unwrap(), work(true));
+    assert!(client.stop_work(id).await.unwrap().stopped);
+    assert_eq!(client.evict(path).await.unwrap().pinned, 1);
+    assert_eq!(client.explain(path).await.unwrap(), explanation(path));
     let filter = JobFilter { hook: Some("thumbnail".to_owned()), state: None, limit: usize::MAX };
     client.hook_jobs(&filter).await.unwrap();
     assert_eq!(
@@ -215,6 +298,10 @@ async fn what_is_asked_arrives_and_what_is_answered_comes_back() {
             "wait Some(\"/mnt/cam/a b&c=ü?#%\")",
             "jobs None Some(Parked) 2",
             "retry All",
+            "pin /mnt/cam/a b false",
+            "Scrub /mnt/cam/a b",
+            "stop 4",
+            "evict /mnt/cam/a b",
             "jobs Some(\"thumbnail\") None 10000",
         ]
     );

@@ -7,6 +7,7 @@ mod arrivals;
 mod batch;
 mod inodes;
 mod links;
+mod pins;
 mod queue;
 mod schema;
 mod tree;

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 use super::{MetaError, Result};
 
-const FORMAT: i64 = 2;
+const FORMAT: i64 = 3;
 const APPLICATION_ID: i64 = 0x6673_6431; // "fsd1"
 
 const TABLES: &str = "
@@ -69,28 +69,24 @@ CREATE TABLE link (id TEXT PRIMARY KEY, ino INTEGER NOT NULL, content INTEGER NO
 CREATE INDEX link_ino ON link (ino);
 ";
 
+/// Pins, since format 3.
+const PINS: &str = "CREATE TABLE pin (share INTEGER NOT NULL, pattern TEXT NOT NULL, PRIMARY KEY (share, pattern)) WITHOUT ROWID;";
+
 /// Devices: in format 1 there were none.
 const RDEV: &str = "ALTER TABLE inode ADD COLUMN rdev INTEGER NOT NULL DEFAULT 0;";
 
 pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    match found {
-        FORMAT => Ok(()),
-        0 => {
-            let tx = connection.transaction()?;
-            tx.execute_batch(TABLES)?;
-            tx.execute_batch(LINKS)?;
-            tx.pragma_update(None, "application_id", APPLICATION_ID)?;
-            tx.pragma_update(None, "user_version", FORMAT)?;
-            Ok(tx.commit()?)
-        }
-        1 => {
-            let tx = connection.transaction()?;
-            tx.execute_batch(RDEV)?;
-            tx.execute_batch(LINKS)?;
-            tx.pragma_update(None, "user_version", FORMAT)?;
-            Ok(tx.commit()?)
-        }
-        _ => Err(MetaError::NewerFormat { path: path.to_owned(), found, known: FORMAT }),
-    }
+    let steps: &[&str] = match found {
+        FORMAT => return Ok(()),
+        0 => &[TABLES, LINKS, PINS],
+        1 => &[RDEV, LINKS, PINS],
+        2 => &[PINS],
+        _ => return Err(MetaError::NewerFormat { path: path.to_owned(), found, known: FORMAT }),
+    };
+    let tx = connection.transaction()?;
+    steps.iter().try_for_each(|step| tx.execute_batch(step))?;
+    tx.pragma_update(None, "application_id", APPLICATION_ID)?;
+    tx.pragma_update(None, "user_version", FORMAT)?;
+    Ok(tx.commit()?)
 }

@@ -112,7 +112,7 @@ fn the_format_before_is_brought_up_to_this_one() {
     let connection = rusqlite::Connection::open(dir.path().join("meta.sqlite")).unwrap();
     connection
         .execute_batch(
-            "DROP TABLE alias; DROP TABLE link; ALTER TABLE inode DROP COLUMN rdev; PRAGMA user_version = 1;",
+            "DROP TABLE alias; DROP TABLE link; DROP TABLE pin; ALTER TABLE inode DROP COLUMN rdev; PRAGMA user_version = 1;",
         )
         .unwrap();
     drop(connection);

@@ -4,7 +4,6 @@
 //! Invariant: an item is removed only when its plan says that nothing is left to do.
 //! Invariant: offline costs no tries and drops nothing.
 
-mod conflict;
 mod keys;
 mod plan;
 mod records;
@@ -178,6 +177,9 @@ impl Engine {
             let due: Vec<Work> =
                 items.chain(deletes).filter(|work| !self.busy.contains(work)).take(free).collect();
             for work in due {
+                if let Work::Item(ino) = work {
+                    self.events.begin_upload(ino);
+                }
                 self.busy.insert(work.clone());
                 self.in_flight.store(self.busy.len(), Ordering::Relaxed);
                 let (worker, tell, tasks) =
@@ -197,6 +199,9 @@ impl Engine {
     }
 
     fn finish(&mut self, work: Work, outcome: Result<Worked, SyncError>) {
+        if let Work::Item(ino) = work {
+            self.events.end_upload(ino);
+        }
         self.busy.remove(&work);
         self.in_flight.store(self.busy.len(), Ordering::Relaxed);
         if let Err(error) = self.store(&work, outcome) {

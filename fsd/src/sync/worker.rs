@@ -6,7 +6,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
-use super::conflict::{Why, name_aside};
 use super::keys::Keys;
 use super::plan::{Step, Subject, aside_key, plan};
 use super::records::{is_wanted, keys_of, new_key, subject};
@@ -16,6 +15,7 @@ use crate::clock::Clock;
 use crate::events::{Events, Invalidation};
 use crate::meta::{Inode, Meta, MetaError, ObjectRecord, Tombstone, Tx};
 use crate::remote::{Condition, Object, RemoteError, RemoteRef};
+use crate::types::aside::{Why, name_aside};
 use crate::types::{ETag, FileKind, Ino, Key, KeyError, Metadata, PosixMeta, ShareId, link};
 
 /// Steps for one item before it makes room for others.

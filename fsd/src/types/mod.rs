@@ -1,5 +1,6 @@
 //! Identifiers and values that every part shares. Ids are types of their own, so a mix-up does not compile.
 
+pub mod aside;
 mod attr;
 mod chain;
 mod hash;

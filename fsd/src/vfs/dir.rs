@@ -123,6 +123,7 @@ impl Vfs {
     /// Learns in the background which names the roots have, so that files can be made there when the cloud goes away before anybody
     /// looked.
     pub fn learn_roots(self: &Arc<Self>) {
+        self.tasks.spawn("vfs.pins", self.clone().keep_pinned());
         for share in self.shares().filter(|share| !share.local) {
             let (vfs, root) = (self.clone(), share.root);
             self.tasks.spawn("vfs.roots", async move {
@@ -260,6 +261,7 @@ impl Vfs {
 
     fn fresh_since(&self, share: &Share) -> i64 {
         let age = i64::try_from(share.listing_age_max.as_secs()).unwrap_or(i64::MAX);
-        self.clock.wall().secs.saturating_sub(age)
+        // What was listed before the start may be older than it says: somebody may have wanted to see what is new.
+        self.clock.wall().secs.saturating_sub(age).max(self.started + 1)
     }
 }

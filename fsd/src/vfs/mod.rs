@@ -6,6 +6,7 @@
 
 mod acl;
 mod attr;
+mod below;
 mod close;
 mod dir;
 mod error;
@@ -16,7 +17,11 @@ mod name;
 mod quota;
 mod range;
 mod recover;
+mod scrub;
 mod siblings;
+mod state;
+mod warm;
+mod work;
 mod xattr;
 
 use std::collections::BTreeMap;
@@ -24,6 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use policies::Quotas;
+use tokio::sync::Notify;
 
 use self::handle::{Handles, as_open};
 use self::siblings::Siblings;
@@ -41,6 +47,9 @@ pub use self::handle::{HandedOut, HandleId, OpenHow, WriteHow};
 pub use self::name::RenameHow;
 pub use self::range::Seek;
 pub use self::recover::Recovered;
+pub use self::state::{Explained, FileState, Standing};
+pub use self::warm::{Evicted, Pinned};
+pub use self::work::{Progress, Work};
 pub use self::xattr::XattrHow;
 pub use crate::cache::Trouble;
 
@@ -111,6 +120,10 @@ pub struct Vfs {
     shares: Arc<BTreeMap<ShareId, Share>>,
     handles: Handles,
     siblings: Siblings,
+    /// What is pinned changed.
+    pinned: Notify,
+    /// Seconds since 1970.
+    started: i64,
 }
 
 impl Vfs {
@@ -119,10 +132,22 @@ impl Vfs {
     pub fn new(parts: Parts) -> Arc<Self> {
         let Parts { meta, cache, events, clock, tasks, shares } = parts;
         let shares = Arc::new(shares.into_iter().map(|share| (share.id, share)).collect());
-        let (handles, siblings) = (Handles::default(), Siblings::default());
-        let vfs = Arc::new(Self { meta, cache, events, clock, tasks, shares, handles, siblings });
+        let started = clock.wall().secs;
+        let vfs = Arc::new(Self {
+            meta,
+            cache,
+            events,
+            clock,
+            tasks,
+            shares,
+            handles: Handles::default(),
+            siblings: Siblings::default(),
+            pinned: Notify::new(),
+            started,
+        });
         vfs.tasks.spawn("vfs.close", vfs.clone().keep_finishing());
         vfs.tasks.spawn("vfs.count", vfs.clone().keep_counting());
+        vfs.tasks.spawn("vfs.scrub", vfs.clone().keep_scrubbing());
         vfs
     }
 

@@ -1,7 +1,6 @@
 //! Extended attributes.
 
-use super::acl;
-use super::{Result, Vfs, VfsError};
+use super::{Result, Vfs, VfsError, acl, state};
 use crate::types::Ino;
 
 const NAME_BYTES_MAX: usize = 255;
@@ -27,6 +26,9 @@ impl Vfs {
     /// [`VfsError::NoAttribute`].
     pub fn xattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>> {
         check_namespace(name)?;
+        if name == state::ATTRIBUTE {
+            return self.state_words(ino);
+        }
         self.meta.read(|tx| tx.xattr(ino, name))?.ok_or(VfsError::NoAttribute)
     }
 
@@ -65,6 +67,9 @@ impl Vfs {
         how: XattrHow,
     ) -> Result<()> {
         check_namespace(name)?;
+        if name == state::ATTRIBUTE {
+            return Err(VfsError::Reserved);
+        }
         let share = self.writable_share(ino)?;
         let (difference, now) = (self.difference(share), self.clock.wall());
         let (name, value) = (name.to_vec(), value.map(<[u8]>::to_vec));

@@ -8,8 +8,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::types::{
-    ErrorBody, ErrorCode, Hook, HookResult, Job, JobFilter, Queue, QueueQuery, ResultsQuery,
-    Retried, Retry, Status, Unmount, Unmounted, WaitProgress, WaitQuery,
+    ErrorBody, ErrorCode, Evicted, Explanation, Hook, HookResult, Job, JobFilter, PathQuery, Pin,
+    PinChange, Queue, QueueQuery, Retried, Retry, Status, Unmount, Unmounted, WaitProgress,
+    WaitQuery, WorkId, WorkProgress, WorkStart,
 };
 
 /// How long a daemon may take for an answer that it has at hand.
@@ -110,7 +111,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`], as for all verbs.
     pub async fn hook_results(&self, path: &Path) -> Result<Vec<HookResult>, ClientError> {
-        let query = ResultsQuery { path: path.to_owned() };
+        let query = PathQuery { path: path.to_owned() };
         self.get("hooks/results", &query, ANSWER_MAX).await
     }
 
@@ -120,6 +121,62 @@ impl Client {
     /// [`ClientError`], as for all verbs.
     pub async fn hook_retry(&self, retry: &Retry) -> Result<Retried, ClientError> {
         self.post("hooks/retry", retry).await
+    }
+
+    /// What stays in the cache.
+    ///
+    /// # Errors
+    /// [`ClientError`], as for all verbs.
+    pub async fn pins(&self) -> Result<Vec<Pin>, ClientError> {
+        self.get("pins", &(), SLOW_ANSWER_MAX).await
+    }
+
+    /// Lets a path or glob stay in the cache, or not any more.
+    ///
+    /// # Errors
+    /// [`ClientError`], as for all verbs.
+    pub async fn set_pin(&self, change: &PinChange) -> Result<Pin, ClientError> {
+        self.post("pins", change).await
+    }
+
+    /// Begins long work.
+    ///
+    /// # Errors
+    /// [`ClientError`], as for all verbs.
+    pub async fn start_work(&self, start: &WorkStart) -> Result<WorkId, ClientError> {
+        self.post("work", start).await
+    }
+
+    /// How far long work is; answers within a second, so ask in a loop.
+    ///
+    /// # Errors
+    /// [`ClientError`], as for all verbs.
+    pub async fn work(&self, id: WorkId) -> Result<WorkProgress, ClientError> {
+        self.get("work", &id, ANSWER_MAX).await
+    }
+
+    /// Stops long work; what it did stays.
+    ///
+    /// # Errors
+    /// [`ClientError`], as for all verbs.
+    pub async fn stop_work(&self, id: WorkId) -> Result<WorkProgress, ClientError> {
+        self.post("work/stop", &id).await
+    }
+
+    /// Evicts what is here of the files at and below `path`, as far as it can go.
+    ///
+    /// # Errors
+    /// [`ClientError`], as for all verbs.
+    pub async fn evict(&self, path: &Path) -> Result<Evicted, ClientError> {
+        self.post("evict", &PathQuery { path: path.to_owned() }).await
+    }
+
+    /// All that is known of a file.
+    ///
+    /// # Errors
+    /// [`ClientError`], as for all verbs.
+    pub async fn explain(&self, path: &Path) -> Result<Explanation, ClientError> {
+        self.get("explain", &PathQuery { path: path.to_owned() }, SLOW_ANSWER_MAX).await
     }
 
     /// Takes a mount away.

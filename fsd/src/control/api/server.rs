@@ -14,8 +14,9 @@ use tracing::error;
 
 use super::socket::Socket;
 use super::types::{
-    ErrorBody, ErrorCode, Hook, HookResult, Job, JobFilter, LIST_MAX, Queue, QueueQuery,
-    ResultsQuery, Retried, Retry, Status, Unmount, Unmounted, WaitProgress, WaitQuery,
+    ErrorBody, ErrorCode, Evicted, Explanation, Hook, HookResult, Job, JobFilter, LIST_MAX,
+    PathQuery, Pin, PinChange, Queue, QueueQuery, Retried, Retry, Status, Unmount, Unmounted,
+    WaitProgress, WaitQuery, WorkId, WorkProgress, WorkStart,
 };
 use crate::control::ops::{OperationError, Operations};
 
@@ -50,6 +51,11 @@ fn router(operations: Arc<dyn Operations>) -> Router {
         .route("/v1/hooks/jobs", get(hook_jobs))
         .route("/v1/hooks/results", get(hook_results))
         .route("/v1/hooks/retry", post(hook_retry))
+        .route("/v1/pins", get(pins).post(set_pin))
+        .route("/v1/work", get(work).post(start_work))
+        .route("/v1/work/stop", post(stop_work))
+        .route("/v1/evict", post(evict))
+        .route("/v1/explain", get(explain))
         .route("/v1/unmount", post(unmount))
         .fallback(unknown)
         .with_state(operations)
@@ -81,13 +87,41 @@ async fn hook_jobs(
 
 async fn hook_results(
     State(operations): Shared,
-    Query(query): Query<ResultsQuery>,
+    Query(query): Query<PathQuery>,
 ) -> Answer<Vec<HookResult>> {
     operations.hook_results(&query.path).await.map(Json)
 }
 
 async fn hook_retry(State(operations): Shared, Json(retry): Json<Retry>) -> Answer<Retried> {
     operations.hook_retry(&retry).await.map(Json)
+}
+
+async fn pins(State(operations): Shared) -> Answer<Vec<Pin>> {
+    operations.pins().await.map(Json)
+}
+
+async fn set_pin(State(operations): Shared, Json(change): Json<PinChange>) -> Answer<Pin> {
+    operations.set_pin(&change).await.map(Json)
+}
+
+async fn start_work(State(operations): Shared, Json(start): Json<WorkStart>) -> Answer<WorkId> {
+    operations.start_work(&start).await.map(Json)
+}
+
+async fn work(State(operations): Shared, Query(id): Query<WorkId>) -> Answer<WorkProgress> {
+    operations.work(id).await.map(Json)
+}
+
+async fn stop_work(State(operations): Shared, Json(id): Json<WorkId>) -> Answer<WorkProgress> {
+    operations.stop_work(id).await.map(Json)
+}
+
+async fn evict(State(operations): Shared, Json(query): Json<PathQuery>) -> Answer<Evicted> {
+    operations.evict(&query.path).await.map(Json)
+}
+
+async fn explain(State(operations): Shared, Query(query): Query<PathQuery>) -> Answer<Explanation> {
+    operations.explain(&query.path).await.map(Json)
 }
 
 async fn unmount(State(operations): Shared, Json(unmount): Json<Unmount>) -> Answer<Unmounted> {
@@ -106,7 +140,9 @@ impl IntoResponse for OperationError {
             Self::NoMount { .. }
             | Self::NoFile { .. }
             | Self::NoHook { .. }
+            | Self::NoWork { .. }
             | Self::NoJob { .. } => (StatusCode::NOT_FOUND, ErrorCode::NotFound),
+            Self::Nonsense(_) => (StatusCode::BAD_REQUEST, ErrorCode::BadRequest),
             Self::Busy { .. } => (StatusCode::CONFLICT, ErrorCode::Busy),
             Self::Failed(source) => {
                 error!(error = source.as_ref() as &dyn Error, "an operator's request failed");

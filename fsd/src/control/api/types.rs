@@ -30,6 +30,9 @@ pub struct Status {
     pub queue: QueueTotals,
     /// How fast bytes pass.
     pub rates: Rates,
+    /// Long work under way.
+    #[serde(default)]
+    pub work: Vec<WorkProgress>,
     /// Its hooks, in the order of the configuration.
     pub hooks: Vec<Hook>,
     /// The process that runs hooks; none while there is none.
@@ -361,6 +364,144 @@ pub struct Retried {
     pub jobs: u64,
 }
 
+/// What stays in the cache, and how much of it is here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pin {
+    /// The share.
+    pub share: String,
+    /// The path or glob, in the mount.
+    pub path: PathBuf,
+    /// Files that it stands for, as far as their names are known.
+    pub files: u64,
+    /// How long they are together.
+    pub bytes: u64,
+    /// How much of that is here.
+    pub bytes_here: u64,
+}
+
+/// A path or glob in a mount that is to stay in the cache, or not any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PinChange {
+    /// The path or glob.
+    pub path: PathBuf,
+    /// Whether it stays.
+    pub pinned: bool,
+}
+
+/// Long work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkKind {
+    /// Files are brought here.
+    Warm,
+    /// What is here is looked at again.
+    Scrub,
+}
+
+/// Long work that is to begin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkStart {
+    /// What is to be done.
+    pub kind: WorkKind,
+    /// A file or directory in a mount.
+    pub path: PathBuf,
+}
+
+/// Which work is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkId {
+    /// Its number; never given twice by one daemon.
+    pub id: u64,
+}
+
+/// How far long work is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkProgress {
+    /// Its number.
+    pub id: u64,
+    /// What is done.
+    pub kind: WorkKind,
+    /// Below this path.
+    pub path: PathBuf,
+    /// Files to be looked at, as far as they are known.
+    pub files: u64,
+    /// Of these, files that are done.
+    pub files_done: u64,
+    /// Bytes to be fetched or read, as far as they are known.
+    pub bytes: u64,
+    /// Of these, bytes that are done.
+    pub bytes_done: u64,
+    /// Blocks that were bad and are good again.
+    pub mended: u64,
+    /// What could not be done.
+    pub problems: u64,
+    /// The first of it, a line each.
+    pub told: Vec<String>,
+    /// It came to its end, or was stopped.
+    pub over: bool,
+    /// It was stopped.
+    pub stopped: bool,
+}
+
+/// What became of files that were to be evicted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evicted {
+    /// Files that went from the cache.
+    pub files: u64,
+    /// Bytes of disk that they took.
+    pub bytes: u64,
+    /// Files that stay, since somebody has them open.
+    pub open: u64,
+    /// Files that stay, since they are not uploaded, or a hook waits for them.
+    pub not_uploaded: u64,
+    /// Files that stay, since they are pinned.
+    pub pinned: u64,
+}
+
+/// All that is known of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// Its path in the mount.
+    pub path: PathBuf,
+    /// The share.
+    pub share: String,
+    /// Its inode number.
+    pub inode: u64,
+    /// `file`, `directory`, …
+    pub kind: String,
+    /// `local`, `dirty`, `uploading`, `synced`, `partial` or `cloud-only`.
+    pub state: String,
+    /// It was put aside, since both sides had changed.
+    pub conflict: bool,
+    /// The pattern by which it is pinned.
+    pub pinned_by: Option<String>,
+    /// How long it is.
+    pub bytes: u64,
+    /// How much of it is here.
+    pub bytes_here: u64,
+    /// How often it is open.
+    pub handles: u32,
+    /// Of these, for writing.
+    pub writers: u32,
+    /// Why its content goes through the daemon; none if the kernel may read and write it by itself.
+    pub daemon_path: Option<String>,
+    /// Its object; none if there never was one.
+    pub object: Option<ExplainedObject>,
+    /// What is to be done with it, if anything is.
+    pub queue: Option<QueueItem>,
+}
+
+/// What the store has of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainedObject {
+    /// Its key, below the share's URL.
+    pub key: String,
+    /// Its version; none if only what is below it has objects.
+    pub etag: Option<String>,
+    /// It holds what the file holds.
+    pub current: bool,
+}
+
 /// A mount that is to be taken away.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unmount {
@@ -414,9 +555,9 @@ pub(super) struct WaitQuery {
     pub(super) path: Option<PathBuf>,
 }
 
-/// What `GET /v1/hooks/results` takes.
+/// What `GET /v1/hooks/results` and `GET /v1/explain` take, and `POST /v1/evict`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct ResultsQuery {
+pub(super) struct PathQuery {
     pub(super) path: PathBuf,
 }
 

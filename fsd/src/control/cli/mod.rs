@@ -2,15 +2,19 @@
 
 mod config;
 mod daemon;
+mod evict;
+mod explain;
 mod find;
 mod hooks;
 mod mount;
 mod output;
+mod pin;
 mod queue;
 mod run;
 mod status;
 mod umount;
 mod wait;
+mod work;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -21,7 +25,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use super::api::types::ErrorCode;
+use super::api::types::{ErrorCode, WorkKind};
 use super::api::{ClientError, RuntimeDir};
 use crate::config::{Config, ConfigError};
 
@@ -172,6 +176,18 @@ enum Command {
     Queue(queue::QueueArgs),
     /// Wait until everything is uploaded
     Wait(wait::WaitArgs),
+    /// Keep files in the cache and fresh; without a path, show what is kept
+    Pin(pin::PinArgs),
+    /// Let files go from the cache again
+    Unpin(pin::UnpinArgs),
+    /// Bring files here before somebody asks for them; Ctrl-C stops it
+    Warm(work::WorkArgs),
+    /// Look whether what is cached still is what it was, and mend it from the store; Ctrl-C stops it
+    Scrub(work::WorkArgs),
+    /// Free what files take in the cache; what is not uploaded stays
+    Evict(evict::EvictArgs),
+    /// Show all that is known of a file
+    Explain(explain::ExplainArgs),
     /// Show hooks, their jobs and what they found
     Hooks(hooks::HooksArgs),
     /// Check a configuration file, or print an example
@@ -235,6 +251,12 @@ fn dispatch(command: &Command, context: &Context<'_>) -> Outcome {
         Command::Status(args) => block_on(status::status(args, context)),
         Command::Queue(args) => block_on(queue::queue(args, context)),
         Command::Wait(args) => block_on(wait::wait(args, context)),
+        Command::Pin(args) => block_on(pin::pin(args, context)),
+        Command::Unpin(args) => block_on(pin::unpin(args, context)),
+        Command::Warm(args) => block_on(work::work(WorkKind::Warm, args, context)),
+        Command::Scrub(args) => block_on(work::work(WorkKind::Scrub, args, context)),
+        Command::Evict(args) => block_on(evict::evict(args, context)),
+        Command::Explain(args) => block_on(explain::explain(args, context)),
         Command::Hooks(args) => block_on(hooks::hooks(args, context)),
         Command::Config(args) => config::config(args),
         Command::HookWorker => context.program.hook_worker().map_err(Failure::from),

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use policies::Rate;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::files::Works;
 use super::{OperationError, Operations};
 use crate::cache::Cache;
 use crate::clock::Clock;
@@ -79,7 +80,8 @@ pub struct Parts {
 /// The running gateway, as its operator sees it.
 #[derive(Debug)]
 pub struct Gateway {
-    parts: Parts,
+    pub(super) parts: Parts,
+    pub(super) works: Works,
     started: Timestamp,
     /// Bytes passed at the last look, and when that was: for the rates.
     last: Mutex<(Duration, u64, u64)>,
@@ -91,7 +93,7 @@ impl Gateway {
     pub fn new(parts: Parts) -> Self {
         let started = timestamp(parts.clock.wall());
         let last = Mutex::new((parts.clock.monotonic(), 0, 0));
-        Self { parts, started, last }
+        Self { parts, works: Works::default(), started, last }
     }
 
     fn totals(&self) -> Result<api::QueueTotals, OperationError> {
@@ -136,17 +138,9 @@ impl Gateway {
     }
 
     /// The inode at `path`, an absolute path in a mount.
-    async fn find(&self, path: &Path) -> Result<Ino, OperationError> {
+    pub(super) async fn find(&self, path: &Path) -> Result<Ino, OperationError> {
         use std::os::unix::ffi::OsStrExt;
-        let in_mount = |mount: &&MountedShare| path.starts_with(&mount.path);
-        let deepest = self
-            .parts
-            .mounts
-            .iter()
-            .filter(in_mount)
-            .max_by_key(|mount| mount.path.as_os_str().len());
-        let mount = deepest.ok_or_else(|| OperationError::NoMount { path: path.to_owned() })?;
-        let below = path.strip_prefix(&mount.path).unwrap_or(Path::new(""));
+        let (mount, below) = self.mount_of(path)?;
         let names: Vec<Vec<u8>> = below.iter().map(|name| name.as_bytes().to_vec()).collect();
         match self.parts.vfs.resolve(mount.root, &names).await {
             Ok(ino) => Ok(ino),
@@ -190,7 +184,11 @@ impl Gateway {
         })
     }
 
-    fn item(&self, tx: &Tx<'_>, item: Item) -> Result<Option<api::QueueItem>, MetaError> {
+    pub(super) fn item(
+        &self,
+        tx: &Tx<'_>,
+        item: Item,
+    ) -> Result<Option<api::QueueItem>, MetaError> {
         let Some(inode) = tx.inode(item.ino)? else { return Ok(None) };
         let writing = tx.is_writing(item.ino)?;
         let sent = match tx.multipart(item.ino)? {
@@ -260,6 +258,7 @@ impl Operations for Gateway {
             },
             queue,
             rates: self.rates(),
+            work: self.works.under_way(),
             hooks: self.hooks().await?,
             worker: self.worker(),
         })
@@ -361,6 +360,34 @@ impl Operations for Gateway {
         }
         self.parts.events.arrived.notify_one();
         Ok(api::Retried { jobs: jobs as u64 })
+    }
+
+    async fn pins(&self) -> Result<Vec<api::Pin>, OperationError> {
+        self.all_pins()
+    }
+
+    async fn set_pin(&self, change: &api::PinChange) -> Result<api::Pin, OperationError> {
+        self.change_pin(change).await
+    }
+
+    async fn start_work(&self, start: &api::WorkStart) -> Result<api::WorkId, OperationError> {
+        self.begin_work(start).await
+    }
+
+    async fn work(&self, id: api::WorkId) -> Result<api::WorkProgress, OperationError> {
+        self.progress_of(id).await
+    }
+
+    async fn stop_work(&self, id: api::WorkId) -> Result<api::WorkProgress, OperationError> {
+        self.end_work(id)
+    }
+
+    async fn evict(&self, path: &Path) -> Result<api::Evicted, OperationError> {
+        self.evict_below(path).await
+    }
+
+    async fn explain(&self, path: &Path) -> Result<api::Explanation, OperationError> {
+        self.explain_file(path).await
     }
 
     async fn unmount(&self, mount: &Path) -> Result<api::Unmounted, OperationError> {

@@ -27,7 +27,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("hooks", &["vfs", "meta", "events", "inference_hooks"]),
     ("sync", &["meta", "cache", "remote", "events", "policies"]),
     ("vfs", &["meta", "cache", "events", "policies"]),
-    ("cache", &["meta", "remote"]),
+    ("cache", &["meta", "policies", "remote"]),
     ("meta", &[]),
     ("remote", &["policies"]), // its pacer keeps a bucket
     ("events", &["meta"]),

@@ -1,13 +1,15 @@
-//! When both sides changed a file: pure.
+//! The names of what is put aside when both sides changed a file.
 
 /// Why a local version can't go on under its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Why {
+pub enum Why {
     /// The cloud has another version.
     Conflict,
     /// Part of it was never fetched, and is in the cloud no more.
     Incomplete,
 }
+
+const ALL: [Why; 2] = [Why::Conflict, Why::Incomplete];
 
 impl Why {
     fn word(self) -> &'static str {
@@ -19,13 +21,25 @@ impl Why {
 }
 
 /// The name under which the local version goes on: the extension stays, and it fits.
-pub(super) fn name_aside(name: &[u8], why: Why, gateway: &str, stamp: &str) -> Vec<u8> {
+#[must_use]
+pub fn name_aside(name: &[u8], why: Why, gateway: &str, stamp: &str) -> Vec<u8> {
     const NAME_BYTES_MAX: usize = 255;
     let dot = name.iter().rposition(|&b| b == b'.').filter(|&at| at > 0 && name.len() - at <= 16);
     let (stem, extension) = name.split_at(dot.unwrap_or(name.len()));
     let mark = format!(" ({} {gateway} {stamp})", why.word());
     let stem = &stem[..stem.len().min(NAME_BYTES_MAX - mark.len() - extension.len())];
     [stem, mark.as_bytes(), extension].concat()
+}
+
+/// Whether `name` is such a name.
+#[must_use]
+pub fn is_aside(name: &[u8]) -> bool {
+    let name = String::from_utf8_lossy(name);
+    let Some(mark) = name.rsplit_once(')').and_then(|(before, _)| before.rsplit_once(" (")) else {
+        return false;
+    };
+    let words: Vec<&str> = mark.1.split(' ').collect();
+    matches!(words[..], [why, _, _] if ALL.iter().any(|known| known.word() == why))
 }
 
 #[cfg(test)]
@@ -39,5 +53,9 @@ mod tests {
         assert_eq!(named(b"scan.dcm"), "scan (conflict gw1 T).dcm");
         assert_eq!(named(b".profile"), ".profile (conflict gw1 T)");
         assert_eq!(name_aside(&[b'x'; 255], Why::Incomplete, "gw1", "T").len(), 255);
+        assert!(is_aside(b"scan (conflict gw1 T).dcm") && is_aside(b"a (incomplete g T)"));
+        assert!(
+            !is_aside(b"scan (conflict).dcm") && !is_aside(b"a (copy of b)") && !is_aside(b")")
+        );
     }
 }

@@ -1,0 +1,288 @@
+//! The verbs about files in the cache: pin, warm, scrub, evict, explain.
+
+use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use policies::pins;
+
+use super::OperationError;
+use super::gateway::{Gateway, MountedShare};
+use crate::control::api::types as api;
+use crate::meta::Item;
+use crate::types::{FileKind, Ino};
+use crate::vfs::{Pinned, VfsError, Work};
+
+/// How long a question for progress lasts before it is answered anyway.
+const WORK_PATIENCE: Duration = Duration::from_millis(500);
+/// Work that is over is remembered for those who asked for it, up to so many.
+const OVER_KEPT_MAX: usize = 100;
+
+/// Long work, by its number.
+#[derive(Debug, Default)]
+pub(super) struct Works(Mutex<(u64, BTreeMap<u64, Begun>)>);
+
+#[derive(Clone, Debug)]
+struct Begun {
+    kind: api::WorkKind,
+    path: PathBuf,
+    work: Arc<Work>,
+}
+
+impl Works {
+    fn lock(&self) -> MutexGuard<'_, (u64, BTreeMap<u64, Begun>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, begun: Begun) -> u64 {
+        let mut works = self.lock();
+        let (last, all) = &mut *works;
+        *last += 1;
+        all.insert(*last, begun);
+        let over: Vec<u64> =
+            all.iter().filter(|(_, begun)| begun.work.progress().over).map(|(&id, _)| id).collect();
+        for id in over.iter().take(over.len().saturating_sub(OVER_KEPT_MAX)) {
+            all.remove(id);
+        }
+        *last
+    }
+
+    fn get(&self, id: u64) -> Result<Begun, OperationError> {
+        self.lock().1.get(&id).cloned().ok_or(OperationError::NoWork { id })
+    }
+
+    /// What is under way.
+    pub(super) fn under_way(&self) -> Vec<api::WorkProgress> {
+        let works = self.lock();
+        let all = works.1.iter().map(|(&id, begun)| progress(id, begun));
+        all.filter(|progress| !progress.over).collect()
+    }
+}
+
+fn progress(id: u64, begun: &Begun) -> api::WorkProgress {
+    let now = begun.work.progress();
+    api::WorkProgress {
+        id,
+        kind: begun.kind,
+        path: begun.path.clone(),
+        files: now.files,
+        files_done: now.files_done,
+        bytes: now.bytes,
+        bytes_done: now.bytes_done,
+        mended: now.mended,
+        problems: now.problems,
+        told: now.told,
+        over: now.over,
+        stopped: now.stopped,
+    }
+}
+
+impl Gateway {
+    pub(super) fn all_pins(&self) -> Result<Vec<api::Pin>, OperationError> {
+        let mut pins = Vec::new();
+        for mount in &self.parts.mounts {
+            let share = self.parts.vfs.share(mount.share).map_err(failed)?;
+            let of_share = self.parts.vfs.pins(share).map_err(failed)?;
+            pins.extend(of_share.into_iter().map(|pinned| pin(mount, pinned)));
+        }
+        Ok(pins)
+    }
+
+    pub(super) async fn change_pin(
+        &self,
+        change: &api::PinChange,
+    ) -> Result<api::Pin, OperationError> {
+        let api::PinChange { path, pinned } = change;
+        let (mount, below) = self.mount_of(path)?;
+        let text = below.to_str().ok_or_else(|| {
+            OperationError::Nonsense(format!("{} is not UTF-8: pin what it is in", path.display()))
+        })?;
+        let vfs = &self.parts.vfs;
+        let share = vfs.share(mount.share).map_err(failed)?;
+        let literal = pins::literal(text);
+        if !pinned {
+            let was_there = vfs.unpin(share, &literal).map_err(failed)?
+                || vfs.unpin(share, text).map_err(failed)?;
+            let pattern = text.to_owned();
+            return match was_there {
+                true => Ok(pin(mount, Pinned { pattern, ..Pinned::default() })),
+                false => Err(OperationError::Nonsense(format!(
+                    "{} is not pinned by this path; `fsd pin` shows what is",
+                    path.display()
+                ))),
+            };
+        }
+        if share.local {
+            return Err(OperationError::Nonsense(format!(
+                "{} is on a local share, of which all is here",
+                path.display()
+            )));
+        }
+        let pattern = match self.find(path).await {
+            Ok(_) => literal,
+            Err(OperationError::NoFile { .. }) if pins::is_pattern(text) => text.to_owned(),
+            Err(error) => return Err(error),
+        };
+        match vfs.pin(share, &pattern) {
+            Ok(()) => {}
+            Err(VfsError::Invalid(why)) => {
+                return Err(OperationError::Nonsense(format!("{}: {why}", path.display())));
+            }
+            Err(error) => return Err(failed(error)),
+        }
+        let now = vfs.pins(share).map_err(failed)?;
+        let now = now.into_iter().find(|pinned| pinned.pattern == pattern);
+        Ok(pin(mount, now.unwrap_or_default()))
+    }
+
+    pub(super) async fn begin_work(
+        &self,
+        start: &api::WorkStart,
+    ) -> Result<api::WorkId, OperationError> {
+        let top = self.find(&start.path).await?;
+        let (kind, path, work) = (start.kind, start.path.clone(), Arc::new(Work::default()));
+        let id = self.works.add(Begun { kind, path, work: work.clone() });
+        let vfs = self.parts.vfs.clone();
+        vfs.clone().tasks().spawn("control.work", async move {
+            match kind {
+                api::WorkKind::Warm => vfs.warm_below(top, &work).await,
+                api::WorkKind::Scrub => vfs.scrub_below(top, &work).await,
+            }
+        });
+        Ok(api::WorkId { id })
+    }
+
+    pub(super) async fn progress_of(
+        &self,
+        api::WorkId { id }: api::WorkId,
+    ) -> Result<api::WorkProgress, OperationError> {
+        let begun = self.works.get(id)?;
+        let ended = begun.work.ended.notified();
+        if !begun.work.progress().over {
+            tokio::select! {
+                () = ended => {}
+                () = self.parts.clock.sleep(WORK_PATIENCE) => {}
+            }
+        }
+        Ok(progress(id, &begun))
+    }
+
+    pub(super) fn end_work(
+        &self,
+        api::WorkId { id }: api::WorkId,
+    ) -> Result<api::WorkProgress, OperationError> {
+        let begun = self.works.get(id)?;
+        begun.work.stop();
+        Ok(progress(id, &begun))
+    }
+
+    pub(super) async fn evict_below(&self, path: &Path) -> Result<api::Evicted, OperationError> {
+        let top = self.find(path).await?;
+        let vfs = self.parts.vfs.clone();
+        let evict = self.parts.vfs.tasks().blocking(move || vfs.evict_below(top)).await;
+        let evicted = evict.map_err(VfsError::from).flatten().map_err(failed)?;
+        Ok(api::Evicted {
+            files: evicted.files,
+            bytes: evicted.bytes,
+            open: evicted.open,
+            not_uploaded: evicted.not_uploaded,
+            pinned: evicted.pinned,
+        })
+    }
+
+    pub(super) async fn explain_file(
+        &self,
+        path: &Path,
+    ) -> Result<api::Explanation, OperationError> {
+        let ino = self.find(path).await?;
+        self.parts.vfs.finish_closed().map_err(failed)?;
+        let known = self.parts.vfs.explain(ino).map_err(failed)?;
+        let (mount, _) = self.mount_of(path)?;
+        let inode = &known.inode;
+        let queue = self.parts.meta.scan(|tx| match self.queued(tx, ino)? {
+            Some(item) => self.item(tx, item),
+            None => Ok(None),
+        })?;
+        let is_file = inode.attr.kind == FileKind::File;
+        let daemon_path = match mount.daemon_path.borrow().clone() {
+            Some(why) => Some(why),
+            None if is_file && !known.whole => Some("not all of it is here".to_owned()),
+            None => None,
+        };
+        Ok(api::Explanation {
+            path: path.to_owned(),
+            share: mount.name.clone(),
+            inode: ino.0,
+            kind: kind(inode.attr.kind).to_owned(),
+            state: known.standing.state.word().to_owned(),
+            conflict: known.standing.conflict,
+            pinned_by: known.standing.pinned_by.clone(),
+            bytes: inode.attr.size,
+            bytes_here: known.standing.bytes_here,
+            handles: known.open.0,
+            writers: known.open.1,
+            daemon_path,
+            object: inode.object.as_ref().map(|object| api::ExplainedObject {
+                key: object.key.to_string(),
+                etag: object.etag.as_ref().map(ToString::to_string),
+                current: inode.is_uploaded(),
+            }),
+            queue,
+        })
+    }
+
+    fn queued(
+        &self,
+        tx: &crate::meta::Tx<'_>,
+        ino: Ino,
+    ) -> Result<Option<Item>, crate::meta::MetaError> {
+        if let Some(item) = tx.item(ino)? {
+            return Ok(Some(item));
+        }
+        let Some(inode) = tx.inode(ino)?.filter(|_| tx.is_writing(ino).unwrap_or(false)) else {
+            return Ok(None);
+        };
+        let since = inode.attr.ctime.millis();
+        let (tries, parked, error) = (0, false, None);
+        Ok(Some(Item { ino, share: inode.share, since, due: since, tries, parked, error }))
+    }
+
+    /// The mount that `path` is in, and the path below it.
+    pub(super) fn mount_of<'p>(
+        &self,
+        path: &'p Path,
+    ) -> Result<(&MountedShare, &'p Path), OperationError> {
+        let in_mount = |mount: &&MountedShare| path.starts_with(&mount.path);
+        let mounts = self.parts.mounts.iter().filter(in_mount);
+        let deepest = mounts.max_by_key(|mount| mount.path.as_os_str().as_bytes().len());
+        let mount = deepest.ok_or_else(|| OperationError::NoMount { path: path.to_owned() })?;
+        Ok((mount, path.strip_prefix(&mount.path).unwrap_or(Path::new(""))))
+    }
+}
+
+fn pin(mount: &MountedShare, pinned: Pinned) -> api::Pin {
+    let Pinned { pattern, files, bytes, bytes_here } = pinned;
+    let path = match pattern.as_str() {
+        "" => mount.path.clone(),
+        pattern => mount.path.join(pattern),
+    };
+    api::Pin { share: mount.name.clone(), path, files, bytes, bytes_here }
+}
+
+fn kind(kind: FileKind) -> &'static str {
+    match kind {
+        FileKind::File => "file",
+        FileKind::Dir => "directory",
+        FileKind::Symlink => "symbolic link",
+        FileKind::Fifo => "pipe",
+        FileKind::Socket => "socket",
+        FileKind::CharDevice => "character device",
+        FileKind::BlockDevice => "block device",
+    }
+}
+
+fn failed(error: VfsError) -> OperationError {
+    OperationError::Failed(error.into())
+}

@@ -1,0 +1,155 @@
+//! Looks at what is cached whether it still is what it was, and mends it from the cloud.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Result, Vfs, Work};
+use crate::cache::{Backing, Eviction};
+use crate::meta::Inode;
+use crate::types::{FileKind, Ino, chain};
+
+/// Blocks that are looked at in one go.
+const BLOCKS_AT_ONCE: u64 = 64;
+/// Between two looks at everything that nobody asked for, and how fast these are, in bytes a second.
+const PAUSE: Duration = Duration::from_secs(7 * 86_400);
+const RATE: u64 = 32 << 20;
+
+impl Vfs {
+    /// Looks at what is here of the files at and below `top`.
+    pub async fn scrub_below(self: &Arc<Self>, top: Ino, work: &Work) {
+        work.run(self.scrub_all(top, work, None)).await;
+    }
+
+    /// Looks at everything now and then, slowly, until everything stops.
+    pub(super) async fn keep_scrubbing(self: Arc<Self>) {
+        loop {
+            tokio::select! {
+                () = self.tasks.cancelled() => return,
+                () = self.clock.sleep(PAUSE) => {}
+            }
+            for share in self.shares() {
+                let work = Work::default();
+                self.scrub_all(share.root, &work, Some(RATE)).await;
+                let progress = work.progress();
+                tracing::info!(
+                    share = share.name,
+                    bytes = progress.bytes_done,
+                    mended = progress.mended,
+                    problems = progress.problems,
+                    "looked at what is cached"
+                );
+            }
+        }
+    }
+
+    async fn scrub_all(self: &Arc<Self>, top: Ino, work: &Work, rate: Option<u64>) {
+        let scrub = async {
+            let files = self.files_below(top)?;
+            for &ino in &files {
+                let Ok(inode) = self.inode(ino) else { continue };
+                work.expect(1, self.cache.bytes_here(&inode)?);
+            }
+            for ino in files {
+                if let Err(error) = self.scrub_file(ino, work, rate).await {
+                    work.failed(|| format!("{}: {}", self.shown(ino), chain(&error)));
+                }
+                work.did_file();
+            }
+            Result::<(), super::VfsError>::Ok(())
+        };
+        if let Err(error) = scrub.await {
+            work.failed(|| chain(&error));
+        }
+    }
+
+    async fn scrub_file(self: &Arc<Self>, ino: Ino, work: &Work, rate: Option<u64>) -> Result<()> {
+        let inode = self.inode(ino)?;
+        let here = self.cache.bytes_here(&inode)?;
+        if here == 0 || inode.attr.kind != FileKind::File || !self.is_clean(&inode)? {
+            work.did_bytes(here);
+            return Ok(());
+        }
+        let backing = self.cache.backing(ino)?;
+        let mut bad = Vec::new();
+        let mut at = 0;
+        while at * crate::cache::BLOCK_BYTES < inode.attr.size {
+            let (vfs, of, file) = (self.clone(), inode.clone(), backing.clone());
+            let check = move || vfs.cache.check_blocks(&file, &of, at, BLOCKS_AT_ONCE);
+            let mut checked = self.tasks.blocking(check).await?;
+            at += BLOCKS_AT_ONCE;
+            work.did_bytes(checked.bytes);
+            bad.append(&mut checked.bad);
+            if let Some(rate) = rate {
+                let pause = Duration::from_secs_f64(checked.bytes as f64 / rate as f64);
+                self.clock.sleep(pause).await;
+            }
+        }
+        // What was changed meanwhile tells nothing.
+        if self.is_clean(&inode)? {
+            for block in bad {
+                self.mend(&inode, &backing, block, work).await?;
+            }
+            self.cache.keep_sums(&backing);
+        }
+        Ok(())
+    }
+
+    async fn mend(
+        self: &Arc<Self>,
+        inode: &Inode,
+        backing: &Arc<Backing>,
+        block: u64,
+        work: &Work,
+    ) -> Result<()> {
+        let ino = inode.ino;
+        tracing::error!(%ino, path = self.shown(ino), block, "a cached block is not what it was: the disk may be failing");
+        let mended = match self.cache.fetch_block(inode, block).await {
+            Ok(data) => {
+                // Whoever opens it for writing must pass this lock.
+                let files = self.handles.files();
+                let is_written = files.get(&ino).is_some_and(|open| open.stamp.is_some());
+                if is_written || !self.is_clean(inode)? {
+                    return Ok(());
+                }
+                self.cache.mend_block(backing, inode, block, &data)
+            }
+            Err(error) => Err(error),
+        };
+        match mended {
+            Ok(()) => work.did_mend(),
+            Err(error) => {
+                work.failed(|| {
+                    format!("{}: block {block} is bad: {}", self.shown(ino), chain(&error))
+                });
+                self.drop_bad(ino);
+            }
+        }
+        Ok(())
+    }
+
+    /// Better nothing of it is here than something that is wrong: as soon as nobody has it open.
+    fn drop_bad(self: &Arc<Self>, ino: Ino) {
+        const TRIES: u32 = 20;
+        const PAUSE: Duration = Duration::from_millis(500);
+        let vfs = self.clone();
+        self.tasks.spawn("vfs.bad", async move {
+            for _ in 0..TRIES {
+                match vfs.cache.evict_bad(ino) {
+                    Ok(Eviction::Open) => vfs.clock.sleep(PAUSE).await,
+                    Ok(_) | Err(_) => return,
+                }
+            }
+        });
+    }
+
+    /// Whether `inode` still is what it was, uploaded, and nobody writes it.
+    fn is_clean(&self, inode: &Inode) -> Result<bool> {
+        self.meta.read(|tx| {
+            let now = tx.inode(inode.ino)?;
+            let same = |now: &Inode| {
+                now.is_uploaded() && (now.content, now.backing) == (inode.content, inode.backing)
+            };
+            Ok(now.as_ref().is_some_and(same) && !tx.is_writing(inode.ino)?)
+        })
+    }
+}

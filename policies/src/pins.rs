@@ -1,0 +1,144 @@
+//! What stays in the cache: paths and globs.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
+
+/// Characters that mean something in a glob.
+const SPECIAL: [char; 6] = ['*', '?', '[', ']', '{', '\\'];
+
+/// Patterns of pinned paths, relative to the root of a share: each stands for what matches it, and for all below that. The empty one
+/// stands for everything.
+#[derive(Clone, Debug, Default)]
+pub struct Pins {
+    patterns: Vec<String>,
+    /// Two for each pattern: the path itself, and what is below.
+    globs: GlobSet,
+}
+
+impl Pins {
+    /// Reads the patterns: `*` and `?` stay within a name, `**` does not.
+    ///
+    /// # Errors
+    /// If one can't be read as a glob.
+    pub fn new(patterns: Vec<String>) -> Result<Self, globset::Error> {
+        let mut globs = GlobSetBuilder::new();
+        for pattern in &patterns {
+            let below = if pattern.is_empty() { "**".to_owned() } else { format!("{pattern}/**") };
+            globs.add(glob(pattern)?).add(glob(&below)?);
+        }
+        Ok(Self { patterns, globs: globs.build()? })
+    }
+
+    /// Whether nothing is pinned.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.patterns.is_empty()
+    }
+
+    /// The patterns, in the order in which they were given.
+    #[must_use]
+    pub fn patterns(&self) -> &[String] {
+        &self.patterns
+    }
+
+    /// The first pattern that stands for the file at `path`.
+    #[must_use]
+    pub fn covering(&self, path: &[Vec<u8>]) -> Option<&str> {
+        let joined = path.join(&b'/');
+        let found = self.globs.matches(OsStr::from_bytes(&joined));
+        found.first().and_then(|at| self.patterns.get(at / 2)).map(String::as_str)
+    }
+
+    /// Whether something that is pinned may lie in the directory at `path`.
+    #[must_use]
+    pub fn may_cover_below(&self, path: &[Vec<u8>]) -> bool {
+        let above = |pattern: &&String| {
+            let wanted: Vec<&str> = pattern.split('/').collect();
+            pattern.contains("**") || wanted.len() > path.len() && begins(&wanted, path)
+        };
+        self.patterns.iter().any(|pattern| above(&pattern)) || self.covering(path).is_some()
+    }
+}
+
+/// Whether the names of `path` are the first of `wanted`, as far as those are plain names.
+fn begins(wanted: &[&str], path: &[Vec<u8>]) -> bool {
+    wanted
+        .iter()
+        .zip(path)
+        .all(|(wanted, name)| wanted.contains(SPECIAL) || wanted.as_bytes() == name)
+}
+
+fn glob(pattern: &str) -> Result<Glob, globset::Error> {
+    GlobBuilder::new(pattern).literal_separator(true).build()
+}
+
+/// The pattern that stands for the path `path` and nothing else.
+#[must_use]
+pub fn literal(path: &str) -> String {
+    globset::escape(path)
+}
+
+/// Whether `text` is a pattern rather than a path.
+#[must_use]
+pub fn is_pattern(text: &str) -> bool {
+    text.contains(SPECIAL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> Vec<Vec<u8>> {
+        text.split('/')
+            .filter(|name| !name.is_empty())
+            .map(|name| name.as_bytes().to_vec())
+            .collect()
+    }
+
+    fn pins(patterns: &[&str]) -> Pins {
+        Pins::new(patterns.iter().map(|&pattern| pattern.to_owned()).collect()).unwrap()
+    }
+
+    #[test]
+    fn a_pattern_stands_for_what_it_matches_and_all_below() {
+        let pins = pins(&["scans/2026", "raw/*.dcm", "models/**/best.onnx"]);
+        for (at, pattern) in [
+            ("scans/2026", Some("scans/2026")),
+            ("scans/2026/a/b", Some("scans/2026")),
+            ("scans/2025/a", None),
+            ("scans/20261", None),
+            ("raw/a.dcm", Some("raw/*.dcm")),
+            ("raw/a/b.dcm", None),
+            ("models/x/y/best.onnx", Some("models/**/best.onnx")),
+            ("models/best.onnx", Some("models/**/best.onnx")),
+            ("", None),
+        ] {
+            assert_eq!(pins.covering(&path(at)), pattern, "{at}");
+        }
+        for (at, may) in
+            [("", true), ("scans", true), ("scans/2026/x", true), ("raw", true), ("raw/x", true)]
+        {
+            assert_eq!(pins.may_cover_below(&path(at)), may, "{at}");
+        }
+        let pins = self::pins(&["scans/2026", "raw/*.dcm"]);
+        for at in ["other", "scans/2025", "other/x"] {
+            assert!(!pins.may_cover_below(&path(at)), "{at}");
+        }
+        assert!(self::pins(&[""]).covering(&path("any/thing")).is_some());
+    }
+
+    #[test]
+    fn a_path_with_special_characters_stands_for_itself() {
+        let name = "a[1]*{x}?";
+        let pins = pins(&[&literal(name)]);
+        assert!(is_pattern(name) && pins.covering(&path(name)).is_some());
+        assert!(pins.covering(&path("a1x{x}y")).is_none());
+    }
+
+    #[test]
+    fn what_is_no_glob_is_refused() {
+        assert!(Pins::new(vec!["a[".to_owned()]).is_err());
+    }
+}
