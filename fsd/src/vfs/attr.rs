@@ -9,7 +9,7 @@ use nix::sys::time::TimeSpec;
 
 use super::acl;
 use super::handle::{as_open, has_changed, stamp_now};
-use super::{HandleId, OpenHow, Result, Vfs, VfsError};
+use super::{Entry, HandleId, OpenHow, Result, Vfs, VfsError};
 use crate::cache::CacheError;
 use crate::meta::Inode;
 use crate::types::{Attr, FileKind, Ino, Time};
@@ -67,6 +67,14 @@ impl Vfs {
     /// [`VfsError::NoEntry`] if it is gone.
     pub fn attr(&self, ino: Ino) -> Result<Attr> {
         Ok(self.inode(ino)?.attr)
+    }
+
+    /// `ino` as a directory shows it, without a name.
+    ///
+    /// # Errors
+    /// [`VfsError::NoEntry`] if it is gone.
+    pub fn entry(&self, ino: Ino) -> Result<Entry> {
+        Ok(Entry::of(b"", &self.inode(ino)?))
     }
 
     /// The inode, with its attributes read from the cloud if nobody asked before.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::handle::as_open;
+use super::name::TARGET_BYTES_MAX;
 use super::{Result, Share, Vfs, VfsError, check_name};
 use crate::cache::CacheError;
 use crate::meta::Inode;
@@ -13,6 +14,8 @@ use crate::types::{Attr, FileKind, Ino};
 const LISTING_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a reader waits for a listing that only makes an old one new.
 const REFRESH_DEADLINE: Duration = Duration::from_secs(2);
+/// Of more small objects in one page of a directory it is not asked whether they are plain files.
+const KINDS_ASKED_MAX: usize = 128;
 /// How long the roots wait for a cloud that does not answer.
 const ROOTS_PAUSE: Duration = Duration::from_secs(5);
 
@@ -25,8 +28,17 @@ pub struct Entry {
     pub ino: Ino,
     /// Its attributes.
     pub attr: Attr,
+    /// False if they are only what a listing of the cloud showed: mode and owner may be others.
+    pub attrs_known: bool,
     /// Where to go on behind it.
     pub cookie: u64,
+}
+
+impl Entry {
+    pub(super) fn of(name: &[u8], inode: &Inode) -> Self {
+        let Inode { ino, attr, attrs_known, .. } = *inode;
+        Self { name: name.to_vec(), ino, attr, attrs_known, cookie: 0 }
+    }
 }
 
 /// Part of a directory.
@@ -59,13 +71,15 @@ impl Vfs {
             }
         };
         let inode = if inode.attrs_known {
+            self.ask_siblings(parent, name, &inode);
             inode
         } else {
+            self.ask_siblings(parent, name, &inode);
             self.known(inode.ino).await?;
             // What is known now may be that it is a further name of another file.
             self.find(parent, name)?.1.ok_or(VfsError::NoEntry)?
         };
-        Ok(Entry { name: name.to_vec(), ino: inode.ino, attr: inode.attr, cookie: 0 })
+        Ok(Entry::of(name, &inode))
     }
 
     /// What lies above the directory `ino`; the root is above itself.
@@ -140,7 +154,8 @@ impl Vfs {
         }
     }
 
-    /// Up to `count` entries of `dir` behind `cookie`.
+    /// Up to `count` entries of `dir` behind `cookie`. Of what only a listing of the cloud showed, attributes are asked for where the
+    /// kind depends on it, unless there is very much of it.
     ///
     /// # Errors
     /// If the cloud does not answer and the directory was never listed.
@@ -162,9 +177,11 @@ impl Vfs {
             })
         };
         let mut found = read()?;
+        let of_unknown_kind =
+            |inode: &Inode| !inode.attrs_known && inode.attr.size <= TARGET_BYTES_MAX as u64;
         let unknown: Vec<Ino> =
-            found.iter().filter(|(_, i)| !i.attrs_known).map(|(_, i)| i.ino).collect();
-        if !unknown.is_empty() {
+            found.iter().filter(|(_, i)| of_unknown_kind(i)).map(|(_, i)| i.ino).collect();
+        if !unknown.is_empty() && unknown.len() <= KINDS_ASKED_MAX {
             // Without the cloud, the names and sizes of the listing are better than nothing.
             match self.read_attrs(&inode, &unknown).await {
                 Ok(()) => found = read()?,
@@ -176,12 +193,7 @@ impl Vfs {
         }
         let entries = found
             .into_iter()
-            .map(|(entry, inode)| Entry {
-                name: entry.name,
-                ino: inode.ino,
-                attr: inode.attr,
-                cookie: entry.cookie,
-            })
+            .map(|(entry, inode)| Entry { cookie: entry.cookie, ..Entry::of(&entry.name, &inode) })
             .collect();
         Ok(Page { parent: self.parent(dir)?, entries })
     }

@@ -120,6 +120,8 @@ pub struct Vfs {
     shares: Arc<BTreeMap<ShareId, Share>>,
     handles: Handles,
     siblings: Siblings,
+    /// The same for attributes.
+    asked: Siblings,
     /// What is pinned changed.
     pinned: Notify,
     /// Seconds since 1970.
@@ -142,6 +144,7 @@ impl Vfs {
             shares,
             handles: Handles::default(),
             siblings: Siblings::default(),
+            asked: Siblings::default(),
             pinned: Notify::new(),
             started,
         });

@@ -12,7 +12,7 @@ use crate::meta::{Inode, NewInode};
 use crate::types::{Attr, FileKind, Ino};
 
 /// The longest target of a symbolic link.
-const TARGET_BYTES_MAX: usize = 4095;
+pub(super) const TARGET_BYTES_MAX: usize = 4095;
 
 /// What is made with a name, but for regular files.
 struct Made {
@@ -109,7 +109,7 @@ impl Vfs {
         let file = as_open(&files, file);
         drop(files);
         self.events.differs.notify_one();
-        Ok(Entry { name: name.to_vec(), ino, attr: file.attr, cookie: 0 })
+        Ok(Entry::of(name, &file))
     }
 
     /// A symbolic link's target.
@@ -254,7 +254,7 @@ impl Vfs {
             Ok(inode)
         })?;
         self.events.differs.notify_one();
-        Ok(Entry { name: name.to_vec(), ino: inode.ino, attr: inode.attr, cookie: 0 })
+        Ok(Entry::of(name, &inode))
     }
 
     fn remove(&self, parent: Ino, name: &[u8], dir: bool) -> Result<()> {

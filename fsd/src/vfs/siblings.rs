@@ -1,5 +1,5 @@
-//! Reading ahead from file to file: whoever reads the small files of a directory one after the other gets the next ones fetched
-//! meanwhile, many at once, so that a file costs no round trip.
+//! Reading ahead from file to file: whoever reads the small files of a directory one after the other, or asks for their attributes,
+//! gets those of the next ones fetched meanwhile, many at once, so that a file costs no round trip.
 
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
@@ -169,31 +169,9 @@ impl Vfs {
     fn next_files(&self, ino: Ino) -> Result<Vec<Ino>> {
         let Some((parent, name)) = self.meta.read(|tx| tx.a_name(ino))? else { return Ok(vec![]) };
         let at = Dentry { ino, cookie: cookie_of_name(&name), name };
-        let next = |order, behind, count| {
-            self.meta.read(|tx| match order {
-                Order::Known => tx.entries_by_ino(parent, Ino(behind), count),
-                Order::Read => tx.entries(parent, behind, count),
-            })
-        };
-        let mut walks = self.siblings.walks();
-        let Some(walk) = walks.get_mut(&parent) else {
-            walks.put(parent, Walk::begin(at));
-            return Ok(vec![]);
-        };
-        let Some(ahead) = walk.step(at, next)? else { return Ok(vec![]) };
-        let entries = next(ahead.order, ahead.behind, ahead.files)?;
-        let asker = walk.fetching(&ahead, &entries);
-        drop(walks);
-        let mut askers = self.siblings.askers();
-        if askers.len() > WALKS_MAX.get() {
-            // Of walks that went another way.
-            askers.clear();
-        }
-        askers.extend(asker);
-        drop(askers);
         let mut bytes = 0;
         let mut files = Vec::new();
-        for entry in entries {
+        for entry in self.next_entries(&self.siblings, parent, at)? {
             let inode = self.meta.read(|tx| tx.inode(tx.file_of(entry.ino)?))?;
             let Some(inode) = inode else { continue };
             let small = inode.attr.kind == FileKind::File && inode.attr.size <= SMALL_BYTES_MAX;
@@ -206,6 +184,54 @@ impl Vfs {
             }
         }
         Ok(files)
+    }
+
+    /// Looks, as somebody asks for `inode` by its name, whether it is one of many.
+    pub(super) fn ask_siblings(self: &Arc<Self>, parent: Ino, name: &[u8], inode: &Inode) {
+        let asked = self.asked.askers().remove(&inode.ino);
+        if inode.attrs_known && !asked {
+            return;
+        }
+        let at = Dentry { ino: inode.ino, cookie: cookie_of_name(name), name: name.to_vec() };
+        let (dir, vfs, like) = (parent, self.clone(), inode.clone());
+        let failed = move |error: VfsError| {
+            tracing::debug!(%dir, error = &error as &dyn std::error::Error, "attributes could not be asked for ahead");
+        };
+        let inos: Vec<Ino> = match self.next_entries(&self.asked, parent, at) {
+            Ok(entries) => entries.into_iter().map(|entry| entry.ino).collect(),
+            Err(error) => return failed(error),
+        };
+        if !inos.is_empty() {
+            self.tasks.spawn("vfs.siblings", async move {
+                vfs.read_attrs(&like, &inos).await.unwrap_or_else(failed);
+            });
+        }
+    }
+
+    /// What to fetch of a directory, now that somebody is at `at`.
+    fn next_entries(&self, siblings: &Siblings, parent: Ino, at: Dentry) -> Result<Vec<Dentry>> {
+        let next = |order, behind, count| {
+            self.meta.read(|tx| match order {
+                Order::Known => tx.entries_by_ino(parent, Ino(behind), count),
+                Order::Read => tx.entries(parent, behind, count),
+            })
+        };
+        let mut walks = siblings.walks();
+        let Some(walk) = walks.get_mut(&parent) else {
+            walks.put(parent, Walk::begin(at));
+            return Ok(vec![]);
+        };
+        let Some(ahead) = walk.step(at, next)? else { return Ok(vec![]) };
+        let entries = next(ahead.order, ahead.behind, ahead.files)?;
+        let asker = walk.fetching(&ahead, &entries);
+        drop(walks);
+        let mut askers = siblings.askers();
+        if askers.len() > WALKS_MAX.get() {
+            // Of walks that went another way.
+            askers.clear();
+        }
+        askers.extend(asker);
+        Ok(entries)
     }
 }
 

@@ -158,10 +158,8 @@ impl Filesystem for Drive {
         self.answer(async move {
             // NFS asks for these after the kernel forgot an inode.
             let found = match name.as_slice() {
-                b"." => vfs.attr(dir).map(|attr| Entry { name, ino: dir, attr, cookie: 0 }),
-                b".." => vfs
-                    .parent(dir)
-                    .and_then(|ino| Ok(Entry { name, ino, attr: vfs.attr(ino)?, cookie: 0 })),
+                b"." => vfs.entry(dir),
+                b".." => vfs.parent(dir).and_then(|ino| vfs.entry(ino)),
                 _ => vfs.lookup(dir, &name).await,
             };
             let ttl = found.as_ref().map_or(ttl, |entry| paths.ttl(entry.ino, ttl));
@@ -243,9 +241,9 @@ impl Filesystem for Drive {
             Some(FileKind::File) | None => self
                 .vfs
                 .create(dir, name, perm, caller, OpenHow::default())
-                .and_then(|(ino, attr, handle)| {
+                .and_then(|(ino, _, handle)| {
                     self.vfs.release(handle)?;
-                    Ok(Entry { name: name.to_vec(), ino, attr, cookie: 0 })
+                    self.vfs.entry(ino)
                 }),
             Some(kind) => self.vfs.make_node(dir, name, kind, rdev, perm, caller),
         };
@@ -639,16 +637,15 @@ impl Filesystem for Drive {
                 }
             }
             for entry in page.entries {
+                // Of attributes that are not known the kernel believes nothing: it asks when somebody wants them.
+                let ttl = match entry.attrs_known {
+                    true => paths.ttl(entry.ino, ttl),
+                    false => Duration::ZERO,
+                };
                 let node = nodes.node(entry.ino);
                 let name = OsStr::from_bytes(&entry.name);
-                if reply.add(
-                    node,
-                    entry.cookie,
-                    name,
-                    &paths.ttl(entry.ino, ttl),
-                    &map::attr(node, &entry.attr),
-                    GENERATION,
-                ) {
+                let attr = map::attr(node, &entry.attr);
+                if reply.add(node, entry.cookie, name, &ttl, &attr, GENERATION) {
                     break;
                 }
             }
