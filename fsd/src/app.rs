@@ -230,11 +230,11 @@ fn open_files(
     rules: &[Rule],
 ) -> anyhow::Result<(Arc<Cache>, Arc<Vfs>)> {
     let Ground { clock, tasks, events, meta, .. } = ground;
-    let CacheConfig { disk_bytes_max, high_bytes, low_bytes, free_bytes_min, .. } = config.cache;
+    let CacheConfig { disk_bytes_max, high_mark, low_mark, free_bytes_min, .. } = config.cache;
     let free_bytes_min = reserve_on(&config.state_dir, free_bytes_min)?;
     let cache = Arc::new(Cache::open(cache::Parts {
         dir: config.state_dir.clone(),
-        limits: Limits { disk_bytes_max, high_bytes, low_bytes, free_bytes_min },
+        limits: Limits { disk_bytes_max, high_mark, low_mark, free_bytes_min },
         meta: meta.clone(),
         stores: shares.iter().filter_map(store_of).collect(),
         clock: clock.clone(),

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use tokio::sync::watch;
 
 use super::present::{Presence, blocks_of};
@@ -28,6 +29,8 @@ pub struct Backing {
     pub(super) state: Mutex<State>,
     /// Every block is here. Never turns false again.
     whole: AtomicBool,
+    /// Whether what is fetched is kept. Not if the disk could not take the file in.
+    pub(super) kept: bool,
     /// Bytes of disk that the cache counts for it.
     pub(super) accounted: AtomicU64,
     /// Bytes written since they were counted exactly.
@@ -96,10 +99,26 @@ impl Backing {
             file,
             state: Mutex::new(state),
             whole,
+            kept: true,
             accounted,
             estimated: AtomicU64::new(0),
             base: OnceLock::new(),
         })
+    }
+
+    /// What stands for the backing file of a clean file of `size` bytes when the disk can't have one: empty, and it stays so.
+    pub(super) fn unkept(ino: Ino, number: u64, size: u64) -> io::Result<Self> {
+        let fd = memfd_create(c"fsd-unkept", MFdFlags::MFD_CLOEXEC)?;
+        let file = File::from(fd);
+        file.set_len(size)?;
+        let backing = Self::new(ino, number, file, Some((Presence::default(), size)))?;
+        Ok(Self { kept: false, ..backing })
+    }
+
+    /// Whether the disk has taken the file in, so that it can be written.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.kept
     }
 
     /// The inode.
@@ -248,8 +267,12 @@ pub(super) fn parse_name(name: &str) -> Option<(Ino, u64)> {
     Some((Ino(ino.parse().ok()?), number.parse().ok()?))
 }
 
+/// Opens a backing file; one on a disk that has become read-only can still be read.
 pub(super) fn open_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).open(path)
+    match OpenOptions::new().read(true).write(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => File::open(path),
+        opened => opened,
+    }
 }
 
 pub(super) fn create_file(path: &Path) -> io::Result<File> {

@@ -4,7 +4,7 @@ use std::sync::Weak;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{Cache, CacheError, Limits, Result, lock};
+use super::{Cache, CacheError, Result, lock};
 use crate::meta::{MetaError, Uploaded};
 use crate::types::{FileKind, Ino};
 
@@ -81,18 +81,35 @@ impl Cache {
         if self.used_bytes().saturating_add(bytes) > self.limits.disk_bytes_max {
             return Ok(false);
         }
-        let wanted = bytes.saturating_add(self.limits.free_bytes_min.max(FREE_BYTES_LEAST));
-        let (now, used) = (self.clock.monotonic(), self.used_bytes());
+        let wanted = bytes.saturating_add(self.free_bytes_min());
+        // Near the limit it is measured anew.
+        Ok(self.free_lately()? >= wanted.saturating_add(FREE_MARGIN) || self.free_now()? >= wanted)
+    }
+
+    /// Bytes that must stay free on the disk.
+    fn free_bytes_min(&self) -> u64 {
+        self.limits.free_bytes_min.max(FREE_BYTES_LEAST)
+    }
+
+    /// Bytes free on the disk as they were measured a moment ago, with what was written since.
+    fn free_lately(&self) -> Result<u64> {
         let measured = *lock(&self.free);
-        let since = used.saturating_sub(measured.used);
-        if now.saturating_sub(measured.at) < FREE_AGE_MAX
-            && measured.free.saturating_sub(since) >= wanted.saturating_add(FREE_MARGIN)
-        {
-            return Ok(true);
+        if self.clock.monotonic().saturating_sub(measured.at) >= FREE_AGE_MAX {
+            return self.free_now();
         }
-        let free = self.disk_free()?;
-        *lock(&self.free) = Free { at: now, used, free };
-        Ok(free >= wanted)
+        Ok(measured.free.saturating_sub(self.used_bytes().saturating_sub(measured.used)))
+    }
+
+    fn free_now(&self) -> Result<u64> {
+        let (at, used, free) = (self.clock.monotonic(), self.used_bytes(), self.disk_free()?);
+        *lock(&self.free) = Free { at, used, free };
+        Ok(free)
+    }
+
+    /// The most bytes that the cache can take now: its limit, or what the disk gives if that is less.
+    fn most(&self) -> u64 {
+        let of_disk = self.free_lately().unwrap_or(0).saturating_sub(self.free_bytes_min());
+        self.limits.disk_bytes_max.min(self.used_bytes().saturating_add(of_disk))
     }
 
     /// Bytes free on the disk below the cache.
@@ -109,9 +126,9 @@ impl Cache {
     /// # Errors
     /// If the disk or the metadata store fails.
     pub(crate) fn trim(&self) -> Result<()> {
-        let Limits { high_bytes, low_bytes, .. } = self.limits;
-        if self.used_bytes() > high_bytes {
-            self.evict_until(|| Ok(self.used_bytes() <= low_bytes))?;
+        let (high, low) = (self.high_bytes(), part(self.most(), self.limits.low_mark));
+        if self.used_bytes() > high {
+            self.evict_until(|| Ok(self.used_bytes() <= low))?;
         }
         self.evict_for(0).map(drop)
     }
@@ -120,7 +137,7 @@ impl Cache {
     /// there is, the slower it goes.
     pub(super) fn pause_before(&self, bytes: u64) -> Duration {
         let scarce = self.reserved_for_writes().max(1);
-        let left = self.limits.disk_bytes_max.saturating_sub(self.used_bytes());
+        let left = self.most().saturating_sub(self.used_bytes());
         if left >= scarce {
             return Duration::ZERO;
         }
@@ -144,8 +161,12 @@ impl Cache {
         self.has_room(bytes.saturating_add(self.reserved_for_writes()))
     }
 
+    fn high_bytes(&self) -> u64 {
+        part(self.most(), self.limits.high_mark)
+    }
+
     fn reserved_for_writes(&self) -> u64 {
-        self.limits.disk_bytes_max - self.limits.high_bytes
+        self.most() - self.high_bytes()
     }
 
     /// Evicts, the longest unused first, until `bytes` more fit; false if they don't.
@@ -219,4 +240,8 @@ impl Cache {
             None => Eviction::NotHere,
         }
     }
+}
+
+fn part(bytes: u64, percent: u8) -> u64 {
+    bytes / 100 * u64::from(percent.min(100))
 }

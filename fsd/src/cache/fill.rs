@@ -137,10 +137,13 @@ impl Cache {
         ahead: Range<u64>,
         range: Range<u64>,
     ) -> Result<Vec<u8>> {
+        let size = backing.file().metadata()?.len();
+        let clip = |r: &Range<u64>| r.start.min(size)..r.end.min(size);
+        let (asked, ahead) = (clip(&range), clip(&ahead));
+        if !backing.kept {
+            return self.read_through(backing, asked).await;
+        }
         if !backing.is_whole() {
-            let size = backing.file().metadata()?.len();
-            let clip = |r: &Range<u64>| r.start.min(size)..r.end.min(size);
-            let (asked, ahead) = (clip(&range), clip(&ahead));
             let wanted = if size <= WHOLE_BYTES_MAX { 0..size } else { asked.clone() };
             match self.bring(backing, &wanted, ahead).await {
                 Ok(()) => {}
@@ -150,7 +153,13 @@ impl Cache {
                 Err(error) => return Err(error),
             }
         }
-        read_here(backing, range)
+        match read_here(backing, range) {
+            Err(CacheError::Disk(error)) => {
+                tracing::warn!(ino = %backing.ino, %error, "the cache disk can't be read: the cloud is asked");
+                self.read_through(backing, asked).await
+            }
+            read => read,
+        }
     }
 
     /// Fetches what is missing of `wanted`, if it fits without waiting, and what may be asked for next beside it.
@@ -179,9 +188,17 @@ impl Cache {
         for blocks in pieces(blocks_of(&range)) {
             let bytes = bytes_of(&blocks);
             let bytes = bytes.start.max(range.start)..bytes.end.min(range.end);
-            let (fetched, _) = self.fetch_bytes(backing, bytes.clone()).await?;
+            let (fetched, content) = self.fetch_bytes(backing, bytes.clone()).await?;
             let state = backing.state();
-            let mut piece = read_here(backing, bytes.clone())?;
+            let mut piece = match read_here(backing, bytes.clone()) {
+                Ok(piece) => piece,
+                // The cloud has all of it.
+                Err(_) if content.is_some() => {
+                    buffer.extend_from_slice(&fetched);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             for run in state.present.missing(blocks) {
                 let part = within(bytes.start, &bytes_of(&run), fetched.len().min(piece.len()));
                 piece[part.clone()].copy_from_slice(&fetched[part]);
@@ -340,15 +357,16 @@ impl Cache {
         backing: &Backing,
         range: Range<u64>,
     ) -> Result<(Bytes, Option<u64>)> {
-        let object_bytes = backing.state().object_bytes;
+        let lost = || CacheError::Lost(backing.ino);
+        let inode = self.meta.read(|tx| tx.inode(backing.ino))?;
+        let now = inode.filter(|inode| inode.backing == backing.number);
+        let clean = now.as_ref().filter(|inode| inode.is_uploaded());
+        let content = clean.map(|inode| inode.content);
+        let object_bytes = clean.map_or(backing.state().object_bytes, |inode| inode.attr.size);
         let bytes = range.start.min(object_bytes)..range.end.min(object_bytes);
         if bytes.is_empty() {
             return Ok((Bytes::new(), None));
         }
-        let lost = || CacheError::Lost(backing.ino);
-        let inode = self.meta.read(|tx| tx.inode(backing.ino))?;
-        let now = inode.filter(|inode| inode.backing == backing.number);
-        let content = now.as_ref().filter(|inode| inode.is_uploaded()).map(|inode| inode.content);
         let now = now.as_ref().and_then(Base::of);
         let base = now.as_ref().or(backing.base.get()).ok_or_else(lost)?;
         Ok((self.get(backing.ino, base, bytes).await?, content))

@@ -28,7 +28,7 @@ pub struct Defaults {
 pub struct Merged {
     /// Inodes with new content or attributes, and directories with new names.
     pub inodes: Vec<Ino>,
-    /// Names that went. Those that came are none of them: the kernel keeps no absence, and one that is in use by the time it
+    /// Names that went. Those that came are none of them: the kernel believes in absence for a second only, and one that is in use by the time it
     /// is told to forget the name loses its working directory.
     pub names: Vec<(Ino, Vec<u8>)>,
 }

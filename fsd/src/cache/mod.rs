@@ -44,10 +44,11 @@ pub use self::scrub::Checked;
 pub struct Limits {
     /// The most bytes of disk that backing files may take.
     pub disk_bytes_max: u64,
-    /// Above it what was used longest ago is evicted, writers are slowed down, and what is only read leaves the room to them.
-    pub high_bytes: u64,
-    /// Down to here is evicted.
-    pub low_bytes: u64,
+    /// Above so many percent of that, or of the disk if that is less, what was used longest ago is evicted, writers are slowed down, and
+    /// what is only read leaves the room to them.
+    pub high_mark: u8,
+    /// Down to so many percent is evicted.
+    pub low_mark: u8,
     /// Bytes that stay free on the disk, whatever the cache would like.
     pub free_bytes_min: u64,
 }
@@ -283,9 +284,15 @@ impl Cache {
         })?;
         let backing = match precious {
             Some(map) => self.open_dirty(&inode, map)?,
-            None => match self.open_clean(&inode)? {
-                Some(backing) => backing,
-                None => self.begin(&inode)?,
+            None => match self.open_clean(&inode).and_then(|open| match open {
+                Some(backing) => Ok(backing),
+                None => self.begin(&inode),
+            }) {
+                Err(error @ (CacheError::Disk(_) | CacheError::Meta(_))) => {
+                    tracing::warn!(%ino, error = &error as &dyn std::error::Error, "the cache disk can't take a file in: it is read from the cloud each time");
+                    Backing::unkept(ino, inode.backing, inode.attr.size)?
+                }
+                opened => opened?,
             },
         };
         if !backing.is_whole()

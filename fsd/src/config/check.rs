@@ -97,8 +97,7 @@ fn cache(section: &CacheSection, findings: &mut Findings) -> CacheConfig {
     if low >= high {
         findings.note("cache.low_mark", low.to_string(), ProblemKind::MarksCross { high });
     }
-    let part = |mark: u8| disk_bytes_max / 100 * u64::from(mark.min(100));
-    CacheConfig { disk_bytes_max, high_bytes: part(high), low_bytes: part(low), free_bytes_min }
+    CacheConfig { disk_bytes_max, high_mark: high, low_mark: low, free_bytes_min }
 }
 
 fn schedule(

@@ -37,9 +37,9 @@ pub struct CacheSection {
     pub disk_max: Option<String>,
     /// See [`super::CacheConfig::free_bytes_min`].
     pub free_min: Option<String>,
-    /// See [`super::CacheConfig::high_bytes`]; percent of `disk_max`.
+    /// See [`super::CacheConfig::high_mark`].
     pub high_mark: Option<u8>,
-    /// See [`super::CacheConfig::low_bytes`]; percent of `disk_max`.
+    /// See [`super::CacheConfig::low_mark`].
     pub low_mark: Option<u8>,
 }
 

@@ -75,10 +75,10 @@ pub struct Config {
 pub struct CacheConfig {
     /// The most bytes that cached files take on disk. On a smaller disk `free_bytes_min` is the limit.
     pub disk_bytes_max: u64,
-    /// Above so many bytes what was used longest ago is evicted, and writers are slowed down.
-    pub high_bytes: u64,
-    /// Down to so many bytes is evicted then.
-    pub low_bytes: u64,
+    /// Above so many percent what was used longest ago is evicted, and writers are slowed down.
+    pub high_mark: u8,
+    /// Down to so many percent is evicted then.
+    pub low_mark: u8,
     /// How many bytes of the disk the cache leaves free for others.
     pub free_bytes_min: u64,
 }

@@ -37,8 +37,8 @@ fn what_is_left_out_has_its_default() {
         config.cache,
         CacheConfig {
             disk_bytes_max: DISK_BYTES_MAX,
-            high_bytes: DISK_BYTES_MAX / 100 * 85,
-            low_bytes: DISK_BYTES_MAX / 100 * 75,
+            high_mark: 85,
+            low_mark: 75,
             free_bytes_min: FREE_BYTES_MIN
         }
     );

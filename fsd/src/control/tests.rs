@@ -53,6 +53,11 @@ pub(super) fn status(mounts: &[PathBuf]) -> Status {
         started: moment(),
         mounts: mounts.iter().map(mount).collect(),
         cache: Cache { bytes_used: 1 << 30, bytes_max: 64 << 30, bytes_dirty: 1 << 20, files: 1 },
+        memory: Memory {
+            bytes_resident: 30 << 20,
+            bytes_metadata: 5 << 20,
+            bytes_metadata_max: 24 << 20,
+        },
         queue: QueueTotals { items: 2, bytes: 1 << 20, in_flight: 1, parked: 0 },
         rates: Rates {
             up: Pace {

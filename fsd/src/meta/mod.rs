@@ -109,6 +109,11 @@ pub struct Meta {
 
 const FILE: &str = "meta.sqlite";
 const STATEMENTS_CACHED: usize = 128;
+/// What pages of the database may take in memory, over all connections; the longest unused go.
+const PAGE_BYTES_MAX: u64 = 24 << 20;
+/// Of these, pages of the writer's connection, and of each of the others, in KiB.
+const WRITER_KIB_MAX: u32 = 16 << 10;
+const READER_KIB_MAX: u32 = 2 << 10;
 const READERS_KEPT_MAX: usize = 16;
 
 impl Meta {
@@ -120,7 +125,7 @@ impl Meta {
         let path = dir.join(FILE);
         let opened = |source| MetaError::Open { path: path.clone(), source: Arc::new(source) };
         let mut connection = Connection::open(&path).map_err(opened)?;
-        configure(&connection).map_err(opened)?;
+        configure(&connection, WRITER_KIB_MAX).map_err(opened)?;
         schema::migrate(&mut connection, &path)?;
         let writer = Writer::new(connection, &path).map_err(|e| MetaError::Sync(Arc::new(e)))?;
         Ok(Self { writer, readers: Mutex::default(), path })
@@ -187,10 +192,19 @@ impl Meta {
         looked
     }
 
+    /// Bytes that what is kept in memory of inodes and names takes, and may take.
+    #[must_use]
+    pub fn memory(&self) -> (u64, u64) {
+        #[expect(unsafe_code, reason = "rusqlite does not have it")]
+        // SAFETY: the call takes nothing and only reads a counter.
+        let used = unsafe { rusqlite::ffi::sqlite3_memory_used() };
+        (used.unsigned_abs(), PAGE_BYTES_MAX)
+    }
+
     fn reader(&self) -> Result<Connection> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.path, flags)?;
-        configure(&connection)?;
+        configure(&connection, READER_KIB_MAX)?;
         Ok(connection)
     }
 }
@@ -206,7 +220,7 @@ fn run_look<T, E: From<MetaError>>(
     looked
 }
 
-fn configure(connection: &Connection) -> rusqlite::Result<()> {
+fn configure(connection: &Connection, kib_max: u32) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
     // Else a statement whose plan might depend on what is bound is parsed anew each time.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
@@ -214,7 +228,8 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "wal_autocheckpoint", 4000)?;
-    connection.pragma_update(None, "cache_size", -16_384)?;
+    connection.pragma_update(None, "cache_size", -i64::from(kib_max))?;
+    connection.pragma_update(None, "soft_heap_limit", PAGE_BYTES_MAX.cast_signed())?;
     connection.pragma_update(None, "temp_store", "MEMORY")
 }
 

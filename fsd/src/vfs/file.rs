@@ -181,7 +181,8 @@ impl Vfs {
         if !handle.backing.is_whole() {
             return Ok(None);
         }
-        Ok(Some(handle.backing.read_at(buffer, offset)?))
+        // What the disk can't give the cloud may have.
+        Ok(handle.backing.read_at(buffer, offset).ok())
     }
 
     /// As [`Vfs::write`], if the file is wholly here and there is room; none if something must be waited for.
@@ -349,6 +350,9 @@ impl Vfs {
         backing: &Arc<Backing>,
         how: OpenHow,
     ) -> Result<()> {
+        if how.write && !backing.is_kept() {
+            return Err(std::io::Error::from_raw_os_error(libc::EROFS).into());
+        }
         let mut files = self.handles.files();
         let open = files.entry(inode.ino).or_insert_with(|| Open {
             share: inode.share,

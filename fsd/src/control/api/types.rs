@@ -26,6 +26,9 @@ pub struct Status {
     pub mounts: Vec<Mount>,
     /// Its cache.
     pub cache: Cache,
+    /// Its memory.
+    #[serde(default)]
+    pub memory: Memory,
     /// What waits to be uploaded.
     pub queue: QueueTotals,
     /// How fast bytes pass.
@@ -112,6 +115,17 @@ pub struct Cache {
     pub bytes_dirty: u64,
     /// How many files are cached, wholly or partly.
     pub files: u64,
+}
+
+/// What the daemon takes in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// All of it that is resident.
+    pub bytes_resident: u64,
+    /// Inodes and names that are kept, the longest unused go.
+    pub bytes_metadata: u64,
+    /// What these may take.
+    pub bytes_metadata_max: u64,
 }
 
 /// How much waits to be uploaded.

@@ -55,6 +55,11 @@ fn text(status: &Status) -> String {
             show_bytes(cache.bytes_dirty)
         ),
     );
+    let memory = &status.memory;
+    let pages = show_bytes(memory.bytes_metadata);
+    let most = show_bytes(memory.bytes_metadata_max);
+    let resident = show_bytes(memory.bytes_resident);
+    fact(&mut text, "memory", &format!("{resident}, of it inodes and names {pages} of {most}"));
     let queue = &status.queue;
     let waiting = amount(queue.items, queue.bytes);
     fact(
@@ -149,11 +154,12 @@ mod tests {
         assert!(lines[1].ends_with("ago): no route, read-only"), "{shown}");
         assert_eq!(lines[2], "cam: user 7 has 1.0 MiB of 2.0 MiB");
         assert_eq!(lines[4], "cache 1.0 GiB of 64.0 GiB, 1 file, 1.0 MiB not uploaded");
-        assert_eq!(lines[5], "queue 2 items, 1.0 MiB, 1 sent now, 0 parked");
-        assert_eq!(lines[6], "up 1.0 KiB/s, at most 1.0 MiB/s, 3.0 MiB since the start");
-        assert_eq!(lines[7], "down 0 B/s, no limit, 0 B since the start");
-        assert_eq!(lines[8], "worker process 8, none: no Vulkan, no files, no network");
-        assert_eq!(lines[11], "HOOK VERSION ENGINE WAITING RUNNING DONE FAILED PARKED");
-        assert_eq!(lines[12], "thumbnail 0123456789ab cpu 1 0 5 0 0");
+        assert_eq!(lines[5], "memory 30.0 MiB, of it inodes and names 5.0 MiB of 24.0 MiB");
+        assert_eq!(lines[6], "queue 2 items, 1.0 MiB, 1 sent now, 0 parked");
+        assert_eq!(lines[7], "up 1.0 KiB/s, at most 1.0 MiB/s, 3.0 MiB since the start");
+        assert_eq!(lines[8], "down 0 B/s, no limit, 0 B since the start");
+        assert_eq!(lines[9], "worker process 8, none: no Vulkan, no files, no network");
+        assert_eq!(lines[12], "HOOK VERSION ENGINE WAITING RUNNING DONE FAILED PARKED");
+        assert_eq!(lines[13], "thumbnail 0123456789ab cpu 1 0 5 0 0");
     }
 }

@@ -256,6 +256,7 @@ impl Operations for Gateway {
                 bytes_dirty: queue.bytes,
                 files: cache.file_count() as u64,
             },
+            memory: memory(&self.parts.meta),
             queue,
             rates: self.rates(),
             work: self.works.under_way(),
@@ -604,6 +605,16 @@ fn is_at_or_below(tx: &Tx<'_>, ino: Ino, above: Ino) -> Result<bool, MetaError> 
 
 fn text_of(path: &[Vec<u8>]) -> String {
     path.iter().map(|name| String::from_utf8_lossy(name)).collect::<Vec<_>>().join("/")
+}
+
+fn memory(meta: &Meta) -> api::Memory {
+    let (bytes_metadata, bytes_metadata_max) = meta.memory();
+    // proc(5): the second number of statm is resident pages.
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0);
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
+    let page = page.map_or(4096, i64::unsigned_abs);
+    api::Memory { bytes_resident: pages * page, bytes_metadata, bytes_metadata_max }
 }
 
 fn timestamp(time: Time) -> Timestamp {

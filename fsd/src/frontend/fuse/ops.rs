@@ -33,6 +33,8 @@ const DOT: u64 = 1;
 const DOT_DOT: u64 = 2;
 /// Backing files lie on a disk, not on another stacked file system.
 const STACK_DEPTH: u32 = 1;
+/// How long the kernel may believe that a name is not there; it is told of those that come from the cloud no sooner.
+const ABSENT_TTL: Duration = Duration::from_secs(1);
 const STATFS_BLOCK_BYTES: u32 = 4096;
 
 /// One share, as the kernel sees it.
@@ -162,6 +164,9 @@ impl Filesystem for Drive {
                 b".." => vfs.parent(dir).and_then(|ino| vfs.entry(ino)),
                 _ => vfs.lookup(dir, &name).await,
             };
+            if let Err(VfsError::NoEntry) = found {
+                return reply.entry(&ABSENT_TTL, &map::absent(), GENERATION);
+            }
             let ttl = found.as_ref().map_or(ttl, |entry| paths.ttl(entry.ino, ttl));
             reply_entry(reply, found, "lookup", parent, nodes, ttl);
         });
