@@ -5,7 +5,6 @@ mod bench;
 mod ci;
 mod tidy;
 
-use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -13,8 +12,11 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
   ci    everything that must hold before a commit, as the CI runs it
   tidy  the rules of the tree that no compiler checks
-  bench quick [--smaller N]
-        the drive against the disk below it and against rclone; N divides all sizes";
+  bench [quick] [--only WORDS] [--subjects NAMES] [--smaller N] [--rounds N] [--write FILE]
+        the drive against the disk below it, a floor and peers, with the bars that it must reach. WORDS: rows with
+        one of them in their names; NAMES: of disk,floor,ours,rclone,juicefs,s3fs; both separated by commas.
+        --smaller divides all sizes; --write replaces the marked block of a Markdown file. quick: a few rows against
+        disk and rclone";
 
 fn main() -> anyhow::Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -27,18 +29,15 @@ fn main() -> anyhow::Result<ExitCode> {
             println!("tidy: {} findings", findings.len());
             Ok(if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
-        ["bench", "quick"] => bench(NonZeroU64::MIN),
-        ["bench", "quick", "--smaller", divisor] => match divisor.parse() {
-            Ok(divisor) => bench(divisor),
-            Err(_) => Ok(usage()),
-        },
+        ["bench", ref options @ ..] => done(bench::run(&workspace_dir(), options)),
+        [bench::STORE_WORD] => done(bench::run_store()),
+        [bench::NAMES_WORD, dir, count] => done(bench::run_names(Path::new(dir), count.parse()?)),
         _ => Ok(usage()),
     }
 }
 
-fn bench(smaller: NonZeroU64) -> anyhow::Result<ExitCode> {
-    bench::quick(&workspace_dir(), smaller)?;
-    Ok(ExitCode::SUCCESS)
+fn done(result: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
+    result.map(|()| ExitCode::SUCCESS)
 }
 
 fn usage() -> ExitCode {

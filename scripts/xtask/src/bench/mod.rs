@@ -1,123 +1,189 @@
-//! `cargo xtask bench quick`: ours, the local disk and a peer in one run, as ratios.
+//! `cargo xtask bench`: ours, the local disk, a floor and peers in one run, as ratios with bars.
 //!
-//! Each work is done on one subject after the other before the next work begins, so that noise hits all alike. Every
-//! round starts with empty caches and an empty store; a figure is the median of all rounds.
+//! Each step is done on one subject after the other before the next begins, so that noise hits all alike; the others are
+//! idle meanwhile. Every round starts with empty caches and empty stores; a figure is the median of all rounds.
 
-mod client;
-mod mount;
-mod rclone;
+mod figures;
+mod options;
+mod report;
+mod row;
+mod sizes;
+mod store;
 mod subject;
 mod table;
+mod work;
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::num::NonZeroU64;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use tempfile::TempDir;
 
-use client::{Sizes, Step};
-use rclone::CacheMode;
-use subject::{Kind, Programs, Subject};
-use table::Figures;
+use self::figures::Figures;
+use self::options::Options;
+use self::report::Report;
+use self::row::Row;
+use self::sizes::Sizes;
+use self::subject::{Kind, Programs, Subject};
+use self::work::{Bench, Sources, Step, Watch};
 
-const ROUNDS: usize = 3;
+pub(crate) use store::{WORD as STORE_WORD, run as run_store};
+pub(crate) use work::{NAMES_WORD, run_names};
 
-/// Set to a program that is to be measured instead of the one that cargo builds.
-const PROGRAM: &str = "FSD_BIN";
+/// A peer that needs longer than this for a step is not asked to do it again.
+const PEER_STEP_MAX: Duration = Duration::from_secs(8);
 
-/// Measures and prints a table.
+/// Measures as `words` say, and prints a table.
 ///
 /// # Errors
-/// If a program can't be had, or a drive fails. That a peer is missing is none: it is said and left out.
-pub(crate) fn quick(root: &Path, smaller: NonZeroU64) -> anyhow::Result<()> {
-    let sizes = Sizes::divided_by(smaller);
+/// If ours can't be had. That a peer is missing or fails at something is none: it is said and left out.
+pub(crate) fn run(root: &Path, words: &[&str]) -> anyhow::Result<()> {
+    let options = Options::parse(words)?;
+    let sizes = Sizes::divided_by(options.smaller);
     let place = root.join("target/bench");
     fs::create_dir_all(&place).with_context(|| format!("make {}", place.display()))?;
-    let programs = Programs { fsd: program(root)?, rclone: found_rclone(&place) };
-    let mut kinds = vec![Kind::Disk, Kind::Fsd];
-    if programs.rclone.is_some() {
-        kinds.extend([Kind::Rclone(CacheMode::Writes), Kind::Rclone(CacheMode::Full)]);
-    }
-    print_circumstances(&place, &programs, &kinds, sizes);
+    subject::raise_limits()?;
+    let mut report = Report::new(&options, sizes, &place)?;
+    let programs = Programs::new(root, &place);
+    let kinds = available(&options, &programs, &mut report)?;
 
     let folder = TempDir::with_prefix_in("run-", &place).context("make a folder")?;
-    let mut figures = Figures::default();
-    for round in 0..ROUNDS {
-        eprintln!("round {} of {ROUNDS}", round + 1);
-        kinds.rotate_left(usize::from(round > 0));
+    let sources = Sources::make(folder.path(), sizes)?;
+    let bench = Bench { sizes, programs, sources };
+    let mut run = Run {
+        options: &options,
+        bench,
+        report,
+        figures: Figures::default(),
+        slow: BTreeMap::new(),
+    };
+    for round in 0..options.rounds {
+        eprintln!("round {} of {}", round + 1, options.rounds);
+        let mut kinds = kinds.clone();
+        let turn = round % kinds.len();
+        kinds.rotate_left(turn);
         let folder = folder.path().join(format!("round-{}", round + 1));
         fs::create_dir(&folder).context("make a folder")?;
-        measure(&kinds, &programs, &folder, sizes, &mut figures)?;
+        run.round(&kinds, &folder, round + 1 == options.rounds)?;
     }
     folder.close().context("clean up")?;
-    println!("\n{}", figures.table(sizes));
-    Ok(())
+
+    let (table, missed) = table::table(&run.figures, &kinds);
+    let text = run.report.text(&table, missed, &run.figures.noise());
+    print(&text);
+    options.write.as_deref().map_or(Ok(()), |path| report::write(path, &text))
 }
 
-fn measure(
-    kinds: &[Kind],
+#[expect(clippy::print_stdout, reason = "the table is the output")]
+fn print(text: &str) {
+    println!("{text}");
+}
+
+/// Those that can be had.
+fn available(
+    options: &Options,
     programs: &Programs,
-    folder: &Path,
-    sizes: Sizes,
-    figures: &mut Figures,
-) -> anyhow::Result<()> {
-    let subjects = kinds.iter().map(|&kind| Subject::start(kind, programs, folder));
-    let mut subjects = subjects.collect::<anyhow::Result<Vec<_>>>()?;
-    for step in Step::WARM {
-        for subject in &subjects {
-            figures.extend(subject.kind(), step.measure(subject, sizes)?);
+    report: &mut Report,
+) -> anyhow::Result<Vec<Kind>> {
+    let mut kinds = Vec::new();
+    for &kind in &options.kinds {
+        match programs.prepare(kind) {
+            Ok(version) => {
+                report.note(kind, programs, &version);
+                kinds.push(kind);
+            }
+            Err(error) if kind == Kind::Fsd => return Err(error),
+            Err(error) => report.skip(&format!("{kind}: {error:#}")),
         }
     }
-    for subject in &mut subjects {
-        subject.restart_fresh(programs)?;
+    ensure!(!kinds.is_empty(), "there is nobody to measure");
+    Ok(kinds)
+}
+
+struct Run<'a> {
+    options: &'a Options,
+    bench: Bench,
+    report: Report,
+    figures: Figures,
+    /// Who took long for a step, by its first row.
+    slow: BTreeMap<(Row, Kind), Duration>,
+}
+
+impl Run<'_> {
+    fn round(&mut self, kinds: &[Kind], folder: &Path, is_last: bool) -> anyhow::Result<()> {
+        self.measure_store()?;
+        let mut subjects = Vec::new();
+        for &kind in kinds {
+            match self.start(kind, folder) {
+                Ok(subject) => subjects.push(subject),
+                Err(error) if kind.is_peer() => self.report.skip(&format!("{kind}: {error:#}")),
+                Err(error) => return Err(error.context(format!("start {kind}"))),
+            }
+        }
+        for step in work::EACH_ROUND {
+            self.step(step, &mut subjects);
+        }
+        for subject in subjects.iter().filter(|subject| subject.kind() == Kind::Fsd) {
+            work::verify(subject, self.bench.sizes).context("read back")?;
+        }
+        for step in work::AFTER_ALL.iter().filter(|_| is_last) {
+            (0..self.options.rounds).for_each(|_| self.step(step, &mut subjects));
+        }
+        subjects.into_iter().try_for_each(Subject::stop)
     }
-    for step in Step::COLD {
-        for subject in &subjects {
-            figures.extend(subject.kind(), step.measure(subject, sizes)?);
+
+    fn measure_store(&mut self) -> anyhow::Result<()> {
+        let (figures, busy) = work::measure_store(self.bench.sizes)?;
+        eprintln!("  the store alone answers {busy:.0} small requests/s on several connections");
+        for (row, figure) in figures {
+            eprintln!("  the store alone: {}: {}", row.spec().name, figures::shown(figure));
+            if self.options.wants(row) {
+                self.figures.add(row, Kind::Store, figure);
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&self, kind: Kind, folder: &Path) -> anyhow::Result<Subject> {
+        let sizes = self.bench.sizes;
+        let subject = Subject::start(kind, &self.bench.programs, folder, |store| {
+            if kind.shows_objects() { work::fill(store, sizes) } else { Ok(()) }
+        })?;
+        if self.options.wants(Row::ListCold) || self.options.wants(Row::ListAgain) {
+            work::make_wide(&subject, sizes)?;
+        }
+        Ok(subject)
+    }
+
+    fn step(&mut self, step: &Step, subjects: &mut [Subject]) {
+        let Some(&first) = step.rows.iter().find(|row| self.options.wants(**row)) else { return };
+        for subject in subjects.iter_mut().filter(|subject| (step.suits)(subject.kind())) {
+            let kind = subject.kind();
+            if !step.makes_data && self.slow.contains_key(&(first, kind)) {
+                continue;
+            }
+            let watch = Watch::start();
+            match self.bench.perform(step, subject) {
+                Ok(figures) => self.note(kind, &figures),
+                Err(error) => {
+                    self.report.skip(&format!("{kind}: {}: {error:#}", first.spec().name));
+                }
+            }
+            let took = watch.elapsed();
+            eprintln!("    {kind} took {:.1} s in all", took.as_secs_f64());
+            if kind.is_peer() && took > PEER_STEP_MAX {
+                self.slow.insert((first, kind), took);
+            }
         }
     }
-    for subject in &subjects {
-        client::verify(subject, sizes)
-            .with_context(|| format!("read back through {}", subject.kind()))?;
-    }
-    subjects.into_iter().try_for_each(Subject::stop)
-}
 
-/// The release build of this tree, or what [`PROGRAM`] names.
-fn program(root: &Path) -> anyhow::Result<PathBuf> {
-    if let Some(program) = std::env::var_os(PROGRAM) {
-        return Ok(program.into());
-    }
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo)
-        .args(["build", "--release", "--package", "fsd"])
-        .args(["--target-dir", "target"])
-        .current_dir(root)
-        .status()
-        .context("run cargo")?;
-    ensure!(built.success(), "fsd does not build");
-    Ok(root.join("target/release/fsd"))
-}
-
-fn found_rclone(place: &Path) -> Option<PathBuf> {
-    rclone::find(place).inspect_err(|error| println!("SKIP: no rclone: {error:#}")).ok()
-}
-
-fn print_circumstances(place: &Path, programs: &Programs, kinds: &[Kind], sizes: Sizes) {
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    println!("linux {}, {cores} cores, in {}", kernel.trim(), place.display());
-    println!("big: one file of {} MiB; small: {} files of 4 KiB", sizes.big_mib(), sizes.small());
-    println!("each figure is the median of {ROUNDS} rounds; store: a directory on the same disk");
-    println!("disk: a plain directory, which is the limit for what is cached");
-    for kind in kinds {
-        if let Some(command) = kind.command_line(programs) {
-            println!("{kind}: {command}");
+    fn note(&mut self, kind: Kind, figures: &[(Row, f64)]) {
+        for &(row, figure) in figures.iter().filter(|(row, _)| self.options.wants(*row)) {
+            let spec = row.spec();
+            eprintln!("  {}: {kind}: {} {}", spec.name, figures::shown(figure), spec.unit.name());
+            self.figures.add(row, kind, figure);
         }
-    }
-    if !client::can_drop_caches() {
-        println!("SKIP: only root can drop the kernel's caches, so warm and cold reads are hot");
     }
 }

@@ -19,7 +19,7 @@ const POLL: Duration = Duration::from_millis(10);
 
 /// A mounted drive. Dropped, it is unmounted and its program has ended.
 #[derive(Debug)]
-pub(super) struct Mount {
+pub(in crate::bench) struct Mount {
     dir: PathBuf,
     process: Child,
 }
@@ -46,6 +46,10 @@ impl Mount {
             bail!("{:?} did not mount; it says:\n{says}", command.get_program());
         }
         Ok(mount)
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.process.id()
     }
 
     /// Unmounts, and waits for the program's end.
@@ -92,7 +96,7 @@ fn is_mounted(dir: &Path, device_above: u64) -> bool {
 }
 
 /// Whether `done` came true in time.
-fn until(mut done: impl FnMut() -> bool) -> bool {
+pub(super) fn until(mut done: impl FnMut() -> bool) -> bool {
     let polls = PATIENCE.as_millis() / POLL.as_millis();
     for _ in 0..polls {
         if done() {
