@@ -5,6 +5,7 @@
 mod client;
 mod date;
 mod http;
+mod listing;
 mod objects;
 mod s3;
 mod serve;

@@ -5,10 +5,10 @@ use std::ops::Range;
 
 use super::Refusal;
 use super::date;
-use super::http::{Head, decoded, encoded};
+use super::http::{Head, decoded};
+use super::listing::{self, escaped, unescaped};
 use super::objects::{Body, Conditions, Headers, Object, Objects};
 
-const PAGE_MAX: usize = 1000;
 /// Headers that an object keeps, beside those of [`META`].
 const KEPT: [&str; 3] = ["content-type", "content-encoding", "cache-control"];
 const META: &str = "x-amz-meta-";
@@ -120,7 +120,7 @@ impl Request {
             "GET" if self.query("uploads").is_some() => Ok(Answer::xml(
                 "<ListMultipartUploadsResult><IsTruncated>false</IsTruncated></ListMultipartUploadsResult>",
             )),
-            "GET" => self.list(objects),
+            "GET" => Ok(Answer::xml(&listing::page(&self, objects))),
             "POST" if self.query("delete").is_some() => {
                 let text = String::from_utf8_lossy(&self.body);
                 let keys = text.split("<Key>").skip(1).filter_map(|rest| rest.split('<').next());
@@ -228,56 +228,6 @@ impl Request {
         };
         Ok(Some((body, object.headers.clone())))
     }
-
-    fn list(&self, objects: &Objects) -> Result<Answer, Refusal> {
-        let query = |name| self.query(name).unwrap_or_default();
-        let is_v2 = query("list-type") == "2";
-        let after = if is_v2 { "start-after" } else { "marker" };
-        let after = self.query("continuation-token").unwrap_or(query(after));
-        let count = self.query("max-keys").and_then(|count| count.parse().ok());
-        let count = count.unwrap_or(PAGE_MAX).min(PAGE_MAX);
-        let (prefix, delimiter) = (query("prefix"), query("delimiter"));
-        let page = objects.list(prefix, delimiter, after, count);
-        let is_encoded = query("encoding-type") == "url";
-        let spelt = |text: &str| if is_encoded { encoded(text) } else { escaped(text) };
-        let mut xml = String::with_capacity(256 * (1 + page.objects.len()));
-        let _ = write!(
-            xml,
-            "<ListBucketResult><Prefix>{}</Prefix><Delimiter>{}</Delimiter><MaxKeys>{count}</MaxKeys>\
-            <KeyCount>{}</KeyCount><IsTruncated>{}</IsTruncated>",
-            spelt(prefix),
-            spelt(delimiter),
-            page.objects.len() + page.prefixes.len(),
-            page.next.is_some()
-        );
-        if is_encoded {
-            xml.push_str("<EncodingType>url</EncodingType>");
-        }
-        if let Some(next) = &page.next {
-            let (tag, next) = match is_v2 {
-                true => ("NextContinuationToken", escaped(next)),
-                false => ("NextMarker", spelt(next)),
-            };
-            let _ = write!(xml, "<{tag}>{next}</{tag}>");
-        }
-        for (key, object) in &page.objects {
-            let _ = write!(
-                xml,
-                "<Contents><Key>{}</Key><LastModified>{}</LastModified><ETag>&quot;{}&quot;</ETag>\
-                <Size>{}</Size><StorageClass>STANDARD</StorageClass></Contents>",
-                spelt(key),
-                date::iso(object.modified),
-                object.etag,
-                object.body.len()
-            );
-        }
-        for prefix in &page.prefixes {
-            let prefix = spelt(prefix);
-            let _ = write!(xml, "<CommonPrefixes><Prefix>{prefix}</Prefix></CommonPrefixes>");
-        }
-        xml.push_str("</ListBucketResult>");
-        Ok(Answer::xml(&xml))
-    }
 }
 
 fn copy_result(tag: &str, etag: &str) -> Answer {
@@ -300,14 +250,4 @@ fn wanted(range: &str, length: usize) -> Result<Range<usize>, Refusal> {
         (first, last) => number(first)?..number(last)?.saturating_add(1).min(length),
     };
     if range.is_empty() { Err(Refusal::Range) } else { Ok(range) }
-}
-
-fn escaped(text: &str) -> String {
-    let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    text.replace('"', "&quot;")
-}
-
-fn unescaped(text: &str) -> String {
-    let text = text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"");
-    text.replace("&#34;", "\"").replace("&#39;", "'").replace("&amp;", "&")
 }

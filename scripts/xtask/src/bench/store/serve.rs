@@ -34,6 +34,10 @@ struct Shared {
 pub(crate) fn run() -> anyhow::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").context("a free port")?;
     println!("{}", listener.local_addr()?);
+    serve(&listener)
+}
+
+fn serve(listener: &TcpListener) -> anyhow::Result<()> {
     let shared = Arc::new(Shared::default());
     for socket in listener.incoming() {
         let (socket, shared) = (socket.context("accept")?, Arc::clone(&shared));
@@ -108,5 +112,61 @@ fn control(request: &Request, shared: &Shared) -> Answer {
             Answer::text("")
         }
         _ => Answer::refusing(Refusal::Unknown),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::client::Client;
+    use super::*;
+
+    fn start() -> Client {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        thread::spawn(move || serve(&listener));
+        Client::connect(&address).unwrap()
+    }
+
+    fn text(client: &mut Client, method: &str, target: &str, headers: &str) -> String {
+        String::from_utf8(client.request(method, target, headers).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn what_is_put_is_listed_read_and_copied() {
+        let mut client = start();
+        client.put("dir/a b&c", b"0123456789").unwrap();
+        client.put("dir/d", b"").unwrap();
+        assert_eq!(client.list("dir/").unwrap(), 2);
+        let listing = text(&mut client, "GET", "/fsd-bench?list-type=2&delimiter=/", "");
+        assert!(listing.contains("<CommonPrefixes><Prefix>dir/</Prefix></CommonPrefixes>"));
+        assert_eq!(client.get("dir/a b&c").unwrap(), 10);
+        let source = "/fsd-bench/dir/a%20b%26c";
+        for (range, wanted) in [("2-4", "234"), ("8-", "89"), ("-3", "789"), ("7-99", "789")] {
+            let range = format!("Range: bytes={range}\r\n");
+            assert_eq!(text(&mut client, "GET", source, &range), wanted);
+        }
+        let copy = format!("x-amz-copy-source: {source}\r\n");
+        assert!(text(&mut client, "PUT", "/fsd-bench/e", &copy).contains("<ETag>"));
+        assert_eq!(text(&mut client, "GET", "/fsd-bench/e", ""), "0123456789");
+        client.request("DELETE", "/fsd-bench/e", "").unwrap();
+        assert!(client.get("e").is_err());
+    }
+
+    #[test]
+    fn conditions_are_kept() {
+        let mut client = start();
+        let new = "If-None-Match: *\r\nContent-Length: 0\r\n";
+        client.request("PUT", "/fsd-bench/a", new).unwrap();
+        assert!(client.request("PUT", "/fsd-bench/a", new).is_err());
+        assert!(client.request("GET", "/fsd-bench/a", "If-Match: \"other\"\r\n").is_err());
+    }
+
+    #[test]
+    fn pages_follow_each_other_and_all_is_counted() {
+        let mut client = start();
+        client.request("POST", "/-/fill?prefix=w/&count=2500&bytes=3", "").unwrap();
+        assert_eq!(client.list("w/").unwrap(), 2500);
+        let counts = text(&mut client, "GET", "/-/counts", "");
+        assert!(counts.starts_with("2500 7500 3 "), "{counts}");
     }
 }
