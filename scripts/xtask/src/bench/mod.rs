@@ -33,7 +33,7 @@ pub(crate) use store::{WORD as STORE_WORD, run as run_store};
 pub(crate) use work::{NAMES_WORD, run_names};
 
 /// A peer that needs longer than this for a step is not asked to do it again.
-const PEER_STEP_MAX: Duration = Duration::from_secs(8);
+const PEER_STEP_MAX: Duration = Duration::from_secs(5);
 
 /// Measures as `words` say, and prints a table.
 ///
@@ -51,7 +51,7 @@ pub(crate) fn run(root: &Path, words: &[&str]) -> anyhow::Result<()> {
 
     let folder = TempDir::with_prefix_in("run-", &place).context("make a folder")?;
     let sources = Sources::make(folder.path(), sizes)?;
-    let bench = Bench { sizes, programs, sources };
+    let bench = Bench { sizes, programs, sources, folder: folder.path().to_owned() };
     let mut run = Run {
         options: &options,
         bench,
@@ -135,7 +135,7 @@ impl Run<'_> {
     }
 
     fn measure_store(&mut self) -> anyhow::Result<()> {
-        let (figures, busy) = work::measure_store(self.bench.sizes)?;
+        let (figures, busy) = work::measure_store(self.bench.sizes, &self.bench.folder)?;
         eprintln!("  the store alone answers {busy:.0} small requests/s on several connections");
         for (row, figure) in figures {
             eprintln!("  the store alone: {}: {}", row.spec().name, figures::shown(figure));

@@ -17,7 +17,7 @@ use crate::bench::subject::Subject;
 /// What each request takes more if the store is far.
 const LATENCY: Duration = Duration::from_millis(20);
 /// Reading far files one by one can be cut short.
-const FAR_MAX: Duration = Duration::from_secs(5);
+const FAR_MAX: Duration = Duration::from_secs(3);
 /// Between files of which only the first bytes are read, so that what is read ahead of one does not slow down the next.
 const PAUSE: Duration = Duration::from_millis(300);
 

@@ -12,7 +12,11 @@ mod steps;
 mod store;
 
 use std::fs::{self, OpenOptions};
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+use anyhow::Context;
 
 use super::row::Row;
 use super::sizes::Sizes;
@@ -26,11 +30,9 @@ pub(super) use steps::{AFTER_ALL, EACH_ROUND, Step};
 pub(super) use store::measure as measure_store;
 
 const MIB: u64 = 1 << 20;
-/// Memory that a step may need, as a multiple of the big file: the drive's pages and those of the file below it.
-const CLAIM_FACTOR: u64 = 2;
 const DROP_CACHES: &str = "/proc/sys/vm/drop_caches";
 /// Work that can be cut short ends then; what counts is the rate.
-const WORK_MAX: Duration = Duration::from_secs(4);
+const WORK_MAX: Duration = Duration::from_secs(2);
 /// How often somebody looks whether it is time to end.
 const LOOK_EVERY: u64 = 16;
 
@@ -43,6 +45,8 @@ pub(super) struct Bench {
     pub(super) sizes: Sizes,
     pub(super) programs: Programs,
     pub(super) sources: Sources,
+    /// On the plain disk.
+    pub(super) folder: PathBuf,
 }
 
 impl Bench {
@@ -62,9 +66,7 @@ impl Bench {
         if step.is_dropped {
             drop_caches();
         }
-        if step.is_heavy {
-            claim_memory(self.sizes);
-        }
+        claim_memory(&self.folder, (step.claims_mib)(self.sizes))?;
         let measured = (step.measure)(self, subject);
         subject.settle(step.leaves)?;
         measured
@@ -80,11 +82,17 @@ fn drop_caches() {
     let _ = fs::write(DROP_CACHES, "3"); // without the right to do it; said once at the start
 }
 
-/// Takes memory and lets it go again. A virtual machine may have given its free memory back to the host, and gets it
-/// again at a speed that says nothing about a drive.
-fn claim_memory(sizes: Sizes) {
-    let bytes = usize::try_from(CLAIM_FACTOR * sizes.big_mib * MIB).unwrap_or(0);
-    std::hint::black_box(vec![1_u8; bytes]);
+/// Takes pages as a file does, and lets them go again, so that the next who needs some gets these. A virtual machine may
+/// have given its free memory back to the host, and gets it again at a speed that says nothing about a drive. Reading a
+/// file without content takes pages and leaves the disk alone; other kinds of memory do not come back as pages of files.
+fn claim_memory(folder: &Path, mib: u64) -> anyhow::Result<()> {
+    let mut file = tempfile::tempfile_in(folder).context("make a file")?;
+    file.set_len(mib * MIB).context("make a file longer")?;
+    let mut block = vec![0; usize::try_from(MIB)?];
+    for _ in 0..mib {
+        file.read_exact(&mut block).context("read a file without content")?;
+    }
+    Ok(())
 }
 
 fn sync() {

@@ -2,6 +2,7 @@
 
 use super::{Bench, Measured, big, cold, memory, names, programs, random, small};
 use crate::bench::row::Row;
+use crate::bench::sizes::Sizes;
 use crate::bench::subject::{Kind, Rest, Subject};
 
 /// What is done on one subject without a pause.
@@ -18,8 +19,8 @@ pub(in crate::bench) struct Step {
     pub(super) is_fresh: bool,
     /// Whether the kernel's caches are emptied.
     pub(super) is_dropped: bool,
-    /// Whether it takes so much memory that this must be had beforehand.
-    pub(super) is_heavy: bool,
+    /// Memory that must be had beforehand, in MiB: the drive's pages, those of the file below it, what the store keeps.
+    pub(super) claims_mib: fn(Sizes) -> u64,
     pub(super) leaves: Rest,
     pub(super) measure: fn(&Bench, &mut Subject) -> anyhow::Result<Measured>,
 }
@@ -31,7 +32,7 @@ const PLAIN: Step = Step {
     prepare: |_, _| Ok(false),
     is_fresh: false,
     is_dropped: false,
-    is_heavy: false,
+    claims_mib: |_| 0,
     leaves: Rest::Little,
     measure: |_, _| Ok(Vec::new()),
 };
@@ -51,7 +52,7 @@ pub(in crate::bench) const EACH_ROUND: &[Step] = &[
     Step {
         rows: &[Row::WriteBig, Row::StoreBig, Row::CpuBig],
         makes_data: true,
-        is_heavy: true,
+        claims_mib: |sizes| 3 * sizes.big_mib,
         measure: big::write,
         ..PLAIN
     },
@@ -72,14 +73,14 @@ pub(in crate::bench) const EACH_ROUND: &[Step] = &[
     Step {
         rows: &[Row::ReadBigWarm, Row::ReadBigHot],
         prepare: big::prepare,
-        is_heavy: true,
+        claims_mib: |sizes| 2 * sizes.big_mib,
         measure: big::read,
         ..WARM
     },
     Step {
         rows: &[Row::WriteSynced],
         makes_data: true,
-        is_heavy: true,
+        claims_mib: |sizes| 3 * sizes.synced_mib,
         measure: big::write_synced,
         ..WRITES
     },
@@ -126,7 +127,7 @@ pub(in crate::bench) const EACH_ROUND: &[Step] = &[
     Step {
         rows: &[Row::ReadBigCold],
         prepare: big::prepare,
-        is_heavy: true,
+        claims_mib: |sizes| 3 * sizes.big_mib,
         measure: big::read_cold,
         ..COLD
     },

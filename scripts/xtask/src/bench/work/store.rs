@@ -1,10 +1,11 @@
 //! What the store gives to a client that is hardly one: whether it is what limits the others.
 
+use std::path::Path;
 use std::thread;
 
 use anyhow::{Context, anyhow};
 
-use super::{MIB, Measured, Watch, cold, noise, rate};
+use super::{MIB, Measured, Watch, claim_memory, cold, noise, rate};
 use crate::bench::row::Row;
 use crate::bench::sizes::{SMALL_BYTES, Sizes};
 use crate::bench::store::Store;
@@ -16,10 +17,11 @@ const BUSY_REQUESTS: u64 = 40_000;
 ///
 /// # Errors
 /// If the store does not answer.
-pub(in crate::bench) fn measure(sizes: Sizes) -> anyhow::Result<(Measured, f64)> {
+pub(in crate::bench) fn measure(sizes: Sizes, folder: &Path) -> anyhow::Result<(Measured, f64)> {
     let store = Store::start()?;
     cold::fill(&store, sizes)?;
     let mut client = store.client()?;
+    claim_memory(folder, 2 * sizes.big_mib)?;
     let big = noise(usize::try_from(MIB)?).repeat(usize::try_from(sizes.big_mib)?);
     let small = noise(SMALL_BYTES);
     let key = |index: u64| format!("small/{index:05}.dat");
