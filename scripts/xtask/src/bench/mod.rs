@@ -13,7 +13,7 @@ mod subject;
 mod table;
 mod work;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -38,7 +38,7 @@ const PEER_STEP_MAX: Duration = Duration::from_secs(5);
 /// Measures as `words` say, and prints a table.
 ///
 /// # Errors
-/// If ours can't be had. That a peer is missing or fails at something is none: it is said and left out.
+/// If ours can't be had, or fails at something. A peer that is missing or fails is none: it is said and left out.
 pub(crate) fn run(root: &Path, words: &[&str]) -> anyhow::Result<()> {
     let options = Options::parse(words)?;
     let sizes = Sizes::divided_by(options.smaller);
@@ -57,7 +57,8 @@ pub(crate) fn run(root: &Path, words: &[&str]) -> anyhow::Result<()> {
         bench,
         report,
         figures: Figures::default(),
-        slow: BTreeMap::new(),
+        slow: BTreeSet::new(),
+        failures: 0,
     };
     for round in 0..options.rounds {
         eprintln!("round {} of {}", round + 1, options.rounds);
@@ -68,12 +69,14 @@ pub(crate) fn run(root: &Path, words: &[&str]) -> anyhow::Result<()> {
         fs::create_dir(&folder).context("make a folder")?;
         run.round(&kinds, &folder, round + 1 == options.rounds)?;
     }
-    folder.close().context("clean up")?;
 
     let (table, missed) = table::table(&run.figures, &kinds);
     let text = run.report.text(&table, missed, &run.figures.noise());
     print(&text);
-    options.write.as_deref().map_or(Ok(()), |path| report::write(path, &text))
+    options.write.as_deref().map_or(Ok(()), |path| report::write(path, &text))?;
+    folder.close().context("clean up")?;
+    ensure!(run.failures == 0, "ours failed at {} steps", run.failures);
+    Ok(())
 }
 
 #[expect(clippy::print_stdout, reason = "the table is the output")]
@@ -108,7 +111,9 @@ struct Run<'a> {
     report: Report,
     figures: Figures,
     /// Who took long for a step, by its first row.
-    slow: BTreeMap<(Row, Kind), Duration>,
+    slow: BTreeSet<(Row, Kind)>,
+    /// Steps that ours did not do.
+    failures: usize,
 }
 
 impl Run<'_> {
@@ -161,21 +166,23 @@ impl Run<'_> {
         let Some(&first) = step.rows.iter().find(|row| self.options.wants(**row)) else { return };
         for subject in subjects.iter_mut().filter(|subject| (step.suits)(subject.kind())) {
             let kind = subject.kind();
-            if !step.makes_data && self.slow.contains_key(&(first, kind)) {
+            if !step.makes_data && self.slow.contains(&(first, kind)) {
                 continue;
             }
             let watch = Watch::start();
             match self.bench.perform(step, subject) {
-                Ok(figures) => self.note(kind, &figures),
+                Ok((figures, took)) => {
+                    self.note(kind, &figures);
+                    if kind.is_peer() && took > PEER_STEP_MAX {
+                        self.slow.insert((first, kind));
+                    }
+                }
                 Err(error) => {
+                    self.failures += usize::from(kind == Kind::Fsd);
                     self.report.skip(&format!("{kind}: {}: {error:#}", first.spec().name));
                 }
             }
-            let took = watch.elapsed();
-            eprintln!("    {kind} took {:.1} s in all", took.as_secs_f64());
-            if kind.is_peer() && took > PEER_STEP_MAX {
-                self.slow.insert((first, kind), took);
-            }
+            eprintln!("    {kind} took {:.1} s in all", watch.elapsed().as_secs_f64());
         }
     }
 

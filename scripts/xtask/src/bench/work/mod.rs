@@ -50,11 +50,16 @@ pub(super) struct Bench {
 }
 
 impl Bench {
-    /// Does one step on one subject, from making what it needs to its figures and until the subject is idle again.
+    /// Does one step on one subject, from making what it needs to its figures and until the subject is idle again. Says
+    /// how long the work itself took, too.
     ///
     /// # Errors
     /// What fails on the drive.
-    pub(super) fn perform(&self, step: &Step, subject: &mut Subject) -> anyhow::Result<Measured> {
+    pub(super) fn perform(
+        &self,
+        step: &Step,
+        subject: &mut Subject,
+    ) -> anyhow::Result<(Measured, Duration)> {
         if (step.prepare)(self, subject)? {
             subject.settle(Rest::Uploads)?;
         }
@@ -67,9 +72,11 @@ impl Bench {
             drop_caches();
         }
         claim_memory(&self.folder, (step.claims_mib)(self.sizes))?;
+        let watch = Watch::start();
         let measured = (step.measure)(self, subject);
+        let took = watch.elapsed();
         subject.settle(step.leaves)?;
-        measured
+        Ok((measured?, took))
     }
 }
 

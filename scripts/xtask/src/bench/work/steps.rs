@@ -91,7 +91,6 @@ pub(in crate::bench) const EACH_ROUND: &[Step] = &[
         measure: random::warm,
         ..WARM
     },
-    Step { rows: &[Row::CreateSynced], measure: small::create_synced, ..WRITES },
     Step {
         rows: &[Row::ReadSmallWarm, Row::ReadSmallHot],
         prepare: small::prepare,
@@ -100,6 +99,8 @@ pub(in crate::bench) const EACH_ROUND: &[Step] = &[
     },
     Step { rows: &[Row::StatSmall], prepare: small::prepare, measure: small::stat, ..WARM },
     Step { rows: &[Row::ListLong], prepare: small::prepare, measure: small::list_long, ..WARM },
+    // Not soon after the large writes, which the disk's cache may still be busy with.
+    Step { rows: &[Row::CreateSynced], measure: small::create_synced, ..WRITES },
     Step { rows: &[Row::Tar], measure: programs::tar, ..WRITES },
     Step { rows: &[Row::Copy], measure: programs::copy, ..WRITES },
     Step { rows: &[Row::Rsync], measure: programs::rsync, ..WRITES },
