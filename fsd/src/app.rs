@@ -40,6 +40,8 @@ use crate::vfs::{self, Vfs};
 const CHECK_PATIENCE: Duration = Duration::from_secs(15);
 /// How long tasks may take to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// Nothing waits longer for another try.
+const BACKOFF_MAX: Duration = Duration::from_secs(3600);
 /// How often mounts are looked at: has somebody unmounted one?
 const MOUNTS_POLL: Duration = Duration::from_millis(200);
 /// How old a listing of the cloud may get before it is asked again.
@@ -273,6 +275,10 @@ fn start_sync(ground: &Ground, cache: &Arc<Cache>, shares: &[OpenShare]) -> anyh
     let mut rng = Rng::seeded_by(clock.wall());
     let name = format!("{:08x}", rng.next_u64() >> 32);
     let gateway = meta.write(move |tx| tx.gateway(|| name))?;
+    let delays = shares.iter().map(|share| share.config.upload_delay);
+    let longest = delays.max().unwrap_or_default() + BACKOFF_MAX;
+    let latest = clock.wall().millis() + i64::try_from(longest.as_millis()).unwrap_or(i64::MAX);
+    meta.write(move |tx| tx.hasten_to(latest))?;
     let links = shares.iter().filter_map(|share| {
         let (opened, pacers) = share.opened.as_ref()?;
         Some((share.id, (opened.link.clone(), pacers.up.clone())))

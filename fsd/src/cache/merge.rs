@@ -146,17 +146,27 @@ pub(super) enum Added {
     Known,
 }
 
+/// Whether nothing is known of any key from the first to the last of `found`, nor of what lies below: the usual case of a first listing.
+pub(super) fn is_untouched(tx: &Tx<'_>, share: ShareId, found: &[Found]) -> Result<bool> {
+    let bare = |found: &Found| Key::from_raw(found.key.as_str().trim_end_matches('/'));
+    let (first, last) = (found.iter().map(bare).min(), found.iter().map(bare).max());
+    let Some((first, last)) = first.zip(last) else { return Ok(true) };
+    Ok(!tx.is_known_between(share, &first, &last)?)
+}
+
+/// Adds what was found, unless it is known. `untouched`: see [`is_untouched`].
 pub(super) fn add_one(
     tx: &Tx<'_>,
     parent: &Inode,
     found: Found,
+    untouched: bool,
     defaults: &Defaults,
     now: Time,
 ) -> Result<Added> {
     let Found { key, object } = found;
     let share = parent.share;
     let as_dir = Key::from_raw(format!("{}/", key.as_str().trim_end_matches('/')));
-    for known in [&key, &as_dir] {
+    for known in [&key, &as_dir].into_iter().filter(|_| !untouched) {
         if let Some(Inode { ino, object: Some(record), .. }) = tx.inode_by_key(share, known)? {
             let changed = object.as_ref().is_some_and(|o| record.etag.as_ref() != Some(&o.etag));
             // A listing shows a directory's marker as a prefix, without a version.
@@ -169,7 +179,7 @@ pub(super) fn add_one(
         }
     }
     let Some(name) = name_in(parent, &key) else { return Ok(Added::Known) };
-    if tx.lookup(parent.ino, &name)?.is_some() || tx.is_in_motion(share, &key)? {
+    if tx.lookup(parent.ino, &name)?.is_some() || !untouched && tx.is_in_motion(share, &key)? {
         return Ok(Added::Known);
     }
     let mut inode = blank(share, key, defaults, now);
@@ -186,7 +196,7 @@ pub(super) fn add_one(
         tx.set_xattr(ino, &name, Some(&value))?;
     }
     tx.add_entry(parent.ino, &name, ino)?;
-    if let Some(object) = &object
+    if let Some(object) = object.as_ref().filter(|object| object.metadata.is_some())
         && let Some(inode) = tx.inode(ino)?
     {
         link_again(tx, &inode, object)?;

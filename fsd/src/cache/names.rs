@@ -9,8 +9,11 @@ use std::sync::{Arc, Mutex};
 
 use futures::StreamExt as _;
 use futures::stream;
+use tokio_util::task::AbortOnDropHandle;
 
-use super::merge::{Added, Answer, Defaults, Doubt, Found, Merged, add_one, take_over};
+use super::merge::{
+    Added, Answer, Defaults, Doubt, Found, Merged, add_one, is_untouched, take_over,
+};
 use super::{Cache, Result, Store, lock};
 use crate::meta::Inode;
 use crate::remote::{Object, RemoteError};
@@ -70,7 +73,9 @@ impl Cache {
     #[must_use]
     pub fn is_listed(&self, dir: &Inode, since: i64) -> bool {
         let listed = || self.index.listed(dir.ino).or(dir.is_made_here().then_some(0));
-        dir.object.is_none() || listed().is_some_and(|at| at >= since)
+        // One that is from the future tells of a clock that was set back since.
+        let in_time = |at: i64| at >= since && (since == 0 || at <= self.clock.wall().secs + 1);
+        dir.object.is_none() || listed().is_some_and(in_time)
     }
 
     /// How many listings came to an end: who saw another number before it did not find a name may find it now.
@@ -188,9 +193,14 @@ impl Cache {
         let mut merged = Merged::default();
         let mut doubts = Vec::new();
         let mut seen = BTreeSet::new();
-        let mut token = None;
+        let mut page = store.remote.list(prefix, None).await?;
         loop {
-            let page = store.remote.list(prefix, token.as_ref()).await?;
+            // The next page comes while this one is stored.
+            let next = page.next.take().map(|token| {
+                let (remote, prefix) = (store.remote.clone(), prefix.clone());
+                let list = async move { remote.list(&prefix, Some(&token)).await };
+                AbortOnDropHandle::new(self.tasks.handle().spawn(list))
+            });
             let dirs = page.prefixes.into_iter().map(|key| Found::dir(key, None));
             let found: Vec<Found> =
                 dirs.chain(page.objects.into_iter().map(Found::object)).collect();
@@ -198,10 +208,8 @@ impl Cache {
             let (more, doubted) = self.add(dir.ino, found, &store.defaults)?;
             merged.append(more);
             doubts.extend(doubted);
-            token = page.next;
-            if token.is_none() {
-                break;
-            }
+            let Some(next) = next else { break };
+            page = next.await.map_err(std::io::Error::other)??;
         }
         doubts.extend(self.missing(dir.ino, prefix, &seen)?);
         merged.append(self.settle(doubts).await?);
@@ -222,9 +230,10 @@ impl Cache {
             let mut doubts = Vec::new();
             let Some(parent) = tx.inode(dir)? else { return Ok((merged, doubts)) };
             let gone = lock(&gone);
+            let untouched = is_untouched(tx, parent.share, &found)?;
             let news = |found: &Found| !gone.has(parent.share, &found.key);
             for found in found.into_iter().filter(news) {
-                match add_one(tx, &parent, found, &defaults, now)? {
+                match add_one(tx, &parent, found, untouched, &defaults, now)? {
                     Added::New => merged.inodes = vec![dir],
                     Added::Doubtful(doubt) => doubts.push(doubt),
                     Added::Known => {}

@@ -124,7 +124,7 @@ impl Meta {
     pub fn open(dir: &Path) -> Result<Self> {
         let path = dir.join(FILE);
         let opened = |source| MetaError::Open { path: path.clone(), source: Arc::new(source) };
-        let mut connection = Connection::open(&path).map_err(opened)?;
+        let mut connection = connect(&path).map_err(opened)?;
         configure(&connection, WRITER_KIB_MAX).map_err(opened)?;
         schema::migrate(&mut connection, &path)?;
         let writer = Writer::new(connection, &path).map_err(|e| MetaError::Sync(Arc::new(e)))?;
@@ -202,11 +202,19 @@ impl Meta {
     }
 
     fn reader(&self) -> Result<Connection> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(&self.path, flags)?;
+        let connection = connect(&self.path)?;
         configure(&connection, READER_KIB_MAX)?;
         Ok(connection)
     }
+}
+
+/// Opens the database for this process alone: its connections share their index of the log in memory, without a lock of the kernel's
+/// for each transaction.
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Connection::open_with_flags_and_vfs(path, flags, c"unix-excl")
 }
 
 fn run_look<T, E: From<MetaError>>(

@@ -289,6 +289,41 @@ impl Tx<'_> {
         Ok(self.one(sql, params![share.0, from, end], |r| r.get(0))?.unwrap_or(false))
     }
 
+    /// Whether anything is known of objects whose keys lie between `first` and `last` (without slashes at the end), or below these.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn is_known_between(&self, share: ShareId, first: &Key, last: &Key) -> Result<bool> {
+        let end = format!("{}0", last.as_str()); // behind all that begins with a slash
+        let sql = "SELECT EXISTS (SELECT 1 FROM inode WHERE share = ?1 AND object_key >= ?2 AND object_key < ?3) \
+             OR EXISTS (SELECT 1 FROM tombstone WHERE share = ?1 AND object_key >= ?2 AND object_key < ?3) \
+             OR EXISTS (SELECT 1 FROM attempt WHERE share = ?1 AND object_key >= ?2 AND object_key < ?3)";
+        Ok(self.one(sql, params![share.0, first.as_str(), end], |r| r.get(0))?.unwrap_or(true))
+    }
+
+    /// Lets all that is due after `now` be due so many milliseconds earlier: the clock was set back.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn hasten_by(&self, millis: i64, now: i64) -> Result<()> {
+        for table in ["item", "tombstone", "arrival", "job"] {
+            let sql = format!("UPDATE {table} SET due = max(due - ?1, ?2) WHERE due > ?2");
+            self.run(&sql, params![millis, now])?;
+        }
+        Ok(())
+    }
+
+    /// Lets nothing be due later than `latest`: a clock that was wrong when it was stored would have it wait for years.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn hasten_to(&self, latest: i64) -> Result<()> {
+        for table in ["item", "tombstone", "arrival", "job"] {
+            self.run(&format!("UPDATE {table} SET due = ?1 WHERE due > ?1"), [latest])?;
+        }
+        Ok(())
+    }
+
     /// Ends what [`Tx::attempt`] has begun: `ino` has the object `kept`, or none, and whatever it may have elsewhere is to be
     /// deleted.
     ///

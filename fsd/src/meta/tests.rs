@@ -208,3 +208,22 @@ fn only_what_the_cloud_has_and_nobody_waits_for_may_be_evicted() {
     fixture.meta.write(move |tx| tx.end_writing(ino)).unwrap();
     assert!(may());
 }
+
+#[test]
+fn what_waits_follows_a_clock_that_is_set_back() {
+    let fixture = fixture();
+    let (share, root) = (fixture.share.id, fixture.share.root);
+    let [soon, late] = ["soon", "late"].map(|name| fixture.make(root, name, FileKind::File));
+    let due = |ino| fixture.meta.read(|tx| tx.item(ino)).unwrap().unwrap().due;
+    fixture
+        .meta
+        .write(move |tx| -> Result<()> {
+            tx.differs(soon, share, 900_000, 901_000)?;
+            tx.differs(late, share, 900_000, 950_000)?;
+            tx.hasten_by(890_000, 10_000)
+        })
+        .unwrap();
+    assert_eq!((due(soon), due(late)), (11_000, 60_000));
+    fixture.meta.write(|tx| tx.hasten_to(30_000)).unwrap();
+    assert_eq!((due(soon), due(late)), (11_000, 30_000));
+}

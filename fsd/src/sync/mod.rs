@@ -37,6 +37,10 @@ use crate::types::{Ino, Key, ShareId, chain};
 const AT_ONCE: usize = 16;
 /// The longest time without a look at the queue.
 const LOOK_AFTER_MAX: Duration = Duration::from_secs(30);
+/// A clock that goes back by less is not followed.
+const CLOCK_SLACK_MILLIS: i64 = 2000;
+/// How long a look at the queue waits for more changes.
+const BURST: Duration = Duration::from_millis(20);
 /// How soon something that has to wait for others is looked at again.
 const LATER_MILLIS: i64 = 500;
 
@@ -130,7 +134,16 @@ struct Engine {
 
 impl Engine {
     async fn run(mut self) {
+        let mut before = (self.clock.monotonic(), self.worker.millis());
         loop {
+            let now = (self.clock.monotonic(), self.worker.millis());
+            if let Err(error) = self.follow_clock(before, now) {
+                tracing::error!(
+                    error = &error as &dyn Error,
+                    "the queue could not be set to the new time"
+                );
+            }
+            before = now;
             let wait = match self.start_due() {
                 Ok(wait) => wait,
                 Err(error) => {
@@ -141,11 +154,17 @@ impl Engine {
             let full = self.busy.len() >= AT_ONCE;
             let paces = self.links.values().map(|(_, pace)| pace);
             let paused: Vec<_> = paces.filter(|pace| pace.is_paused()).cloned().collect();
+            // Changes come in bursts, and to be woken by each would take the processor from those who make them.
+            let (clock, events) = (self.clock.clone(), self.events.clone());
+            let changed = async {
+                clock.sleep(BURST).await;
+                events.differs.notified().await;
+            };
             tokio::select! {
                 biased;
                 () = self.tasks.cancelled() => return,
                 Some((work, outcome)) = self.told.recv() => self.finish(work, outcome),
-                () = self.events.differs.notified(), if !full => {}
+                () = changed, if !full => {}
                 () = link_changed(self.links.values_mut().map(|(link, _)| link)) => {}
                 () = one_unpaused(&paused) => {}
                 () = self.clock.sleep(wait), if !full => {}
@@ -154,6 +173,19 @@ impl Engine {
                 self.finish(work, outcome);
             }
         }
+    }
+
+    /// What waits for a moment must not wait longer because the clock was set back.
+    fn follow_clock(&self, before: (Duration, i64), now: (Duration, i64)) -> Result<(), MetaError> {
+        let passed = now.0.saturating_sub(before.0).as_millis();
+        let back = before.1.saturating_add(i64::try_from(passed).unwrap_or(i64::MAX)) - now.1;
+        if back < CLOCK_SLACK_MILLIS {
+            return Ok(());
+        }
+        tracing::warn!(seconds = back / 1000, "the clock was set back: what waits keeps its pace");
+        self.meta.write(move |tx| tx.hasten_by(back, now.1))?;
+        self.events.arrived.notify_one();
+        Ok(())
     }
 
     /// Starts what is due, as much as there is room for; returns how long nothing else will be.

@@ -17,7 +17,7 @@ const PIECE_BYTES_MAX: u64 = 8 << 20;
 const PARTS_AT_ONCE: usize = 4;
 const KIB: u64 = 1024;
 /// Bodies in memory, over all uploads.
-pub(super) const MEMORY_KIB_MAX: usize = 128 << 10;
+pub(super) const MEMORY_KIB_MAX: usize = 32 << 10;
 const _: () = assert!(PARTS_AT_ONCE as u64 * PIECE_BYTES_MAX <= MEMORY_KIB_MAX as u64 * KIB);
 
 /// One version of a file, with the means to tell whether it still is that version.

@@ -10,7 +10,7 @@ use super::{
     Caller, HandleId, OpenHow, Result, Vfs, VfsError, check_name, check_reserved, writable,
 };
 use crate::cache::{Backing, Cache, Trouble};
-use crate::meta::{Inode, NewInode, Stamp};
+use crate::meta::{Inode, MetaError, NewInode, Stamp};
 use crate::types::{Attr, FileKind, Ino};
 
 impl Vfs {
@@ -262,9 +262,17 @@ impl Vfs {
     /// If the disk fails: then nothing is promised, and the next call may still fail.
     pub fn fsync(&self, id: HandleId) -> Result<()> {
         let handle = self.handles.get(id).ok_or(VfsError::BadHandle)?;
-        handle.backing.file().sync_all()?;
-        self.save_presence(&handle)?;
-        self.barrier()
+        if handle.how.write && !handle.backing.is_noted_whole() {
+            // A map must not tell of bytes that are not on the disk.
+            handle.backing.file().sync_all()?;
+            self.save_presence(&handle)?;
+            return self.barrier();
+        }
+        std::thread::scope(|scope| {
+            let barrier = scope.spawn(|| self.barrier());
+            handle.backing.file().sync_all()?;
+            barrier.join().unwrap_or(Err(MetaError::WriterDied.into()))
+        })
     }
 
     /// Makes every name and attribute durable.

@@ -33,6 +33,9 @@ const DOT: u64 = 1;
 const DOT_DOT: u64 = 2;
 /// Backing files lie on a disk, not on another stacked file system.
 const STACK_DEPTH: u32 = 1;
+/// How long the kernel may believe the attributes of a file that it has just made and writes by itself: until it has opened it, so that
+/// it need not ask at once.
+const CREATED_TTL: Duration = Duration::from_millis(10);
 /// How long the kernel may believe that a name is not there; it is told of those that come from the cloud no sooner.
 const ABSENT_TTL: Duration = Duration::from_secs(1);
 const STATFS_BLOCK_BYTES: u32 = 4096;
@@ -369,14 +372,7 @@ impl Filesystem for Drive {
                         if self.vfs.is_watched(handle) {
                             flags |= FopenFlags::FOPEN_DIRECT_IO;
                         }
-                        reply.created_passthrough(
-                            &Duration::ZERO,
-                            &attr,
-                            GENERATION,
-                            fh,
-                            flags,
-                            &id,
-                        );
+                        reply.created_passthrough(&CREATED_TTL, &attr, GENERATION, fh, flags, &id);
                     }
                     None => {
                         if let Some(content) = self.vfs.content_of(handle) {
@@ -584,7 +580,11 @@ impl Filesystem for Drive {
         let (vfs, node) = (self.vfs.clone(), self.nodes.ino(ino));
         self.answer(async move {
             match vfs.open_dir(node).await {
-                Ok(()) => reply.opened(FileHandle(0), FopenFlags::empty()),
+                // The kernel keeps names, and is told when they change behind its back.
+                Ok(()) => {
+                    let flags = FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE;
+                    reply.opened(FileHandle(0), flags);
+                }
                 Err(error) => reply.error(said(&error, "opendir", ino)),
             }
         });

@@ -240,15 +240,19 @@ fn raise_read_ahead(path: &Path) {
 
 fn tell(notifier: &Notifier, nodes: NodeIds, invalidation: &Invalidation) {
     let told = match invalidation {
-        Invalidation::Name { parent, name, .. } => {
-            notifier.inval_entry(nodes.node(*parent), OsStr::from_bytes(name))
-        }
+        // The directory's names as well: of one that it never looked up the kernel takes no notice else.
+        Invalidation::Name { parent, name, .. } => notifier
+            .inval_inode(nodes.node(*parent), 0, 0)
+            .or_else(absent_is_fine)
+            .and_then(|()| notifier.inval_entry(nodes.node(*parent), OsStr::from_bytes(name))),
         Invalidation::Inode { ino, .. } => notifier.inval_inode(nodes.node(*ino), 0, 0),
     };
-    match told {
-        Ok(()) => {}
-        // The kernel does not have it in its cache.
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
-        Err(error) => tracing::debug!(%error, "the kernel did not take an invalidation"),
+    if let Err(error) = told.or_else(absent_is_fine) {
+        tracing::debug!(%error, "the kernel did not take an invalidation");
     }
+}
+
+/// What the kernel does not have in its cache it need not forget.
+fn absent_is_fine(error: io::Error) -> io::Result<()> {
+    if error.raw_os_error() == Some(libc::ENOENT) { Ok(()) } else { Err(error) }
 }
