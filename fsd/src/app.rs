@@ -65,6 +65,7 @@ impl Fsd {
 impl Program for Fsd {
     fn serve(&self, start: Start) -> anyhow::Result<()> {
         start_logging(&self.vars);
+        give_large_memory_back();
         let _lock = take_state_dir(&start.config.state_dir)?;
         let foreground = tasks::foreground().context("start threads")?;
         let background = tasks::background().context("start threads")?;
@@ -93,6 +94,17 @@ fn start_logging(vars: &Vars) {
         .with_writer(std::io::stderr)
         .with_ansi(colours)
         .try_init();
+}
+
+/// Bodies of uploads come and go: what they took goes back to the system at once.
+fn give_large_memory_back() {
+    const LARGE_BYTES: libc::c_int = 6 << 20;
+    #[expect(unsafe_code, reason = "there is no other way to say it to the allocator")]
+    // SAFETY: the call takes two numbers, and no other thread runs yet.
+    let done = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BYTES) };
+    if done == 0 {
+        tracing::debug!("the allocator keeps what was freed");
+    }
 }
 
 /// How long a start waits for the daemon before it to end.

@@ -118,7 +118,7 @@ impl S3 {
             credentials: (!anonymous).then(|| Arc::clone(store.credentials())),
             region,
             // TLS keeps the body whole already.
-            sign_body: !endpoint.starts_with("https://"),
+            sign_body: is_open_to_others(&endpoint),
             ambient: settings.keys.is_none()
                 && elsewhere.iter().all(|name| env.get(name).is_none()),
         };
@@ -419,6 +419,15 @@ impl Signer {
     }
 }
 
+/// Whether somebody on the way could change a body: then its hash is signed with the request.
+fn is_open_to_others(endpoint: &str) -> bool {
+    let url = reqwest::Url::parse(endpoint).ok();
+    let host = url.as_ref().and_then(reqwest::Url::host_str).unwrap_or_default();
+    let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    let is_here = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
+    !endpoint.starts_with("https://") && !is_here
+}
+
 /// A request before it is signed.
 struct Request {
     method: Method,
@@ -684,5 +693,24 @@ impl fmt::Debug for S3 {
             .field("name", &self.name)
             .field("bucket_url", &self.bucket_url)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_are_hashed_where_others_could_change_them() {
+        for (endpoint, open) in [
+            ("http://10.0.0.7:9000", true),
+            ("http://minio.lan", true),
+            ("https://s3.eu-west-1.amazonaws.com", false),
+            ("http://127.0.0.1:9000", false),
+            ("http://[::1]:9000", false),
+            ("http://localhost:9000/x", false),
+        ] {
+            assert_eq!(is_open_to_others(endpoint), open, "{endpoint}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use super::{
     Caller, HandleId, OpenHow, Result, Vfs, VfsError, check_name, check_reserved, writable,
 };
 use crate::cache::{Backing, Cache, Trouble};
-use crate::meta::{Inode, MetaError, NewInode, Stamp};
+use crate::meta::{Inode, NewInode, Stamp};
 use crate::types::{Attr, FileKind, Ino};
 
 impl Vfs {
@@ -260,19 +260,24 @@ impl Vfs {
     ///
     /// # Errors
     /// If the disk fails: then nothing is promised, and the next call may still fail.
-    pub fn fsync(&self, id: HandleId) -> Result<()> {
+    pub async fn fsync(self: &Arc<Self>, id: HandleId) -> Result<()> {
         let handle = self.handles.get(id).ok_or(VfsError::BadHandle)?;
+        let (vfs, backing) = (self.clone(), handle.backing.clone());
+        let sync = move || backing.file().sync_all();
         if handle.how.write && !handle.backing.is_noted_whole() {
             // A map must not tell of bytes that are not on the disk.
-            handle.backing.file().sync_all()?;
-            self.save_presence(&handle)?;
-            return self.barrier();
+            let save = move || -> Result<()> {
+                sync()?;
+                vfs.save_presence(&handle)?;
+                vfs.barrier()
+            };
+            return self.tasks.blocking(save).await?;
         }
-        std::thread::scope(|scope| {
-            let barrier = scope.spawn(|| self.barrier());
-            handle.backing.file().sync_all()?;
-            barrier.join().unwrap_or(Err(MetaError::WriterDied.into()))
-        })
+        // The disk takes both in one go.
+        let (synced, stored) =
+            futures::join!(self.tasks.blocking(sync), self.tasks.blocking(move || vfs.barrier()));
+        synced??;
+        stored?
     }
 
     /// Makes every name and attribute durable.

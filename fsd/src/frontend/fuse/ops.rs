@@ -506,11 +506,10 @@ impl Filesystem for Drive {
     }
 
     fn fsync(&self, _: &Request, ino: INodeNo, fh: FileHandle, _: bool, reply: ReplyEmpty) {
-        let (vfs, tasks) = (self.vfs.clone(), self.vfs.tasks().clone());
+        let vfs = self.vfs.clone();
         // The disk may take its time: other requests go on meanwhile.
-        self.vfs.tasks().spawn("fuse.fsync", async move {
-            let synced = tasks.blocking(move || vfs.fsync(handle(fh))).await;
-            reply_empty(reply, synced.map_err(VfsError::from).flatten(), "fsync", ino);
+        self.answer(async move {
+            reply_empty(reply, vfs.fsync(handle(fh)).await, "fsync", ino);
         });
     }
 
