@@ -7,6 +7,9 @@ use super::inodes::unsigned;
 use super::{Inode, NewInode, Result, TreeError, Tx};
 use crate::types::{Attr, FileKind, Ino, Time};
 
+/// Of so many names one may take the place of a file's own that is removed.
+const ALIASES_LOOKED_AT_MAX: usize = 32;
+
 /// A name that was taken away.
 #[derive(Clone, Debug)]
 pub struct Lost {
@@ -103,13 +106,16 @@ impl Tx<'_> {
     fn take_place(&self, file: &mut Inode) -> Result<Option<Inode>> {
         let holds = |inode: &Inode| inode.object.as_ref().map(|o| (o.content, o.etag.is_some()));
         let mut found: Option<(Inode, bool)> = None;
-        for ino in self.aliases(file.ino)? {
+        for ino in self.aliases(file.ino)?.into_iter().take(ALIASES_LOOKED_AT_MAX) {
             let Some(alias) = self.inode(ino)? else { continue };
             let same = holds(&alias).is_some_and(|(_, there)| there)
                 && holds(&alias) == holds(file)
                 && self.item(ino)?.is_none();
             if same || found.is_none() {
                 found = Some((alias, same));
+            }
+            if same {
+                break;
             }
         }
         let Some((mut alias, same)) = found else { return Ok(None) };

@@ -1,7 +1,7 @@
 //! Attributes: getattr, setattr, statfs.
 
 use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use nix::sys::stat::futimens;
@@ -16,6 +16,9 @@ use crate::types::{Attr, FileKind, Ino, Time};
 
 /// How long an operation waits for attributes that only the cloud knows.
 const ATTR_DEADLINE: Duration = Duration::from_secs(20);
+
+/// How old the count of what is not uploaded may get.
+const COUNT_AGE_MAX: Duration = Duration::from_millis(500);
 
 /// A time to set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,15 +175,25 @@ impl Vfs {
         let limits = self.cache.limits();
         let disk = self.cache.disk_free()?;
         let used = self.cache.used_bytes();
-        let kept = if share.local {
-            used
-        } else {
-            self.meta.scan(|tx| tx.item_counts(None))?.bytes.min(used)
-        };
+        let kept = if share.local { used } else { self.bytes_to_upload()?.min(used) };
         let evictable = used - kept;
         let total = limits.disk_bytes_max.min(disk.saturating_add(used));
         let free = total.saturating_sub(kept).min(disk.saturating_add(evictable));
         Ok(Space { total, free })
+    }
+
+    /// Bytes that are not uploaded, as they were a moment ago: to count them takes long when there are many.
+    fn bytes_to_upload(&self) -> Result<u64> {
+        let mut counted = self.to_upload.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.clock.monotonic();
+        match *counted {
+            Some((at, bytes)) if now.saturating_sub(at) < COUNT_AGE_MAX => Ok(bytes),
+            Some(_) | None => {
+                let bytes = self.meta.scan(|tx| tx.item_counts(None))?.bytes;
+                *counted = Some((now, bytes));
+                Ok(bytes)
+            }
+        }
     }
 
     async fn set_size(self: &Arc<Self>, ino: Ino, size: u64) -> Result<()> {

@@ -25,7 +25,7 @@ mod work;
 mod xattr;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use policies::Quotas;
@@ -122,6 +122,8 @@ pub struct Vfs {
     siblings: Siblings,
     /// The same for attributes.
     asked: Siblings,
+    /// When it was counted what is not uploaded, and how many bytes that were.
+    to_upload: Mutex<Option<(Duration, u64)>>,
     /// What is pinned changed.
     pinned: Notify,
     /// Seconds since 1970.
@@ -145,6 +147,7 @@ impl Vfs {
             handles: Handles::default(),
             siblings: Siblings::default(),
             asked: Siblings::default(),
+            to_upload: Mutex::default(),
             pinned: Notify::new(),
             started,
         });
