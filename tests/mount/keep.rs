@@ -58,7 +58,7 @@ fn a_file_tells_where_its_newest_version_is() -> Result<()> {
             known["object"]["key"] == "dir/cold" && known["bytes_here"].as_u64() < Some(3 << 20),
             "{known}"
         );
-        ensure!(known["daemon_path"] == "not all of it is here", "{known}");
+        ensure!(known["daemon_path"].is_string(), "{known}");
         let warmed = verb(&drive, "warm", "dir")?;
         ensure!(warmed["files_done"] == 1 && warmed["problems"] == 0, "{warmed}");
         ensure!(state(&drive, "dir/cold")? == "synced");

@@ -6,6 +6,7 @@
 
 mod cold;
 mod crash;
+mod disk;
 mod elsewhere;
 mod ends;
 mod hooks;

@@ -10,7 +10,7 @@ use nix::sys::time::TimeSpec;
 use super::acl;
 use super::handle::{as_open, has_changed, stamp_now};
 use super::{Entry, HandleId, OpenHow, Result, Vfs, VfsError};
-use crate::cache::CacheError;
+use crate::cache::{CacheError, Trouble};
 use crate::meta::Inode;
 use crate::types::{Attr, FileKind, Ino, Time};
 
@@ -86,8 +86,15 @@ impl Vfs {
         if inode.attrs_known {
             return Ok(inode);
         }
-        self.read_attrs(&inode, &[ino]).await?;
-        self.inode(ino)
+        match self.read_attrs(&inode, &[ino]).await {
+            // What can't be stored is no reason not to read: the listing's size is right.
+            Err(VfsError::Cache(error))
+                if matches!(error.trouble(), Trouble::Disk(_) | Trouble::Full) =>
+            {
+                Ok(inode)
+            }
+            read => read.and_then(|()| self.inode(ino)),
+        }
     }
 
     /// Reads attributes of inodes of one share from the cloud, those that nobody asked for before.

@@ -170,7 +170,10 @@ impl Filesystem for Drive {
             if let Err(VfsError::NoEntry) = found {
                 return reply.entry(&ABSENT_TTL, &map::absent(), GENERATION);
             }
-            let ttl = found.as_ref().map_or(ttl, |entry| paths.ttl(entry.ino, ttl));
+            let ttl = match &found {
+                Ok(entry) if entry.attrs_known => paths.ttl(entry.ino, ttl),
+                Ok(_) | Err(_) => Duration::ZERO,
+            };
             reply_entry(reply, found, "lookup", parent, nodes, ttl);
         });
     }
