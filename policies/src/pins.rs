@@ -54,20 +54,31 @@ impl Pins {
     /// Whether something that is pinned may lie in the directory at `path`.
     #[must_use]
     pub fn may_cover_below(&self, path: &[Vec<u8>]) -> bool {
-        let above = |pattern: &&String| {
-            let wanted: Vec<&str> = pattern.split('/').collect();
-            pattern.contains("**") || wanted.len() > path.len() && begins(&wanted, path)
+        self.patterns.iter().any(|pattern| leads_to(path, pattern)) || self.covering(path).is_some()
+    }
+
+    /// The directories, by their paths, below which all is that is pinned; a pinned path itself stands for itself.
+    #[must_use]
+    pub fn tops(&self) -> Vec<Vec<Vec<u8>>> {
+        let plain = |name: &&str| !name.is_empty() && !is_pattern(name);
+        let top = |pattern: &String| {
+            pattern.split('/').take_while(plain).map(|name| name.as_bytes().to_vec()).collect()
         };
-        self.patterns.iter().any(|pattern| above(&pattern)) || self.covering(path).is_some()
+        self.patterns.iter().map(top).collect()
     }
 }
 
-/// Whether the names of `path` are the first of `wanted`, as far as those are plain names.
-fn begins(wanted: &[&str], path: &[Vec<u8>]) -> bool {
-    wanted
-        .iter()
-        .zip(path)
-        .all(|(wanted, name)| wanted.contains(SPECIAL) || wanted.as_bytes() == name)
+/// Whether what matches `pattern` may lie below `path`.
+fn leads_to(path: &[Vec<u8>], pattern: &str) -> bool {
+    let mut wanted = pattern.split('/');
+    for name in path {
+        match wanted.next() {
+            Some(glob) if glob.contains("**") => return true,
+            Some(glob) if is_pattern(glob) || glob.as_bytes() == name => {}
+            Some(_) | None => return false,
+        }
+    }
+    wanted.next().is_some()
 }
 
 fn glob(pattern: &str) -> Result<Glob, globset::Error> {
@@ -118,7 +129,7 @@ mod tests {
             assert_eq!(pins.covering(&path(at)), pattern, "{at}");
         }
         for (at, may) in
-            [("", true), ("scans", true), ("scans/2026/x", true), ("raw", true), ("raw/x", true)]
+            [("", true), ("scans", true), ("scans/2026/x", true), ("raw", true), ("raw/x", false)]
         {
             assert_eq!(pins.may_cover_below(&path(at)), may, "{at}");
         }
@@ -126,6 +137,9 @@ mod tests {
         for at in ["other", "scans/2025", "other/x"] {
             assert!(!pins.may_cover_below(&path(at)), "{at}");
         }
+        assert_eq!(pins.tops(), [path("scans/2026"), path("raw")]);
+        let deep = self::pins(&["models/**/best.onnx"]);
+        assert!(deep.may_cover_below(&path("models/x/y")) && !deep.may_cover_below(&path("raw")));
         assert!(self::pins(&[""]).covering(&path("any/thing")).is_some());
     }
 

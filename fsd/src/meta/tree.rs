@@ -136,6 +136,21 @@ impl Tx<'_> {
         Ok(is_root.map(|()| names))
     }
 
+    /// What lies at the path `names` below `top`, if it is known here.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn at_path(&self, top: Ino, names: &[Vec<u8>]) -> Result<Option<Ino>> {
+        let mut at = top;
+        for name in names {
+            match self.lookup(at, name)? {
+                Some(ino) => at = self.file_of(ino)?,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(at))
+    }
+
     /// Makes an inode with a name in a directory that [`Tx::dir`] gave.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use futures::{StreamExt as _, stream};
 
 use super::{Result, Share, Vfs, VfsError, Work};
 use crate::cache::Eviction;
-use crate::types::{FileKind, Ino, chain};
+use crate::types::{Ino, chain};
 
 /// Files that are fetched at once.
 const FILES_AT_ONCE: usize = 8;
@@ -149,13 +149,31 @@ impl Vfs {
         if pinned.is_empty() {
             return Ok(pinned);
         }
-        for ino in self.files_below(share.root)? {
+        let mut files = BTreeSet::new();
+        for path in pins.tops() {
+            if let Some(top) = self.meta.scan(|tx| tx.at_path(share.root, &path))? {
+                files.extend(self.pinned_below(top)?);
+            }
+        }
+        for ino in files {
             let Ok(inode) = self.inode(ino) else { continue };
             let pattern = self.meta.read(|tx| self.cache.pinned_by(tx, &inode))?;
             if let Some(of) = pinned.iter_mut().find(|of| Some(&of.pattern) == pattern.as_ref()) {
                 of.files += 1;
                 of.bytes += inode.attr.size;
                 of.bytes_here += self.cache.bytes_here(&inode)?;
+            }
+        }
+        Ok(pinned)
+    }
+
+    /// The files at and below `top` that are pinned, as far as their names are known.
+    fn pinned_below(&self, top: Ino) -> Result<Vec<Ino>> {
+        let mut pinned = Vec::new();
+        for ino in self.files_below(top)? {
+            let Ok(inode) = self.inode(ino) else { continue };
+            if self.meta.read(|tx| self.cache.pinned_by(tx, &inode))?.is_some() {
+                pinned.push(ino);
             }
         }
         Ok(pinned)
@@ -183,23 +201,26 @@ impl Vfs {
         }
     }
 
+    /// What lies at `path`, after a look at whether the cloud has another version of it.
+    async fn top_of_pin(self: &Arc<Self>, share: &Share, path: &[Vec<u8>]) -> Result<Ino> {
+        if let Some((_, above)) = path.split_last() {
+            let dir = self.resolve(share.root, above).await?;
+            self.open_dir(dir).await?;
+        }
+        self.resolve(share.root, path).await
+    }
+
     async fn bring_pinned(self: &Arc<Self>, share: &Share) -> Result<()> {
         let pins = self.cache.pins(share.id);
-        if pins.is_empty() {
-            return Ok(());
-        }
-        // A link that is down is no news: it is tried again.
-        for (dir, error) in self.list_below(share.root, |path| pins.may_cover_below(path)).await? {
-            tracing::debug!(%dir, error = chain(&error), "a directory with pins could not be listed");
-        }
         let mut files = BTreeSet::new();
-        for ino in self.files_below(share.root)? {
-            let Ok(inode) = self.inode(ino) else { continue };
-            if inode.attr.kind == FileKind::File
-                && self.meta.read(|tx| self.cache.pinned_by(tx, &inode))?.is_some()
-            {
-                files.insert(ino);
+        for path in pins.tops() {
+            // What is not there may come; a link that is down is no news. Both are tried again.
+            let Ok(top) = self.top_of_pin(share, &path).await else { continue };
+            for (dir, error) in self.list_below(top, |path| pins.may_cover_below(path)).await? {
+                tracing::debug!(%dir, error = chain(&error), "a directory with pins could not be listed");
             }
+            let vfs = self.clone();
+            files.extend(self.tasks.blocking(move || vfs.pinned_below(top)).await??);
         }
         let work = Work::default();
         self.warm_files(files.into_iter().collect(), &work).await?;

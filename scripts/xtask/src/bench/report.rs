@@ -27,7 +27,7 @@ impl Report {
         let disk = disk.lines().last().unwrap_or_default().to_owned();
         let mut circumstances = vec![
             format!("{}: `{}`", date.trim(), options.command_line),
-            format!("{}; {disk} at {}", machine(), place.display()),
+            format!("{}; {disk}", machine()),
             format!("each figure is the median of {} rounds", options.rounds),
             "disk: a plain directory; floor: libfuse's example passthrough_ll over one; store: the S3 server in memory, on one connection, without a drive".to_owned(),
         ];
