@@ -40,8 +40,6 @@ use crate::vfs::{self, Vfs};
 const CHECK_PATIENCE: Duration = Duration::from_secs(15);
 /// How long tasks may take to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
-/// Nothing waits longer for another try.
-const BACKOFF_MAX: Duration = Duration::from_secs(3600);
 /// How often mounts are looked at: has somebody unmounted one?
 const MOUNTS_POLL: Duration = Duration::from_millis(200);
 /// How old a listing of the cloud may get before it is asked again.
@@ -100,7 +98,7 @@ fn start_logging(vars: &Vars) {
 fn give_large_memory_back() {
     const LARGE_BYTES: libc::c_int = 6 << 20;
     #[expect(unsafe_code, reason = "there is no other way to say it to the allocator")]
-    // SAFETY: the call takes two numbers, and no other thread runs yet.
+    // SAFETY: the call takes two numbers; and no other thread runs yet.
     let done = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BYTES) };
     if done == 0 {
         tracing::debug!("the allocator keeps what was freed");
@@ -209,6 +207,7 @@ async fn serve(start: Start, env: Env, background: Handle) -> anyhow::Result<()>
     let (ask, asked) = mpsc::channel(1);
     let mounts = mount_all(&shares, &vfs)?;
     vfs.learn_roots();
+    vfs.keep_pins();
     let operations = Gateway::new(ops::Parts {
         meta: ground.meta.clone(),
         cache,
@@ -288,9 +287,6 @@ fn start_sync(ground: &Ground, cache: &Arc<Cache>, shares: &[OpenShare]) -> anyh
     let name = format!("{:08x}", rng.next_u64() >> 32);
     let gateway = meta.write(move |tx| tx.gateway(|| name))?;
     let delays = shares.iter().map(|share| share.config.upload_delay);
-    let longest = delays.max().unwrap_or_default() + BACKOFF_MAX;
-    let latest = clock.wall().millis() + i64::try_from(longest.as_millis()).unwrap_or(i64::MAX);
-    meta.write(move |tx| tx.hasten_to(latest))?;
     let links = shares.iter().filter_map(|share| {
         let (opened, pacers) = share.opened.as_ref()?;
         Some((share.id, (opened.link.clone(), pacers.up.clone())))
@@ -303,6 +299,7 @@ fn start_sync(ground: &Ground, cache: &Arc<Cache>, shares: &[OpenShare]) -> anyh
         tasks: background.clone(),
         rng,
         gateway,
+        delay_max: delays.max().unwrap_or_default(),
         links: links.collect(),
     }))
 }

@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use fsd_tests::drive::Drive;
 use fsd_tests::files::{noise, shell};
 use fsd_tests::store::on_s3;
+use serde_json::Value;
 use tempfile::TempDir;
 
 const MIB: usize = 1 << 20;
@@ -75,6 +76,12 @@ fn a_cache_disk_that_can_not_be_written_any_more_does_not_keep_files_from_being_
             ensure!(shell(&drive.mount(), line).is_err(), "{line} says that it was done");
         }
         ensure!(drive.mount().read_dir()?.count() == 5, "nothing came and nothing went");
+        let warmed = drive.run(&["warm", "--json", &drive.path("f3").to_string_lossy()])?;
+        let warmed: Value = serde_json::from_slice(&warmed.stdout)?;
+        ensure!(
+            warmed["problems"] == 1 && warmed["bytes_done"] == 0,
+            "what can't be kept is not fetched: {warmed}"
+        );
         ensure!(drive.log().contains("the cache disk can't take a file in"), "{}", drive.log());
         drive.terminate()?;
         ensure!(store.files()?.len() == 5, "the store has what it had");

@@ -12,6 +12,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use tokio::sync::watch;
 
+use super::CacheError;
 use super::present::{Presence, blocks_of};
 use super::sums::Sums;
 use crate::meta::{Inode, Stamp};
@@ -45,7 +46,7 @@ pub(super) struct State {
     /// How long the object is that absent blocks come from.
     pub(super) object_bytes: u64,
     /// Fetches under way: blocks, and where their end is told.
-    pub(super) in_flight: Vec<(Range<u64>, watch::Receiver<super::fill::Progress>)>,
+    pub(super) in_flight: Vec<(Range<u64>, watch::Receiver<Progress>)>,
     /// Blocks came in since the presence map was stored.
     pub(super) unsaved: bool,
     /// What the precious store says is here; none if it says all.
@@ -59,6 +60,14 @@ impl State {
         let (in_flight, unsaved, sums) = (Vec::new(), false, Sums::default());
         Self { present, object_bytes, in_flight, unsaved, noted, sums }
     }
+}
+
+/// How a fetch stands; told to all who wait for it.
+#[derive(Clone, Debug)]
+pub(super) enum Progress {
+    Running,
+    Done,
+    Failed(CacheError),
 }
 
 /// A presence map as it was handed out to be stored.

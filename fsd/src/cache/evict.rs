@@ -126,8 +126,9 @@ impl Cache {
     /// # Errors
     /// If the disk or the metadata store fails.
     pub(crate) fn trim(&self) -> Result<()> {
-        let (high, low) = (self.high_bytes(), part(self.most(), self.limits.low_mark));
-        if self.used_bytes() > high {
+        let most = self.most();
+        let low = part(most, self.limits.low_mark);
+        if self.used_bytes() > part(most, self.limits.high_mark) {
             self.evict_until(|| Ok(self.used_bytes() <= low))?;
         }
         self.evict_for(0).map(drop)
@@ -136,8 +137,9 @@ impl Cache {
     /// How long a writer of `bytes` pauses. Above the high mark room gets scarce, since what can't be evicted is not uploaded: the less
     /// there is, the slower it goes.
     pub(super) fn pause_before(&self, bytes: u64) -> Duration {
-        let scarce = self.reserved_for_writes().max(1);
-        let left = self.most().saturating_sub(self.used_bytes());
+        let most = self.most();
+        let scarce = self.above_high_mark(most).max(1);
+        let left = most.saturating_sub(self.used_bytes());
         if left >= scarce {
             return Duration::ZERO;
         }
@@ -161,12 +163,12 @@ impl Cache {
         self.has_room(bytes.saturating_add(self.reserved_for_writes()))
     }
 
-    fn high_bytes(&self) -> u64 {
-        part(self.most(), self.limits.high_mark)
+    fn reserved_for_writes(&self) -> u64 {
+        self.above_high_mark(self.most())
     }
 
-    fn reserved_for_writes(&self) -> u64 {
-        self.most() - self.high_bytes()
+    fn above_high_mark(&self, most: u64) -> u64 {
+        most - part(most, self.limits.high_mark)
     }
 
     /// Evicts, the longest unused first, until `bytes` more fit; false if they don't.
@@ -233,12 +235,9 @@ impl Cache {
     }
 
     fn evict(&self, proof: &Uploaded) -> Eviction {
-        let before = self.used_bytes();
-        tracing::debug!(ino = %proof.ino(), used = before, "evicted");
-        match self.remove(proof.ino(), proof.backing(), None) {
-            Some(bytes) => Eviction::Gone(bytes),
-            None => Eviction::NotHere,
-        }
+        tracing::debug!(ino = %proof.ino(), used = self.used_bytes(), "evicted");
+        let removed = self.remove(proof.ino(), proof.backing(), None);
+        removed.map_or(Eviction::NotHere, Eviction::Gone)
     }
 }
 

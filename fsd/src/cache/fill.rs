@@ -1,5 +1,6 @@
 //! Misses: blocks that are not here are fetched in ranges, many at once, and two readers of one block cost one request.
 
+use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::backing::{Base, State};
+use super::backing::{Base, Progress, State};
 use super::present::{BLOCK_BYTES, blocks_of, bytes_of};
 use super::sums::sum_of;
 use super::{Backing, Cache, CacheError, Result};
@@ -24,14 +25,6 @@ const WHOLE_BYTES_MAX: u64 = 1 << 20;
 const FETCH_DEADLINE: Duration = Duration::from_secs(60);
 const READ_AHEAD_BYTES_MAX: u64 = 16 << 20;
 const _: () = assert!(FETCH_BYTES_MAX.is_multiple_of(BLOCK_BYTES), "a request is whole blocks");
-
-/// How a fetch stands; told to all who wait for it.
-#[derive(Clone, Debug)]
-pub(super) enum Progress {
-    Running,
-    Done,
-    Failed(CacheError),
-}
 
 /// A reader's place: grows on sequential reading, stays out of the way of random reading. Pure.
 #[derive(Clone, Copy, Debug, Default)]
@@ -80,21 +73,6 @@ impl Cache {
             return;
         }
         drop(self.start_fetches(backing, &range));
-    }
-
-    /// Brings all of `inode`, if there is room without waiting: for somebody who may ask for it.
-    ///
-    /// # Errors
-    /// If it can't be fetched.
-    pub async fn warm(self: &Arc<Self>, inode: &Inode) -> Result<()> {
-        let (cache, ino) = (self.clone(), inode.ino);
-        let backing = self.tasks.blocking(move || cache.backing(ino)).await??;
-        let all = 0..inode.attr.size;
-        if !backing.is_whole() && self.make_room_to_read(missing_bytes(&backing, &all))? {
-            all_of(self.start_fetches(&backing, &all)).await?;
-            self.remember_soon(backing);
-        }
-        Ok(())
     }
 
     /// Brings all of `inode`, a part at a time, and tells `came` how many bytes more are here.
@@ -294,12 +272,17 @@ impl Cache {
         Ok(())
     }
 
-    /// Starts a fetch for what is missing of `range` and not under way; returns all fetches that touch it.
+    /// Starts a fetch for what is missing of `range` and not under way; returns all fetches that touch it. Into what stands for a file
+    /// that the disk did not take in nothing is fetched: it would be kept in memory, and noted as if the disk had it.
     fn start_fetches(
         self: &Arc<Self>,
         backing: &Arc<Backing>,
         range: &Range<u64>,
     ) -> Vec<watch::Receiver<Progress>> {
+        if !backing.kept {
+            let refusal = io::Error::from_raw_os_error(libc::EROFS);
+            return vec![watch::channel(Progress::Failed(refusal.into())).1];
+        }
         let mut state = backing.state();
         let blocks = blocks_of(range);
         for run in state.present.missing(blocks.clone()) {
@@ -339,9 +322,10 @@ impl Cache {
         for run in state.present.missing(blocks.clone()) {
             let part = within(bytes.start, &bytes_of(&run), data.len());
             backing.file.write_all_at(&data[part.clone()], bytes.start + part.start as u64)?;
-            for block in content.iter().flat_map(|_| run.clone()) {
+            let Some(content) = content else { continue };
+            for block in run {
                 let part = within(bytes.start, &bytes_of(&(block..block + 1)), data.len());
-                state.sums.add(content.unwrap_or_default(), block, sum_of(&data[part]));
+                state.sums.add(content, block, sum_of(&data[part]));
             }
         }
         let size = backing.file.metadata()?.len();

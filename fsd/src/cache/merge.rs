@@ -28,8 +28,8 @@ pub struct Defaults {
 pub struct Merged {
     /// Inodes with new content or attributes, and directories with new names.
     pub inodes: Vec<Ino>,
-    /// Names that went. Those that came are none of them: the kernel believes in absence for a second only, and one that is in use by the time it
-    /// is told to forget the name loses its working directory.
+    /// Names that went. Those that came are none of them: the kernel believes in absence for a second only, and one that is in use by
+    /// the time it is told to forget the name loses its working directory.
     pub names: Vec<(Ino, Vec<u8>)>,
 }
 /// An inode whose object is not, or not any more, what its record says.
@@ -165,18 +165,8 @@ pub(super) fn add_one(
 ) -> Result<Added> {
     let Found { key, object } = found;
     let share = parent.share;
-    let as_dir = Key::from_raw(format!("{}/", key.as_str().trim_end_matches('/')));
-    for known in [&key, &as_dir].into_iter().filter(|_| !untouched) {
-        if let Some(Inode { ino, object: Some(record), .. }) = tx.inode_by_key(share, known)? {
-            let changed = object.as_ref().is_some_and(|o| record.etag.as_ref() != Some(&o.etag));
-            // A listing shows a directory's marker as a prefix, without a version.
-            let doubtful = changed && !key.is_dir();
-            return Ok(if doubtful {
-                Added::Doubtful(Doubt { ino, object: record })
-            } else {
-                Added::Known
-            });
-        }
+    if !untouched && let Some(known) = known_one(tx, share, &key, object.as_ref())? {
+        return Ok(known);
     }
     let Some(name) = name_in(parent, &key) else { return Ok(Added::Known) };
     if tx.lookup(parent.ino, &name)?.is_some() || !untouched && tx.is_in_motion(share, &key)? {
@@ -207,6 +197,29 @@ pub(super) fn add_one(
         tx.put_inode(&parent)?;
     }
     Ok(Added::New)
+}
+
+/// What is known of the object `key`, as a file or as a directory, beside what was found of it.
+fn known_one(
+    tx: &Tx<'_>,
+    share: ShareId,
+    key: &Key,
+    object: Option<&Object>,
+) -> Result<Option<Added>> {
+    let as_dir = Key::from_raw(format!("{}/", key.as_str().trim_end_matches('/')));
+    for known in [key, &as_dir] {
+        if let Some(Inode { ino, object: Some(record), .. }) = tx.inode_by_key(share, known)? {
+            let changed = object.is_some_and(|o| record.etag.as_ref() != Some(&o.etag));
+            // A listing shows a directory's marker as a prefix, without a version.
+            let doubtful = changed && !key.is_dir();
+            return Ok(Some(if doubtful {
+                Added::Doubtful(Doubt { ino, object: record })
+            } else {
+                Added::Known
+            }));
+        }
+    }
+    Ok(None)
 }
 
 /// Before `file` becomes what somebody else put under its own name: its further names go on with what they have in the cloud, as

@@ -80,7 +80,7 @@ impl Cache {
         self.get(inode.ino, &base, bytes.start..bytes.end.min(inode.attr.size)).await
     }
 
-    /// Puts what the cloud has in the place of a bad block. The caller makes sure that nobody writes the file.
+    /// Puts what the cloud has in the place of a bad block. The caller makes sure that nobody writes the file, and syncs it.
     ///
     /// # Errors
     /// If the disk fails.
@@ -92,7 +92,6 @@ impl Cache {
         data: &[u8],
     ) -> Result<()> {
         backing.file.write_all_at(data, block * BLOCK_BYTES)?;
-        backing.file.sync_data()?;
         backing.state().sums.add(inode.content, block, sum_of(data));
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 mod files;
 mod gateway;
+mod works;
 
 use std::error::Error;
 use std::fmt;

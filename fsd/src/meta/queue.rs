@@ -111,6 +111,14 @@ fn limit(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
+/// Tables of what waits for a moment, and which rows do: said so that an index finds those that are due late.
+const WAITING: [(&str, &str); 4] = [
+    ("item", "share IN (SELECT id FROM share) AND parked IN (0, 1)"),
+    ("tombstone", "share IN (SELECT id FROM share) AND parked IN (0, 1)"),
+    ("arrival", "true"),
+    ("job", "state = 'waiting'"),
+];
+
 impl Tx<'_> {
     /// Says that `ino` and its aliases differ, and when that may be worked on. A failure from before is forgotten.
     ///
@@ -283,10 +291,7 @@ impl Tx<'_> {
     pub fn is_in_motion(&self, share: ShareId, key: &Key) -> Result<bool> {
         let from = key.as_str();
         let end = if key.is_dir() { key.end_of_dir() } else { format!("{from}\u{1}") };
-        let sql = "SELECT EXISTS (SELECT 1 FROM tombstone WHERE share = ?1 AND object_key >= ?2 AND object_key < ?3) \
-             OR EXISTS (SELECT 1 FROM attempt WHERE share = ?1 AND object_key >= ?2 AND object_key < ?3) \
-             OR EXISTS (SELECT 1 FROM inode WHERE share = ?1 AND object_key >= ?2 AND object_key < ?3)";
-        Ok(self.one(sql, params![share.0, from, end], |r| r.get(0))?.unwrap_or(false))
+        self.is_any_known(share, from, &end)
     }
 
     /// Whether anything is known of objects whose keys lie between `first` and `last` (without slashes at the end), or below these.
@@ -294,11 +299,16 @@ impl Tx<'_> {
     /// # Errors
     /// If the store fails.
     pub fn is_known_between(&self, share: ShareId, first: &Key, last: &Key) -> Result<bool> {
-        let end = format!("{}0", last.as_str()); // behind all that begins with a slash
-        let sql = "SELECT EXISTS (SELECT 1 FROM inode WHERE share = ?1 AND object_key >= ?2 AND object_key < ?3) \
-             OR EXISTS (SELECT 1 FROM tombstone WHERE share = ?1 AND object_key >= ?2 AND object_key < ?3) \
-             OR EXISTS (SELECT 1 FROM attempt WHERE share = ?1 AND object_key >= ?2 AND object_key < ?3)";
-        Ok(self.one(sql, params![share.0, first.as_str(), end], |r| r.get(0))?.unwrap_or(true))
+        // Behind all that begins with a slash.
+        self.is_any_known(share, first.as_str(), &format!("{last}0"))
+    }
+
+    /// Whether anything is known of objects whose keys are at or behind `from` and before `end`.
+    fn is_any_known(&self, share: ShareId, from: &str, end: &str) -> Result<bool> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM tombstone WHERE share = ?1 AND object_key >= ?2 AND object_key < ?3) \
+             OR EXISTS (SELECT 1 FROM attempt WHERE share = ?1 AND object_key >= ?2 AND object_key < ?3) \
+             OR EXISTS (SELECT 1 FROM inode WHERE share = ?1 AND object_key >= ?2 AND object_key < ?3)";
+        Ok(self.one(sql, params![share.0, from, end], |r| r.get(0))?.unwrap_or(false))
     }
 
     /// Lets all that is due after `now` be due so many milliseconds earlier: the clock was set back.
@@ -306,8 +316,9 @@ impl Tx<'_> {
     /// # Errors
     /// If the store fails.
     pub fn hasten_by(&self, millis: i64, now: i64) -> Result<()> {
-        for table in ["item", "tombstone", "arrival", "job"] {
-            let sql = format!("UPDATE {table} SET due = max(due - ?1, ?2) WHERE due > ?2");
+        for (table, waits) in WAITING {
+            let sql =
+                format!("UPDATE {table} SET due = max(due - ?1, ?2) WHERE {waits} AND due > ?2");
             self.run(&sql, params![millis, now])?;
         }
         Ok(())
@@ -318,8 +329,9 @@ impl Tx<'_> {
     /// # Errors
     /// If the store fails.
     pub fn hasten_to(&self, latest: i64) -> Result<()> {
-        for table in ["item", "tombstone", "arrival", "job"] {
-            self.run(&format!("UPDATE {table} SET due = ?1 WHERE due > ?1"), [latest])?;
+        for (table, waits) in WAITING {
+            let sql = format!("UPDATE {table} SET due = ?1 WHERE {waits} AND due > ?1");
+            self.run(&sql, [latest])?;
         }
         Ok(())
     }

@@ -39,6 +39,8 @@ const AT_ONCE: usize = 16;
 const LOOK_AFTER_MAX: Duration = Duration::from_secs(30);
 /// A clock that goes back by less is not followed.
 const CLOCK_SLACK_MILLIS: i64 = 2000;
+/// Nothing waits longer for another try.
+const BACKOFF_MAX: Duration = Duration::from_secs(3600);
 /// How long a look at the queue waits for more changes.
 const BURST: Duration = Duration::from_millis(20);
 /// How soon something that has to wait for others is looked at again.
@@ -61,6 +63,8 @@ pub struct Parts {
     pub rng: Rng,
     /// This gateway's name.
     pub gateway: String,
+    /// How long a change waits at most before it is sent.
+    pub delay_max: Duration,
     /// How each cloud share's store is to be reached, and its upload pace.
     pub links: BTreeMap<ShareId, (watch::Receiver<Link>, Arc<Pacer>)>,
 }
@@ -88,7 +92,7 @@ enum Work {
 /// Starts the engine. It stops, between two steps, when `tasks` are cancelled.
 pub fn start(parts: Parts) -> Sync {
     let in_flight = Arc::new(AtomicUsize::new(0));
-    let Parts { meta, cache, events, clock, tasks, rng, gateway, links } = parts;
+    let Parts { meta, cache, events, clock, tasks, rng, gateway, delay_max, links } = parts;
     let worker = Worker {
         meta: meta.clone(),
         cache,
@@ -106,6 +110,7 @@ pub fn start(parts: Parts) -> Sync {
         clock,
         tasks: tasks.clone(),
         rng,
+        delay_max,
         links,
         busy: BTreeSet::new(),
         in_flight: in_flight.clone(),
@@ -125,6 +130,7 @@ struct Engine {
     clock: Arc<dyn Clock>,
     tasks: Tasks,
     rng: Rng,
+    delay_max: Duration,
     links: BTreeMap<ShareId, (watch::Receiver<Link>, Arc<Pacer>)>,
     busy: BTreeSet<Work>,
     in_flight: Arc<AtomicUsize>,
@@ -135,6 +141,9 @@ struct Engine {
 impl Engine {
     async fn run(mut self) {
         let mut before = (self.clock.monotonic(), self.worker.millis());
+        if let Err(error) = self.hasten_what_waits(before.1) {
+            tracing::error!(error = &error as &dyn Error, "what waits too long could not be found");
+        }
         loop {
             let now = (self.clock.monotonic(), self.worker.millis());
             if let Err(error) = self.follow_clock(before, now) {
@@ -173,6 +182,15 @@ impl Engine {
                 self.finish(work, outcome);
             }
         }
+    }
+
+    /// Nothing that was stored by a clock that was wrong waits longer than anything may.
+    fn hasten_what_waits(&self, now: i64) -> Result<(), MetaError> {
+        let longest = i64::try_from((self.delay_max + BACKOFF_MAX).as_millis());
+        let latest = now.saturating_add(longest.unwrap_or(i64::MAX));
+        self.meta.write(move |tx| tx.hasten_to(latest))?;
+        self.events.arrived.notify_one();
+        Ok(())
     }
 
     /// What waits for a moment must not wait longer because the clock was set back.

@@ -70,11 +70,10 @@ impl Vfs {
                 self.find(parent, name)?.1.ok_or(VfsError::NoEntry)?
             }
         };
+        self.ask_siblings(parent, name, &inode);
         let inode = if inode.attrs_known {
-            self.ask_siblings(parent, name, &inode);
             inode
         } else {
-            self.ask_siblings(parent, name, &inode);
             self.known(inode.ino).await?;
             // What is known now may be that it is a further name of another file.
             self.find(parent, name)?.1.ok_or(VfsError::NoEntry)?
@@ -137,7 +136,6 @@ impl Vfs {
     /// Learns in the background which names the roots have, so that files can be made there when the cloud goes away before anybody
     /// looked.
     pub fn learn_roots(self: &Arc<Self>) {
-        self.tasks.spawn("vfs.pins", self.clone().keep_pinned());
         for share in self.shares().filter(|share| !share.local) {
             let (vfs, root) = (self.clone(), share.root);
             self.tasks.spawn("vfs.roots", async move {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Result, Vfs, Work};
-use crate::cache::{Backing, Eviction};
+use crate::cache::{Backing, CacheError, Eviction};
 use crate::meta::Inode;
 use crate::types::{FileKind, Ino, chain};
 
@@ -44,12 +44,10 @@ impl Vfs {
 
     async fn scrub_all(self: &Arc<Self>, top: Ino, work: &Work, rate: Option<u64>) {
         let scrub = async {
-            let files = self.files_below(top)?;
-            for &ino in &files {
-                let Ok(inode) = self.inode(ino) else { continue };
-                work.expect(1, self.cache.bytes_here(&inode)?);
-            }
-            for ino in files {
+            let vfs = self.clone();
+            let files = self.tasks.blocking(move || vfs.here_below(top)).await??;
+            files.iter().for_each(|&(_, bytes)| work.expect(1, bytes));
+            for (ino, _) in files {
                 if let Err(error) = self.scrub_file(ino, work, rate).await {
                     work.failed(|| format!("{}: {}", self.shown(ino), chain(&error)));
                 }
@@ -60,6 +58,17 @@ impl Vfs {
         if let Err(error) = scrub.await {
             work.failed(|| chain(&error));
         }
+    }
+
+    /// The files at and below `top`, each with how much of it is here, in bytes.
+    fn here_below(&self, top: Ino) -> Result<Vec<(Ino, u64)>> {
+        let mut here = Vec::new();
+        for ino in self.files_below(top)? {
+            if let Ok(inode) = self.inode(ino) {
+                here.push((ino, self.cache.bytes_here(&inode)?));
+            }
+        }
+        Ok(here)
     }
 
     async fn scrub_file(self: &Arc<Self>, ino: Ino, work: &Work, rate: Option<u64>) -> Result<()> {
@@ -104,15 +113,14 @@ impl Vfs {
         let ino = inode.ino;
         tracing::error!(%ino, path = self.shown(ino), block, "a cached block is not what it was: the disk may be failing");
         let mended = match self.cache.fetch_block(inode, block).await {
-            Ok(data) => {
-                // Whoever opens it for writing must pass this lock.
-                let files = self.handles.files();
-                let is_written = files.get(&ino).is_some_and(|open| open.stamp.is_some());
-                if is_written || !self.is_clean(inode)? {
-                    return Ok(());
+            Ok(data) => match self.put_back(inode, backing, block, &data)? {
+                true => {
+                    let file = backing.clone();
+                    let sync = move || file.file().sync_data();
+                    self.tasks.blocking(sync).await?.map_err(CacheError::from)
                 }
-                self.cache.mend_block(backing, inode, block, &data)
-            }
+                false => return Ok(()),
+            },
             Err(error) => Err(error),
         };
         match mended {
@@ -125,6 +133,18 @@ impl Vfs {
             }
         }
         Ok(())
+    }
+
+    /// Puts `data` in the place of a bad block; false if the file is not what it was when it was looked at.
+    fn put_back(&self, inode: &Inode, backing: &Backing, block: u64, data: &[u8]) -> Result<bool> {
+        // Whoever opens it for writing must pass this lock.
+        let files = self.handles.files();
+        let is_written = files.get(&inode.ino).is_some_and(|open| open.stamp.is_some());
+        if is_written || !self.is_clean(inode)? {
+            return Ok(false);
+        }
+        self.cache.mend_block(backing, inode, block, data)?;
+        Ok(true)
     }
 
     /// Better nothing of it is here than something that is wrong: as soon as nobody has it open.

@@ -162,7 +162,7 @@ impl Vfs {
 
     async fn warm(&self, ino: Ino) -> Result<()> {
         let inode = self.known(ino).await?;
-        Ok(self.cache.warm(&inode).await?)
+        Ok(self.cache.bring_all(&inode, |_| {}).await?)
     }
 
     /// The files to fetch now that `ino` is read.

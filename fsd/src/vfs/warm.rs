@@ -52,7 +52,10 @@ impl Vfs {
                 for (dir, error) in self.list_below(top, |_| true).await? {
                     work.failed(|| format!("{}: {}", self.shown(dir), chain(&error)));
                 }
-                self.warm_files(self.files_below(top)?, work).await
+                let vfs = self.clone();
+                let missing = move || vfs.missing_of(vfs.files_below(top)?);
+                self.warm_files(self.tasks.blocking(missing).await??, work).await;
+                Result::<()>::Ok(())
             };
             if let Err(error) = warmed.await {
                 work.failed(|| chain(&error));
@@ -61,18 +64,23 @@ impl Vfs {
         work.run(warm).await;
     }
 
-    async fn warm_files(self: &Arc<Self>, files: Vec<Ino>, work: &Work) -> Result<()> {
+    /// Those of `files` that are not all here, each with what is missing, in bytes.
+    fn missing_of(&self, files: impl IntoIterator<Item = Ino>) -> Result<Vec<(Ino, u64)>> {
         let mut missing = Vec::new();
         for ino in files {
             let Ok(inode) = self.inode(ino) else { continue };
             let bytes = inode.attr.size.saturating_sub(self.cache.bytes_here(&inode)?);
             if bytes > 0 && inode.object.is_some() {
-                work.expect(1, bytes);
-                missing.push(ino);
+                missing.push((ino, bytes));
             }
         }
+        Ok(missing)
+    }
+
+    async fn warm_files(self: &Arc<Self>, missing: Vec<(Ino, u64)>, work: &Work) {
+        missing.iter().for_each(|&(_, bytes)| work.expect(1, bytes));
         stream::iter(missing)
-            .for_each_concurrent(FILES_AT_ONCE, |ino| async move {
+            .for_each_concurrent(FILES_AT_ONCE, |(ino, _)| async move {
                 match self.warm_file(ino, work).await {
                     Ok(()) | Err(VfsError::NoEntry) => work.did_file(),
                     Err(error) => {
@@ -81,7 +89,6 @@ impl Vfs {
                 }
             })
             .await;
-        Ok(())
     }
 
     async fn warm_file(self: &Arc<Self>, ino: Ino, work: &Work) -> Result<()> {
@@ -179,8 +186,12 @@ impl Vfs {
         Ok(pinned)
     }
 
-    /// Keeps what is pinned here and fresh, until everything stops.
-    pub(super) async fn keep_pinned(self: Arc<Self>) {
+    /// Keeps what is pinned here and fresh, in the background, until everything stops. To be called after [`Vfs::recover`].
+    pub fn keep_pins(self: &Arc<Self>) {
+        self.tasks.spawn("vfs.pins", self.clone().keep_pinned());
+    }
+
+    async fn keep_pinned(self: Arc<Self>) {
         loop {
             let began = self.clock.monotonic();
             for share in self.shares().filter(|share| !share.local) {
@@ -222,8 +233,9 @@ impl Vfs {
             let vfs = self.clone();
             files.extend(self.tasks.blocking(move || vfs.pinned_below(top)).await??);
         }
-        let work = Work::default();
-        self.warm_files(files.into_iter().collect(), &work).await?;
+        let (vfs, work) = (self.clone(), Work::default());
+        let missing = self.tasks.blocking(move || vfs.missing_of(files)).await??;
+        self.warm_files(missing, &work).await;
         let progress = work.progress();
         if progress.problems > 0 {
             tracing::warn!(

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
 
 use anyhow::Context as _;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
 use policies::units::{show_bytes, show_duration};
 use serde::Serialize;
@@ -78,6 +79,19 @@ pub(super) fn count(number: u64, noun: &str) -> String {
 /// `5 items, 1.5 GiB`.
 pub(super) fn amount(items: u64, bytes: u64) -> String {
     format!("{}, {}", count(items, "item"), show_bytes(bytes))
+}
+
+/// A bar of bytes on stderr, with room for a message; nothing if that is no terminal.
+pub(super) fn bytes_bar() -> ProgressBar {
+    let target = match stderr_is_terminal() {
+        true => ProgressDrawTarget::stderr(),
+        false => ProgressDrawTarget::hidden(),
+    };
+    let style = ProgressStyle::with_template(
+        "{bar:30} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {msg}",
+    )
+    .unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::with_draw_target(Some(0), target).with_style(style)
 }
 
 pub(super) fn stderr_is_terminal() -> bool {

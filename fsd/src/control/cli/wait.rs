@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use policies::units::parse_duration;
 
 use super::super::api::Client;
 use super::super::api::types::WaitProgress;
 use super::find::{self, DaemonArgs};
-use super::output::{amount, count, print_json, stderr_is_terminal};
+use super::output::{amount, bytes_bar, count, print_json, stderr_is_terminal};
 use super::{Context, Exit, Failure, Outcome};
 
 #[derive(Debug, clap::Args)]
@@ -84,13 +84,7 @@ struct Display {
 
 impl Display {
     fn new(on_terminal: bool) -> Self {
-        let target =
-            if on_terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let style = ProgressStyle::with_template(
-            "{bar:30} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {msg}",
-        )
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
-        let bar = ProgressBar::with_draw_target(Some(0), target).with_style(style);
+        let bar = bytes_bar();
         Self { bar, on_terminal, bytes_total: 0, blocked: None }
     }
 

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use policies::units::show_bytes;
 
 use super::super::api::types::{WorkKind, WorkProgress, WorkStart};
 use super::find::{self, DaemonArgs};
-use super::output::{count, print, print_json, stderr_is_terminal};
+use super::output::{bytes_bar, count, print, print_json};
 use super::{Context, Exit, Failure, Outcome};
 
 #[derive(Debug, clap::Args)]
@@ -23,7 +23,7 @@ pub(super) async fn work(kind: WorkKind, args: &WorkArgs, context: &Context<'_>)
     let found = find::daemon(&DaemonArgs::default(), Some(&args.path), context).await?;
     let path = found.path.clone().unwrap_or_else(|| args.path.clone());
     let id = found.client.start_work(&WorkStart { kind, path }).await?;
-    let bar = bar();
+    let bar = bytes_bar();
     let stop = tokio::signal::ctrl_c();
     tokio::pin!(stop);
     let mut stopping = false;
@@ -55,19 +55,6 @@ pub(super) async fn work(kind: WorkKind, args: &WorkArgs, context: &Context<'_>)
             Err(Failure::new(Exit::Unfinished, format!("{} remained", count(problems, "problem"))))
         }
     }
-}
-
-fn bar() -> ProgressBar {
-    let target = if stderr_is_terminal() {
-        ProgressDrawTarget::stderr()
-    } else {
-        ProgressDrawTarget::hidden()
-    };
-    let style = ProgressStyle::with_template(
-        "{bar:30} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {msg}",
-    )
-    .unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::with_draw_target(Some(0), target).with_style(style)
 }
 
 fn show(bar: &ProgressBar, progress: &WorkProgress) {

@@ -1,83 +1,20 @@
 //! The verbs about files in the cache: pin, warm, scrub, evict, explain.
 
-use std::collections::BTreeMap;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use policies::pins;
 
 use super::OperationError;
-use super::gateway::{Gateway, MountedShare};
+use super::gateway::{Gateway, MountedShare, item_of_written};
+use super::works::{Begun, progress};
 use crate::control::api::types as api;
-use crate::meta::Item;
-use crate::types::{FileKind, Ino};
+use crate::types::FileKind;
 use crate::vfs::{Pinned, VfsError, Work};
 
 /// How long a question for progress lasts before it is answered anyway.
 const WORK_PATIENCE: Duration = Duration::from_millis(500);
-/// Work that is over is remembered for those who asked for it, up to so many.
-const OVER_KEPT_MAX: usize = 100;
-
-/// Long work, by its number.
-#[derive(Debug, Default)]
-pub(super) struct Works(Mutex<(u64, BTreeMap<u64, Begun>)>);
-
-#[derive(Clone, Debug)]
-struct Begun {
-    kind: api::WorkKind,
-    path: PathBuf,
-    work: Arc<Work>,
-}
-
-impl Works {
-    fn lock(&self) -> MutexGuard<'_, (u64, BTreeMap<u64, Begun>)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn add(&self, begun: Begun) -> u64 {
-        let mut works = self.lock();
-        let (last, all) = &mut *works;
-        *last += 1;
-        all.insert(*last, begun);
-        let over: Vec<u64> =
-            all.iter().filter(|(_, begun)| begun.work.progress().over).map(|(&id, _)| id).collect();
-        for id in over.iter().take(over.len().saturating_sub(OVER_KEPT_MAX)) {
-            all.remove(id);
-        }
-        *last
-    }
-
-    fn get(&self, id: u64) -> Result<Begun, OperationError> {
-        self.lock().1.get(&id).cloned().ok_or(OperationError::NoWork { id })
-    }
-
-    /// What is under way.
-    pub(super) fn under_way(&self) -> Vec<api::WorkProgress> {
-        let works = self.lock();
-        let all = works.1.iter().map(|(&id, begun)| progress(id, begun));
-        all.filter(|progress| !progress.over).collect()
-    }
-}
-
-fn progress(id: u64, begun: &Begun) -> api::WorkProgress {
-    let now = begun.work.progress();
-    api::WorkProgress {
-        id,
-        kind: begun.kind,
-        path: begun.path.clone(),
-        files: now.files,
-        files_done: now.files_done,
-        bytes: now.bytes,
-        bytes_done: now.bytes_done,
-        mended: now.mended,
-        problems: now.problems,
-        told: now.told,
-        over: now.over,
-        stopped: now.stopped,
-    }
-}
 
 impl Gateway {
     pub(super) fn all_pins(&self) -> Result<Vec<api::Pin>, OperationError> {
@@ -201,8 +138,9 @@ impl Gateway {
         let known = self.parts.vfs.explain(ino).map_err(failed)?;
         let (mount, _) = self.mount_of(path)?;
         let inode = &known.inode;
-        let queue = self.parts.meta.scan(|tx| match self.queued(tx, ino)? {
+        let queue = self.parts.meta.scan(|tx| match tx.item(ino)? {
             Some(item) => self.item(tx, item),
+            None if tx.is_writing(ino)? => self.item(tx, item_of_written(inode)),
             None => Ok(None),
         })?;
         let is_file = inode.attr.kind == FileKind::File;
@@ -233,22 +171,6 @@ impl Gateway {
         })
     }
 
-    fn queued(
-        &self,
-        tx: &crate::meta::Tx<'_>,
-        ino: Ino,
-    ) -> Result<Option<Item>, crate::meta::MetaError> {
-        if let Some(item) = tx.item(ino)? {
-            return Ok(Some(item));
-        }
-        let Some(inode) = tx.inode(ino)?.filter(|_| tx.is_writing(ino).unwrap_or(false)) else {
-            return Ok(None);
-        };
-        let since = inode.attr.ctime.millis();
-        let (tries, parked, error) = (0, false, None);
-        Ok(Some(Item { ino, share: inode.share, since, due: since, tries, parked, error }))
-    }
-
     /// The mount that `path` is in, and the path below it.
     pub(super) fn mount_of<'p>(
         &self,
@@ -256,7 +178,7 @@ impl Gateway {
     ) -> Result<(&MountedShare, &'p Path), OperationError> {
         let in_mount = |mount: &&MountedShare| path.starts_with(&mount.path);
         let mounts = self.parts.mounts.iter().filter(in_mount);
-        let deepest = mounts.max_by_key(|mount| mount.path.as_os_str().as_bytes().len());
+        let deepest = mounts.max_by_key(|mount| mount.path.as_os_str().len());
         let mount = deepest.ok_or_else(|| OperationError::NoMount { path: path.to_owned() })?;
         Ok((mount, path.strip_prefix(&mount.path).unwrap_or(Path::new(""))))
     }

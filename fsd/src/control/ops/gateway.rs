@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use policies::Rate;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::files::Works;
+use super::works::Works;
 use super::{OperationError, Operations};
 use crate::cache::Cache;
 use crate::clock::Clock;
@@ -274,12 +274,9 @@ impl Operations for Gateway {
             }
             let room = limit.saturating_sub(items.len());
             for ino in tx.only_written()?.into_iter().take(room) {
-                let Some(inode) = tx.inode(ino)? else { continue };
-                let since = inode.attr.ctime.millis();
-                let (tries, parked, error) = (0, false, None);
-                let item =
-                    Item { ino, share: inode.share, since, due: since, tries, parked, error };
-                items.extend(self.item(tx, item)?);
+                if let Some(inode) = tx.inode(ino)? {
+                    items.extend(self.item(tx, item_of_written(&inode))?);
+                }
             }
             let room = limit.saturating_sub(items.len());
             items
@@ -582,6 +579,13 @@ fn left_below(tx: &Tx<'_>, top: Ino) -> Result<(api::WaitProgress, Option<ShareI
         }
     }
     Ok((progress, Some(share)))
+}
+
+/// What stands in the queue for a file that is being written and differs by nothing else.
+pub(super) fn item_of_written(inode: &Inode) -> Item {
+    let since = inode.attr.ctime.millis();
+    let (tries, parked, error) = (0, false, None);
+    Item { ino: inode.ino, share: inode.share, since, due: since, tries, parked, error }
 }
 
 fn bytes_to_send(inode: &Inode) -> u64 {

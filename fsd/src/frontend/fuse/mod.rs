@@ -7,6 +7,7 @@ mod data;
 mod map;
 mod ops;
 mod polling;
+mod reply;
 mod server;
 
 pub use server::{Mount, MountError, MountOptions, mount};

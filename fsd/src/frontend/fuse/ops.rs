@@ -9,28 +9,24 @@ use std::task::{Context, Waker};
 use std::time::{Duration, SystemTime};
 
 use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, FileType, Filesystem, FopenFlags,
-    Generation, INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr,
-    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek,
-    ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, FileType, Filesystem, FopenFlags, INodeNo,
+    InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs,
+    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
 use super::data::DataPaths;
-use super::map::{self, NodeIds, errno};
+use super::map::{self, NodeIds};
 use super::polling::Polling;
-use crate::types::{FileKind, chain};
+use super::reply::{GENERATION, dots, names_behind, reply_empty, reply_entry, reply_sized, said};
+use crate::types::FileKind;
 use crate::vfs::{
     AttrChange, Caller, Entry, HandleId, NAME_BYTES_MAX, OpenHow, RenameHow, Seek, Vfs, VfsError,
     WriteHow, XattrHow,
 };
 
-/// Inode numbers are never reused, so there is one generation.
-const GENERATION: Generation = Generation(0);
 /// Entries that one request for a directory's content may take.
 const DIR_PAGE: usize = 512;
-/// Places of `.` and `..`; names lie behind.
-const DOT: u64 = 1;
-const DOT_DOT: u64 = 2;
 /// Backing files lie on a disk, not on another stacked file system.
 const STACK_DEPTH: u32 = 1;
 /// How long the kernel may believe the attributes of a file that it has just made and writes by itself: until it has opened it, so that
@@ -68,15 +64,6 @@ fn open_how(flags: i32) -> OpenHow {
     }
 }
 
-/// The errno of an error; what is not everyday business is logged.
-fn said(error: &VfsError, op: &'static str, node: INodeNo) -> Errno {
-    let errno = errno(error);
-    if !map::is_everyday(error) {
-        tracing::warn!(op, ino = node.0, error = %chain(error), "a request failed");
-    }
-    errno
-}
-
 impl Drive {
     pub(super) fn new(
         vfs: Arc<Vfs>,
@@ -106,27 +93,6 @@ impl Drive {
         parent: INodeNo,
     ) {
         reply_entry(reply, found, op, parent, self.nodes, self.ttl);
-    }
-}
-
-fn reply_entry(
-    reply: ReplyEntry,
-    found: Result<Entry, VfsError>,
-    op: &'static str,
-    parent: INodeNo,
-    nodes: NodeIds,
-    ttl: Duration,
-) {
-    match found {
-        Ok(entry) => reply.entry(&ttl, &map::attr(nodes.node(entry.ino), &entry.attr), GENERATION),
-        Err(error) => reply.error(said(&error, op, parent)),
-    }
-}
-
-fn reply_empty(reply: ReplyEmpty, done: Result<(), VfsError>, op: &'static str, node: INodeNo) {
-    match done {
-        Ok(()) => reply.ok(),
-        Err(error) => reply.error(said(&error, op, node)),
     }
 }
 
@@ -369,12 +335,10 @@ impl Filesystem for Drive {
                 let attr = map::attr(self.nodes.node(ino), &attr);
                 let wanted = || self.vfs.handed_out(handle);
                 let straight = self.paths.begin(ino, wanted, |file| reply.open_backing(file));
-                let (fh, mut flags) = (FileHandle(handle.0), FopenFlags::FOPEN_NOFLUSH);
+                let (fh, flags) = (FileHandle(handle.0), FopenFlags::FOPEN_NOFLUSH);
                 match straight {
                     Some(id) => {
-                        if self.vfs.is_watched(handle) {
-                            flags |= FopenFlags::FOPEN_DIRECT_IO;
-                        }
+                        let flags = flags | straight_flags(&self.vfs, handle);
                         reply.created_passthrough(&CREATED_TTL, &attr, GENERATION, fh, flags, &id);
                     }
                     None => {
@@ -406,9 +370,7 @@ impl Filesystem for Drive {
                     match straight {
                         // Pages that the kernel kept when the file went through us may be older than the file: they go.
                         Some(id) => {
-                            if vfs.is_watched(handle) {
-                                flags |= FopenFlags::FOPEN_DIRECT_IO;
-                            }
+                            let flags = flags | straight_flags(&vfs, handle);
                             reply.opened_passthrough(fh, flags, &id);
                         }
                         None => {
@@ -737,25 +699,7 @@ impl Filesystem for Drive {
     }
 }
 
-fn reply_sized(reply: ReplyXattr, value: &[u8], size: u32) {
-    match u32::try_from(value.len()) {
-        Ok(length) if size == 0 => reply.size(length),
-        Ok(length) if length <= size => reply.data(value),
-        Ok(_) | Err(_) => reply.error(Errno::ERANGE),
-    }
-}
-
-fn names_behind(offset: u64) -> u64 {
-    if offset <= DOT_DOT { 0 } else { offset }
-}
-
-/// `.` and `..`, as far as they lie behind `offset`.
-fn dots(
-    here: INodeNo,
-    above: INodeNo,
-    offset: u64,
-) -> impl Iterator<Item = (&'static str, INodeNo, u64)> {
-    [(".", here, DOT), ("..", above, DOT_DOT)]
-        .into_iter()
-        .filter(move |&(_, _, place)| place > offset)
+/// How a handle with a way straight to the backing file differs from others: each write of one that is watched comes to us.
+fn straight_flags(vfs: &Vfs, handle: HandleId) -> FopenFlags {
+    if vfs.is_watched(handle) { FopenFlags::FOPEN_DIRECT_IO } else { FopenFlags::empty() }
 }

@@ -11,6 +11,7 @@ mod sizes;
 mod store;
 mod subject;
 mod table;
+mod watch;
 mod work;
 
 use std::collections::BTreeSet;
@@ -27,7 +28,8 @@ use self::report::Report;
 use self::row::Row;
 use self::sizes::Sizes;
 use self::subject::{Kind, Programs, Subject};
-use self::work::{Bench, Sources, Step, Watch};
+use self::watch::Watch;
+use self::work::{Bench, Sources, Step};
 
 pub(crate) use store::{WORD as STORE_WORD, run as run_store};
 pub(crate) use work::{NAMES_WORD, run_names};

@@ -5,17 +5,16 @@ use std::fmt::Write;
 use super::date;
 use super::http::encoded;
 use super::objects::Objects;
-use super::s3::Request;
 
 const PAGE_MAX: usize = 1000;
 
-/// The page that a request asks for, in the first or the second form of the call.
-pub(super) fn page(request: &Request, objects: &Objects) -> String {
-    let query = |name| request.query(name).unwrap_or_default();
+/// The page that the query `asked` is for, in the first or the second form of the call.
+pub(super) fn page<'q>(asked: impl Fn(&str) -> Option<&'q str>, objects: &Objects) -> String {
+    let query = |name| asked(name).unwrap_or_default();
     let is_v2 = query("list-type") == "2";
     let after = if is_v2 { "start-after" } else { "marker" };
-    let after = request.query("continuation-token").unwrap_or(query(after));
-    let count = request.query("max-keys").and_then(|count| count.parse().ok());
+    let after = asked("continuation-token").unwrap_or(query(after));
+    let count = asked("max-keys").and_then(|count| count.parse().ok());
     let count = count.unwrap_or(PAGE_MAX).min(PAGE_MAX);
     let (prefix, delimiter) = (query("prefix"), query("delimiter"));
     let page = objects.list(prefix, delimiter, after, count);

@@ -120,7 +120,7 @@ impl Request {
             "GET" if self.query("uploads").is_some() => Ok(Answer::xml(
                 "<ListMultipartUploadsResult><IsTruncated>false</IsTruncated></ListMultipartUploadsResult>",
             )),
-            "GET" => Ok(Answer::xml(&listing::page(&self, objects))),
+            "GET" => Ok(Answer::xml(&listing::page(|name| self.query(name), objects))),
             "POST" if self.query("delete").is_some() => {
                 let text = String::from_utf8_lossy(&self.body);
                 let keys = text.split("<Key>").skip(1).filter_map(|rest| rest.split('<').next());

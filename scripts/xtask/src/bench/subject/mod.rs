@@ -19,7 +19,7 @@ use self::command::Places;
 use self::database::Database;
 use self::mount::Mount;
 use super::store::{Counts, Store};
-use super::work::Watch;
+use super::watch::Watch;
 
 pub(super) use self::command::shown as command_shown;
 #[cfg(test)]

@@ -14,13 +14,14 @@ mod store;
 use std::fs::{self, OpenOptions};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 
 use super::row::Row;
 use super::sizes::Sizes;
 use super::subject::{Programs, Rest, Subject};
+use super::watch::Watch;
 
 pub(super) use big::verify;
 pub(super) use cold::{fill, make_wide};
@@ -138,25 +139,6 @@ impl Random {
 
     fn below(&mut self, end: u64) -> u64 {
         self.next() % end.max(1)
-    }
-}
-
-/// Time since its start.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Watch(Instant);
-
-impl Watch {
-    #[expect(clippy::disallowed_methods, reason = "a benchmark measures the time that passes")]
-    pub(super) fn start() -> Self {
-        Self(Instant::now())
-    }
-
-    pub(super) fn elapsed(self) -> Duration {
-        self.0.elapsed()
-    }
-
-    fn seconds(self) -> f64 {
-        self.elapsed().as_secs_f64()
     }
 }
 

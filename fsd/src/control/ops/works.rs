@@ -1,0 +1,71 @@
+//! Long work that operators began, by number.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::OperationError;
+use crate::control::api::types as api;
+use crate::vfs::Work;
+
+/// Work that is over is remembered for those who asked for it, up to so many.
+const OVER_KEPT_MAX: usize = 100;
+
+/// Long work, by its number.
+#[derive(Debug, Default)]
+pub(super) struct Works(Mutex<(u64, BTreeMap<u64, Begun>)>);
+
+#[derive(Clone, Debug)]
+pub(super) struct Begun {
+    pub(super) kind: api::WorkKind,
+    pub(super) path: PathBuf,
+    pub(super) work: Arc<Work>,
+}
+
+impl Works {
+    fn lock(&self) -> MutexGuard<'_, (u64, BTreeMap<u64, Begun>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn add(&self, begun: Begun) -> u64 {
+        let mut works = self.lock();
+        let (last, all) = &mut *works;
+        *last += 1;
+        all.insert(*last, begun);
+        let over: Vec<u64> =
+            all.iter().filter(|(_, begun)| begun.work.progress().over).map(|(&id, _)| id).collect();
+        for id in over.iter().take(over.len().saturating_sub(OVER_KEPT_MAX)) {
+            all.remove(id);
+        }
+        *last
+    }
+
+    pub(super) fn get(&self, id: u64) -> Result<Begun, OperationError> {
+        self.lock().1.get(&id).cloned().ok_or(OperationError::NoWork { id })
+    }
+
+    /// What is under way.
+    pub(super) fn under_way(&self) -> Vec<api::WorkProgress> {
+        let works = self.lock();
+        let all = works.1.iter().map(|(&id, begun)| progress(id, begun));
+        all.filter(|progress| !progress.over).collect()
+    }
+}
+
+pub(super) fn progress(id: u64, begun: &Begun) -> api::WorkProgress {
+    let now = begun.work.progress();
+    api::WorkProgress {
+        id,
+        kind: begun.kind,
+        path: begun.path.clone(),
+        files: now.files,
+        files_done: now.files_done,
+        bytes: now.bytes,
+        bytes_done: now.bytes_done,
+        mended: now.mended,
+        problems: now.problems,
+        told: now.told,
+        over: now.over,
+        stopped: now.stopped,
+    }
+}
