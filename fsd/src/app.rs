@@ -63,7 +63,6 @@ impl Fsd {
 impl Program for Fsd {
     fn serve(&self, start: Start) -> anyhow::Result<()> {
         start_logging(&self.vars);
-        give_large_memory_back();
         let _lock = take_state_dir(&start.config.state_dir)?;
         let foreground = tasks::foreground().context("start threads")?;
         let background = tasks::background().context("start threads")?;
@@ -94,11 +93,12 @@ fn start_logging(vars: &Vars) {
         .try_init();
 }
 
-/// Bodies of uploads come and go: what they took goes back to the system at once.
+/// Bodies of uploads come and go: what they took goes back to the system at once. Said when all is open: what is allocated large at the
+/// start (sled's tables, mostly never touched) is to come as maps of its own, not from a heap whose zeros have to be written.
 fn give_large_memory_back() {
     const LARGE_BYTES: libc::c_int = 6 << 20;
     #[expect(unsafe_code, reason = "there is no other way to say it to the allocator")]
-    // SAFETY: the call takes two numbers; and no other thread runs yet.
+    // SAFETY: the call takes two numbers; the allocator is in use since long, so that it has nothing to set up, and sets an integer.
     let done = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BYTES) };
     if done == 0 {
         tracing::debug!("the allocator keeps what was freed");
@@ -228,6 +228,7 @@ async fn serve(start: Start, env: Env, background: Handle) -> anyhow::Result<()>
             tracing::error!(%error, "commands are not answered any more");
         }
     });
+    give_large_memory_back();
     ready.up();
     let unmounted = until_the_end(mounts, asked, ground.clock.as_ref()).await;
     stop_serving.cancel();
