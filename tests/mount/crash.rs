@@ -232,7 +232,8 @@ fn a_program_that_outlives_the_daemon_loses_nothing_of_what_it_writes() -> Resul
         ensure!(std::fs::read(drive.path("closed"))? == noise(2, 1000), "what was closed is whole");
         if goes_on {
             let queue = drive.json(&["queue"])?;
-            let open = queue["items"].as_array().into_iter().flatten().find(|item| item["path"] == "open");
+            let open =
+                queue["items"].as_array().into_iter().flatten().find(|item| item["path"] == "open");
             ensure!(open.is_some_and(|item| item["state"] == "writing"), "{queue:#}");
             for n in 4..8 {
                 file.write_all_at(&noise(n, 3000), expected.len() as u64)?;

@@ -4,6 +4,7 @@
 //! Invariant: an item is removed only when its plan says that nothing is left to do.
 //! Invariant: offline costs no tries and drops nothing.
 
+mod bodies;
 mod keys;
 mod plan;
 mod records;
@@ -19,8 +20,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
+use self::bodies::Bodies;
 use self::keys::Keys;
 use self::retry::{Next, Verdict, after_failure, verdict};
 use self::worker::{SyncError, Worked, Worker};
@@ -100,7 +102,7 @@ pub fn start(parts: Parts) -> Sync {
         events: events.clone(),
         keys: Arc::new(Keys::default()),
         gateway,
-        memory: Semaphore::new(transfer::MEMORY_KIB_MAX),
+        bodies: Bodies::new(transfer::MEMORY_KIB_MAX),
     };
     let (tell, told) = mpsc::channel(AT_ONCE);
     let engine = Engine {

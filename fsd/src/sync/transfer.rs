@@ -1,10 +1,13 @@
 //! Content on its way up: in one piece, or in parts that are recorded as they are finished.
 
+use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
+use super::bodies::Room;
 use super::plan::Subject;
 use super::worker::{SyncError, Worker};
 use crate::cache::{Backing, Cache, CacheError};
@@ -15,10 +18,9 @@ use crate::types::{ETag, Ino, Key, Metadata, Time};
 /// A file up to this length goes up in one piece.
 const PIECE_BYTES_MAX: u64 = 8 << 20;
 const PARTS_AT_ONCE: usize = 4;
-const KIB: u64 = 1024;
 /// Bodies in memory, over all uploads.
-pub(super) const MEMORY_KIB_MAX: usize = 32 << 10;
-const _: () = assert!(PARTS_AT_ONCE as u64 * PIECE_BYTES_MAX <= MEMORY_KIB_MAX as u64 * KIB);
+pub(super) const MEMORY_KIB_MAX: u32 = 32 << 10;
+const _: () = assert!(PARTS_AT_ONCE as u64 * PIECE_BYTES_MAX <= MEMORY_KIB_MAX as u64 * 1024);
 
 /// One version of a file, with the means to tell whether it still is that version.
 #[derive(Debug)]
@@ -78,11 +80,25 @@ impl Version {
     }
 
     /// Bytes of this version; what is not here comes from the cloud, of the version that was changed.
-    async fn read(&self, offset: u64, length: u64) -> Result<Bytes, SyncError> {
-        let end = offset + length;
-        let data = self.cache.read(&self.backing, end..end, offset..end).await?;
+    async fn read(&self, offset: u64, length: u64, room: &Room<'_>) -> Result<Bytes, SyncError> {
+        let data = match self.read_here(offset, length, room) {
+            Ok(data) => data,
+            Err(_) => {
+                let end = offset + length;
+                self.cache.read(&self.backing, end..end, offset..end).await?.into()
+            }
+        };
         self.check()?;
-        if data.len() as u64 == length { Ok(data.into()) } else { Err(SyncError::Changed) }
+        if data.len() as u64 == length { Ok(data) } else { Err(SyncError::Changed) }
+    }
+
+    /// Fails if not all of it is here, and if the disk does not give it.
+    fn read_here(&self, offset: u64, length: u64, room: &Room<'_>) -> io::Result<Bytes> {
+        if self.stamp.is_none() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let length = usize::try_from(length).map_err(io::Error::other)?;
+        room.body(length, |buffer| self.backing.file().read_exact_at(buffer, offset))
     }
 }
 
@@ -100,8 +116,8 @@ pub(super) async fn upload(
     condition: &Condition,
 ) -> Result<ETag, SyncError> {
     if version.size <= PIECE_BYTES_MAX.min(remote.limits().put_bytes_max) {
-        let _memory = reserve(worker, version.size).await;
-        let body = version.read(0, version.size).await?;
+        let room = worker.bodies.room(version.size).await;
+        let body = version.read(0, version.size, &room).await?;
         return Ok(remote.put(key, body, metadata, condition).await?);
     }
     match upload_parts(worker, remote, version, key, metadata, condition).await {
@@ -156,8 +172,8 @@ async fn send_part(
 ) -> Result<(u32, PartId), SyncError> {
     let offset = u64::from(number) * multipart.part_bytes;
     let length = multipart.part_bytes.min(version.size - offset);
-    let _memory = reserve(worker, length).await;
-    let body = version.read(offset, length).await?;
+    let room = worker.bodies.room(length).await;
+    let body = version.read(offset, length, &room).await?;
     let part = remote.multipart_put(key, id, number, body).await?;
     let (ino, name) = (version.ino, part.0.clone());
     worker.meta.write(move |tx| tx.add_part(ino, number, &name))?;
@@ -199,13 +215,6 @@ async fn begin(
 fn part_bytes(size: u64, limits: &Limits) -> u64 {
     let least = size.div_ceil(u64::from(limits.parts_max).max(1)).next_multiple_of(1 << 20);
     PIECE_BYTES_MAX.max(limits.part_bytes_min).max(least)
-}
-
-async fn reserve(worker: &Worker, bytes: u64) -> Option<tokio::sync::SemaphorePermit<'_>> {
-    let kib = u32::try_from(bytes.div_ceil(KIB)).unwrap_or(u32::MAX);
-    let most = u32::try_from(MEMORY_KIB_MAX).unwrap_or(u32::MAX);
-    // The semaphore is never closed.
-    worker.memory.acquire_many(kib.min(most)).await.ok()
 }
 
 #[cfg(test)]

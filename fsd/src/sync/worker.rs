@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
 
+use super::bodies::Bodies;
 use super::keys::Keys;
 use super::plan::{Step, Subject, aside_key, plan};
 use super::records::{is_wanted, keys_of, new_key, subject};
@@ -83,8 +83,7 @@ pub(super) struct Worker {
     pub(super) keys: Arc<Keys>,
     /// This gateway's name.
     pub(super) gateway: String,
-    /// Bytes of bodies in memory, in KiB.
-    pub(super) memory: Semaphore,
+    pub(super) bodies: Bodies,
 }
 
 impl Worker {
