@@ -27,6 +27,23 @@ pub enum Invalidation {
         /// The inode.
         ino: Ino,
     },
+    /// An inode's attributes only: what the kernel keeps of its content, or of a directory's names, is still right.
+    Attributes {
+        /// The share.
+        share: ShareId,
+        /// The inode.
+        ino: Ino,
+    },
+}
+
+impl Invalidation {
+    fn share(&self) -> ShareId {
+        match self {
+            Self::Name { share, .. }
+            | Self::Inode { share, .. }
+            | Self::Attributes { share, .. } => *share,
+        }
+    }
 }
 
 /// The bus. What must not be lost is in the metadata store; this only wakes those who read it.
@@ -68,10 +85,10 @@ impl Events {
 
     /// Tells the share's listeners.
     pub fn invalidate(&self, invalidation: &Invalidation) {
-        let (Invalidation::Name { share, .. } | Invalidation::Inode { share, .. }) = invalidation;
+        let share = invalidation.share();
         let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         listeners.retain(|(listens_to, sender)| {
-            listens_to != share || sender.send(invalidation.clone()).is_ok()
+            *listens_to != share || sender.send(invalidation.clone()).is_ok()
         });
     }
 }

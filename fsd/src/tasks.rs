@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -80,6 +81,18 @@ impl Tasks {
             },
             &self.handle,
         );
+    }
+
+    /// Starts work that blocks its thread, on the pool of the runtime.
+    pub fn spawn_blocking(&self, name: &'static str, work: impl FnOnce() + Send + 'static) {
+        let counted = Counted::new(name, self.running.clone());
+        let work = move || {
+            let _counted = counted;
+            if catch_unwind(AssertUnwindSafe(work)).is_err() {
+                tracing::error!(task = name, "a task panicked");
+            }
+        };
+        self.tracker.spawn_blocking_on(work, &self.handle);
     }
 
     /// The same set, whose new tasks run on the runtime of `handle`.

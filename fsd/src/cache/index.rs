@@ -104,7 +104,7 @@ impl Index {
         self.shared.files.iter().filter_map(read).collect()
     }
 
-    /// When the directory was listed whole, seconds since 1970.
+    /// When the directory was listed whole, milliseconds since 1970.
     pub(crate) fn listed(&self, dir: Ino) -> Option<i64> {
         let bytes = self.shared.get(&Slot::Listed(dir))?;
         Some(i64::from_le_bytes(bytes.as_slice().try_into().ok()?))

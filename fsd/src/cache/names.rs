@@ -69,12 +69,14 @@ impl Drop for Look {
 }
 
 impl Cache {
-    /// Whether all names of `dir` are known here: it was listed at or after `since`, or made here, or nothing of it is in the cloud.
+    /// Whether all names of `dir` are known here: it was listed at or after `since` (milliseconds since 1970), or made here, or nothing
+    /// of it is in the cloud.
     #[must_use]
     pub fn is_listed(&self, dir: &Inode, since: i64) -> bool {
         let listed = || self.index.listed(dir.ino).or(dir.is_made_here().then_some(0));
         // One that is from the future tells of a clock that was set back since.
-        let in_time = |at: i64| at >= since && (since == 0 || at <= self.clock.wall().secs + 1);
+        let in_time =
+            |at: i64| at >= since && (since == 0 || at <= self.clock.wall().millis() + 1000);
         dir.object.is_none() || listed().is_some_and(in_time)
     }
 
@@ -96,7 +98,7 @@ impl Cache {
     ///
     /// # Errors
     /// If the cloud does not answer and `dir` was never listed.
-    pub async fn list(&self, dir: &Inode, since: i64) -> Result<Merged> {
+    pub async fn list(self: &Arc<Self>, dir: &Inode, since: i64) -> Result<Merged> {
         let (Some(store), Some(object)) = (self.stores.get(&dir.share), &dir.object) else {
             return Ok(Merged::default());
         };
@@ -105,11 +107,16 @@ impl Cache {
         if self.is_listed(dir, since) {
             return Ok(Merged::default());
         }
-        let began = self.clock.wall().secs;
+        let began = self.clock.wall().millis();
+        let is_first = !self.is_listed(dir, 0);
         let listed = self.list_now(store, dir, &object.key).await;
         lock(&self.names.looking).remove(&dir.ino);
         match listed {
-            Ok(merged) => {
+            Ok(mut merged) => {
+                if is_first {
+                    merged.inodes.retain(|ino| *ino != dir.ino);
+                    merged.first_listed = Some(dir.ino);
+                }
                 self.index.set_listed(dir.ino, Some(began));
                 self.names.ended.fetch_add(1, Ordering::Release);
                 lock(&self.names.probes).remove(&dir.ino);
@@ -188,8 +195,14 @@ impl Cache {
         self.settle(vec![Doubt { ino: inode.ino, object }]).await
     }
 
-    async fn list_now(&self, store: &Store, dir: &Inode, prefix: &Key) -> Result<Merged> {
+    async fn list_now(
+        self: &Arc<Self>,
+        store: &Store,
+        dir: &Inode,
+        prefix: &Key,
+    ) -> Result<Merged> {
         let _look = Look::begin(&self.names.gone);
+        let youngest = self.meta.read(|tx| tx.youngest_inode())?;
         let mut merged = Merged::default();
         let mut doubts = Vec::new();
         let mut seen = BTreeSet::new();
@@ -205,13 +218,19 @@ impl Cache {
             let found: Vec<Found> =
                 dirs.chain(page.objects.into_iter().map(Found::object)).collect();
             seen.extend(found.iter().map(|f| f.key.clone()));
-            let (more, doubted) = self.add(dir.ino, found, &store.defaults)?;
+            let (cache, dir, defaults) = (self.clone(), dir.ino, store.defaults);
+            let look = Look::begin(&self.names.gone);
+            let add = move || {
+                let _look = look; // it goes on if nobody waits for it any more
+                cache.add(dir, found, &defaults)
+            };
+            let (more, doubted) = self.tasks.blocking(add).await??;
             merged.append(more);
             doubts.extend(doubted);
             let Some(next) = next else { break };
             page = next.await.map_err(std::io::Error::other)??;
         }
-        doubts.extend(self.missing(dir.ino, prefix, &seen)?);
+        doubts.extend(self.missing(dir.ino, youngest, prefix, &seen)?);
         merged.append(self.settle(doubts).await?);
         Ok(merged)
     }
@@ -243,8 +262,14 @@ impl Cache {
         })
     }
 
-    /// Clean inodes in `dir` whose object a whole listing did not show.
-    fn missing(&self, dir: Ino, prefix: &Key, seen: &BTreeSet<Key>) -> Result<Vec<Doubt>> {
+    /// Clean inodes in `dir` whose object a whole listing did not show, and that were there when it began.
+    fn missing(
+        &self,
+        dir: Ino,
+        youngest: Ino,
+        prefix: &Key,
+        seen: &BTreeSet<Key>,
+    ) -> Result<Vec<Doubt>> {
         const AT_ONCE: usize = 1000;
         let mut missing = Vec::new();
         self.meta.read(|tx| -> Result<()> {
@@ -253,7 +278,7 @@ impl Cache {
                 let entries = tx.entries(dir, at, AT_ONCE)?;
                 let Some(last) = entries.last() else { return Ok(()) };
                 at = last.cookie;
-                for entry in entries {
+                for entry in entries.into_iter().filter(|entry| entry.ino <= youngest) {
                     let Some(Inode { ino, object: Some(object), .. }) = tx.inode(entry.ino)? else {
                         continue;
                     };

@@ -5,6 +5,7 @@
 //! The log holds all that was committed and is not yet, synced, in the database itself.
 
 use std::fs::File;
+use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -68,6 +69,17 @@ impl Writer {
     /// The connection, if nobody has it: its pages are those of the last commit already, another's are read anew after each.
     pub(super) fn idle(&self) -> Option<MutexGuard<'_, Connection>> {
         self.connection.try_lock().ok()
+    }
+
+    /// Lets the disk begin to write what was committed.
+    pub(super) fn begin_sync(&self) {
+        const ALL: libc::off64_t = 0;
+        #[expect(unsafe_code, reason = "nix does not have it")]
+        // SAFETY: the call takes numbers only, and the descriptor is open as long as `log` is.
+        let _ = unsafe {
+            // Whether it worked shows when the log is synced.
+            libc::sync_file_range(self.log.as_raw_fd(), 0, ALL, libc::SYNC_FILE_RANGE_WRITE)
+        };
     }
 
     /// Makes all that was committed until now survive a power cut.

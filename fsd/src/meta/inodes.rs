@@ -190,7 +190,7 @@ fn stamp(row: &Row<'_>) -> rusqlite::Result<Stamp> {
 }
 
 /// Reads a row of the table in the order of its columns: to find each by its name takes longer than all else.
-fn inode(row: &Row<'_>) -> rusqlite::Result<Inode> {
+pub(super) fn inode(row: &Row<'_>) -> rusqlite::Result<Inode> {
     let object = match row.get::<_, Option<String>>(19)? {
         None => None,
         Some(key) => Some(ObjectRecord {
@@ -314,6 +314,15 @@ impl Tx<'_> {
     /// If the store fails.
     pub fn inode(&self, ino: Ino) -> Result<Option<Inode>> {
         self.one("SELECT * FROM inode WHERE ino = ?1", [ino.0.cast_signed()], inode)
+    }
+
+    /// The youngest number that an inode has, or had.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn youngest_inode(&self) -> Result<Ino> {
+        let sql = "SELECT seq FROM sqlite_sequence WHERE name = 'inode'";
+        Ok(self.one(sql, [], |r| Ok(Ino(unsigned(r, 0)?)))?.unwrap_or(Ino(0)))
     }
 
     /// The inode whose object has `key`.

@@ -149,6 +149,11 @@ impl Meta {
         self.writer.write(change)
     }
 
+    /// Lets the disk begin with what [`Meta::sync`] will wait for.
+    pub fn begin_sync(&self) {
+        self.writer.begin_sync();
+    }
+
     /// Makes all that was written until now survive a power cut.
     ///
     /// # Errors

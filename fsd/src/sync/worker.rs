@@ -669,7 +669,7 @@ impl Worker {
         }
         if let Some((parent, name)) = renamed {
             self.events.invalidate(&Invalidation::Name { share, parent: parent.ino, name });
-            let since = self.clock.wall().secs;
+            let since = self.clock.wall().millis();
             let merged = self.cache.list(&parent, since.saturating_add(1)).await?;
             self.announce(share, merged);
         }

@@ -164,14 +164,12 @@ impl Vfs {
         }
         let read = || {
             let files = self.handles.files();
-            self.meta.read(|tx| -> Result<_> {
-                let mut found = Vec::new();
-                for entry in tx.entries(dir, cookie, count)? {
-                    if let Some(inode) = tx.inode(tx.file_of(entry.ino)?)? {
-                        found.push((entry, as_open(&files, inode)));
-                    }
-                }
-                Ok(found)
+            self.meta.read(|tx| -> Result<Vec<_>> {
+                let found = tx.entries_and_files(dir, cookie, count)?;
+                Ok(found
+                    .into_iter()
+                    .map(|(entry, inode)| (entry, as_open(&files, inode)))
+                    .collect())
             })
         };
         let mut found = read()?;
@@ -270,8 +268,8 @@ impl Vfs {
     }
 
     fn fresh_since(&self, share: &Share) -> i64 {
-        let age = i64::try_from(share.listing_age_max.as_secs()).unwrap_or(i64::MAX);
+        let age = i64::try_from(share.listing_age_max.as_millis()).unwrap_or(i64::MAX);
         // What was listed before the start may be older than it says: somebody may have wanted to see what is new.
-        self.clock.wall().secs.saturating_sub(age).max(self.started + 1)
+        self.clock.wall().millis().saturating_sub(age).max(self.started)
     }
 }

@@ -260,24 +260,13 @@ impl Vfs {
     ///
     /// # Errors
     /// If the disk fails: then nothing is promised, and the next call may still fail.
-    pub async fn fsync(self: &Arc<Self>, id: HandleId) -> Result<()> {
+    pub fn fsync(&self, id: HandleId) -> Result<()> {
         let handle = self.handles.get(id).ok_or(VfsError::BadHandle)?;
-        let (vfs, backing) = (self.clone(), handle.backing.clone());
-        let sync = move || backing.file().sync_all();
-        if handle.how.write && !handle.backing.is_noted_whole() {
-            // A map must not tell of bytes that are not on the disk.
-            let save = move || -> Result<()> {
-                sync()?;
-                vfs.save_presence(&handle)?;
-                vfs.barrier()
-            };
-            return self.tasks.blocking(save).await?;
-        }
-        // The disk takes both in one go.
-        let (synced, stored) =
-            futures::join!(self.tasks.blocking(sync), self.tasks.blocking(move || vfs.barrier()));
-        synced??;
-        stored?
+        self.meta.begin_sync();
+        handle.backing.file().sync_all()?;
+        // A map must not tell of bytes that are not on the disk.
+        self.save_presence(&handle)?;
+        self.barrier()
     }
 
     /// Makes every name and attribute durable.
@@ -320,7 +309,11 @@ impl Vfs {
         let name = name.to_vec();
         self.announce(
             share,
-            crate::cache::Merged { inodes: vec![ino], names: vec![(parent, name)] },
+            crate::cache::Merged {
+                inodes: vec![ino],
+                names: vec![(parent, name)],
+                ..Default::default()
+            },
         );
         written.map(|_| ino)
     }

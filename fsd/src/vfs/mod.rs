@@ -126,7 +126,7 @@ pub struct Vfs {
     to_upload: Mutex<Option<(Duration, u64)>>,
     /// What is pinned changed.
     pinned: Notify,
-    /// Seconds since 1970.
+    /// Milliseconds since 1970.
     started: i64,
 }
 
@@ -136,7 +136,7 @@ impl Vfs {
     pub fn new(parts: Parts) -> Arc<Self> {
         let Parts { meta, cache, events, clock, tasks, shares } = parts;
         let shares = Arc::new(shares.into_iter().map(|share| (share.id, share)).collect());
-        let started = clock.wall().secs;
+        let started = clock.wall().millis();
         let vfs = Arc::new(Self {
             meta,
             cache,
@@ -226,6 +226,9 @@ impl Vfs {
     fn announce(&self, share: ShareId, merged: Merged) {
         for ino in merged.inodes {
             self.events.invalidate(&Invalidation::Inode { share, ino });
+        }
+        if let Some(ino) = merged.first_listed {
+            self.events.invalidate(&Invalidation::Attributes { share, ino });
         }
         for (parent, name) in merged.names {
             self.events.invalidate(&Invalidation::Name { share, parent, name });

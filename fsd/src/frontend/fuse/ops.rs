@@ -473,8 +473,8 @@ impl Filesystem for Drive {
     fn fsync(&self, _: &Request, ino: INodeNo, fh: FileHandle, _: bool, reply: ReplyEmpty) {
         let vfs = self.vfs.clone();
         // The disk may take its time: other requests go on meanwhile.
-        self.answer(async move {
-            reply_empty(reply, vfs.fsync(handle(fh)).await, "fsync", ino);
+        self.vfs.tasks().spawn_blocking("fuse.fsync", move || {
+            reply_empty(reply, vfs.fsync(handle(fh)), "fsync", ino);
         });
     }
 
@@ -623,10 +623,9 @@ impl Filesystem for Drive {
     }
 
     fn fsyncdir(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        let (vfs, tasks) = (self.vfs.clone(), self.vfs.tasks().clone());
-        self.vfs.tasks().spawn("fuse.fsync", async move {
-            let synced = tasks.blocking(move || vfs.barrier()).await;
-            reply_empty(reply, synced.map_err(VfsError::from).flatten(), "fsyncdir", ino);
+        let vfs = self.vfs.clone();
+        self.vfs.tasks().spawn_blocking("fuse.fsync", move || {
+            reply_empty(reply, vfs.barrier(), "fsyncdir", ino);
         });
     }
 

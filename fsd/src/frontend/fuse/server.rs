@@ -246,6 +246,7 @@ fn tell(notifier: &Notifier, nodes: NodeIds, invalidation: &Invalidation) {
             .or_else(absent_is_fine)
             .and_then(|()| notifier.inval_entry(nodes.node(*parent), OsStr::from_bytes(name))),
         Invalidation::Inode { ino, .. } => notifier.inval_inode(nodes.node(*ino), 0, 0),
+        Invalidation::Attributes { ino, .. } => notifier.inval_inode(nodes.node(*ino), -1, 0),
     };
     if let Err(error) = told.or_else(absent_is_fine) {
         tracing::debug!(%error, "the kernel did not take an invalidation");

@@ -15,7 +15,7 @@ use crate::bench::store::Store;
 use crate::bench::subject::Subject;
 
 /// What each request takes more if the store is far.
-const LATENCY: Duration = Duration::from_millis(20);
+pub(super) const LATENCY: Duration = Duration::from_millis(20);
 /// Reading far files one by one can be cut short.
 const FAR_MAX: Duration = Duration::from_secs(3);
 /// Between files of which only the first bytes are read, so that what is read ahead of one does not slow down the next.
@@ -48,13 +48,23 @@ pub(in crate::bench) fn make_wide(subject: &Subject, sizes: Sizes) -> anyhow::Re
 }
 
 pub(super) fn list(bench: &Bench, subject: &mut Subject) -> anyhow::Result<Measured> {
+    Ok(vec![
+        (Row::ListCold, list_once(bench, subject)?),
+        (Row::ListAgain, list_once(bench, subject)?),
+    ])
+}
+
+pub(super) fn list_far(bench: &Bench, subject: &mut Subject) -> anyhow::Result<Measured> {
+    Ok(vec![(Row::ListColdFar, far(subject, || list_once(bench, subject))?)])
+}
+
+fn list_once(bench: &Bench, subject: &Subject) -> anyhow::Result<f64> {
     let count = bench.sizes.wide_entries;
-    let all = || {
+    rate(count, || {
         let found = fs::read_dir(subject.dir().join(WIDE)).context("open a directory")?.count();
         ensure!(found as u64 == count, "{found} entries instead of {count}");
         Ok(())
-    };
-    Ok(vec![(Row::ListCold, rate(count, all)?), (Row::ListAgain, rate(count, all)?)])
+    })
 }
 
 /// For one that does not show the objects of others.

@@ -125,6 +125,7 @@ pub(in crate::bench) const EACH_ROUND: &[Step] = &[
         measure: cold::list,
         ..COLD
     },
+    Step { rows: &[Row::ListColdFar], suits: Kind::shows_objects, measure: cold::list_far, ..COLD },
     Step {
         rows: &[Row::ReadBigCold],
         prepare: big::prepare,
