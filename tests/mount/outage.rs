@@ -1,5 +1,9 @@
 //! The link to the store is down.
 
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
 use anyhow::{Result, ensure};
 use fsd_tests::drive::Drive;
 use fsd_tests::files::{content, same, tree};
@@ -70,6 +74,35 @@ fn work_goes_on_while_the_store_refuses_connections() -> Result<()> {
 #[test]
 fn work_goes_on_while_the_network_swallows_everything() -> Result<()> {
     on_s3(|store| an_outage(store, Network::BlackHole))
+}
+
+/// The kernel lets go of one that waits for an answer only when he has it.
+#[test]
+fn a_program_that_is_killed_while_it_waits_for_the_cloud_ends_at_once() -> Result<()> {
+    on_s3(|store| {
+        store.put("cold", &content("cold", 1, 5000))?;
+        store.put("dir/file", b"x")?;
+        let (proxy, variables) = store.behind_a_proxy()?;
+        let drive = Drive::over(store)?.with_variables(variables).started()?;
+        ensure!(drive.path("").read_dir()?.count() == 2, "the link is up");
+        proxy.set(Network::BlackHole);
+        for (program, name) in [("ls", "dir"), ("stat", "dir/unknown"), ("cat", "cold")] {
+            let mut waits = Command::new(program)
+                .arg(drive.path(name))
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()?;
+            sleep(Duration::from_millis(500));
+            ensure!(waits.try_wait()?.is_none(), "{program} waits for the store");
+            waits.kill()?;
+            let killed = Instant::now();
+            waits.wait()?;
+            // What it waits for is given up after 20 s or later.
+            let took = killed.elapsed();
+            ensure!(took < Duration::from_secs(10), "{program} was there for {took:?} more");
+        }
+        Ok(())
+    })
 }
 
 #[test]

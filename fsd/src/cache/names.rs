@@ -3,7 +3,8 @@
 //! A listing is old when it arrives: meanwhile we may have uploaded, deleted or renamed. So a listing only ever adds names;
 //! what it would change or take away is asked for by name first, and taken over only if our record is still the one that was doubted.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -24,10 +25,16 @@ const HEADS_AT_ONCE: usize = 32;
 /// One look at a directory at a time.
 #[derive(Debug, Default)]
 pub(super) struct Listings {
-    looking: Mutex<BTreeMap<Ino, Arc<tokio::sync::Mutex<()>>>>,
+    looking: Mutex<BTreeMap<Ino, Arc<Looking>>>,
     probes: Mutex<BTreeMap<Ino, u32>>,
     gone: Arc<Mutex<Gone>>,
     ended: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Looking {
+    turn: tokio::sync::Mutex<()>,
+    pages: AtomicU64,
 }
 
 /// Objects that we deleted while somebody looks at the cloud: what the look shows of them is older.
@@ -86,6 +93,13 @@ impl Cache {
         self.names.ended.load(Ordering::Acquire)
     }
 
+    /// How many pages a listing of `dir` that is under way has brought.
+    #[must_use]
+    pub fn pages_listed(&self, dir: Ino) -> u64 {
+        let looking = lock(&self.names.looking);
+        looking.get(&dir).map_or(0, |looking| looking.pages.load(Ordering::Relaxed))
+    }
+
     /// Says that the object `key` was deleted, before that is recorded: a look that is under way may still show it.
     pub fn deleted(&self, share: ShareId, key: &Key) {
         let mut gone = lock(&self.names.gone);
@@ -102,14 +116,14 @@ impl Cache {
         let (Some(store), Some(object)) = (self.stores.get(&dir.share), &dir.object) else {
             return Ok(Merged::default());
         };
-        let turn = lock(&self.names.looking).entry(dir.ino).or_default().clone();
-        let _turn = turn.lock().await;
+        let looking = lock(&self.names.looking).entry(dir.ino).or_default().clone();
+        let _turn = looking.turn.lock().await;
         if self.is_listed(dir, since) {
             return Ok(Merged::default());
         }
         let began = self.clock.wall().millis();
         let is_first = !self.is_listed(dir, 0);
-        let listed = self.list_now(store, dir, &object.key).await;
+        let listed = self.list_now(store, dir, &object.key, &looking.pages).await;
         lock(&self.names.looking).remove(&dir.ino);
         match listed {
             Ok(mut merged) => {
@@ -200,12 +214,13 @@ impl Cache {
         store: &Store,
         dir: &Inode,
         prefix: &Key,
+        pages: &AtomicU64,
     ) -> Result<Merged> {
         let _look = Look::begin(&self.names.gone);
         let youngest = self.meta.read(|tx| tx.youngest_inode())?;
         let mut merged = Merged::default();
         let mut doubts = Vec::new();
-        let mut seen = BTreeSet::new();
+        let mut seen = Seen::default();
         let mut page = store.remote.list(prefix, None).await?;
         loop {
             // The next page comes while this one is stored.
@@ -217,7 +232,7 @@ impl Cache {
             let dirs = page.prefixes.into_iter().map(|key| Found::dir(key, None));
             let found: Vec<Found> =
                 dirs.chain(page.objects.into_iter().map(Found::object)).collect();
-            seen.extend(found.iter().map(|f| f.key.clone()));
+            found.iter().for_each(|found| seen.add(&found.key));
             let (cache, dir, defaults) = (self.clone(), dir.ino, store.defaults);
             let look = Look::begin(&self.names.gone);
             let add = move || {
@@ -227,6 +242,7 @@ impl Cache {
             let (more, doubted) = self.tasks.blocking(add).await??;
             merged.append(more);
             doubts.extend(doubted);
+            pages.fetch_add(1, Ordering::Relaxed);
             let Some(next) = next else { break };
             page = next.await.map_err(std::io::Error::other)??;
         }
@@ -263,13 +279,7 @@ impl Cache {
     }
 
     /// Clean inodes in `dir` whose object a whole listing did not show, and that were there when it began.
-    fn missing(
-        &self,
-        dir: Ino,
-        youngest: Ino,
-        prefix: &Key,
-        seen: &BTreeSet<Key>,
-    ) -> Result<Vec<Doubt>> {
+    fn missing(&self, dir: Ino, youngest: Ino, prefix: &Key, seen: &Seen) -> Result<Vec<Doubt>> {
         const AT_ONCE: usize = 1000;
         let mut missing = Vec::new();
         self.meta.read(|tx| -> Result<()> {
@@ -283,7 +293,7 @@ impl Cache {
                         continue;
                     };
                     let bare = Key::from_raw(object.key.as_str().trim_end_matches('/'));
-                    let is_seen = seen.contains(&object.key) || seen.contains(&bare);
+                    let is_seen = seen.has(&object.key) || seen.has(&bare);
                     if !is_seen
                         && object.key.as_str().starts_with(prefix.as_str())
                         && tx.item(ino)?.is_none()
@@ -325,6 +335,24 @@ impl Cache {
             self.forget(ino, backing);
         }
         Ok(merged)
+    }
+}
+
+/// What a listing showed, as hashes: of a million objects the keys would take a hundred megabytes. Two that have the same hash, once in
+/// 10^7 such listings, only keep one from being missed.
+#[derive(Debug, Default)]
+struct Seen {
+    hashes: HashSet<u64>,
+    hasher: RandomState,
+}
+
+impl Seen {
+    fn add(&mut self, key: &Key) {
+        self.hashes.insert(self.hasher.hash_one(key));
+    }
+
+    fn has(&self, key: &Key) -> bool {
+        self.hashes.contains(&self.hasher.hash_one(key))
     }
 }
 

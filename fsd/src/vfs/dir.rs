@@ -10,7 +10,7 @@ use crate::cache::CacheError;
 use crate::meta::Inode;
 use crate::types::{Attr, FileKind, Ino};
 
-/// How long a first look at a directory may take.
+/// How long a first look at a directory may bring nothing.
 const LISTING_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a reader waits for a listing that only makes an old one new.
 const REFRESH_DEADLINE: Duration = Duration::from_secs(2);
@@ -194,7 +194,8 @@ impl Vfs {
         Ok(Page { parent: self.parent(dir)?, entries })
     }
 
-    /// Lists `dir` unless that was done at or after `since`. One that is too slow goes on in the background.
+    /// Lists `dir` unless that was done at or after `since`. One that is too slow goes on in the background; a first one is waited for
+    /// as long as pages come.
     pub(super) async fn list(
         self: &Arc<Self>,
         dir: &Inode,
@@ -202,15 +203,23 @@ impl Vfs {
         deadline: Duration,
     ) -> Result<()> {
         let (tell, told) = tokio::sync::oneshot::channel();
-        let (vfs, dir) = (self.clone(), dir.clone());
+        let (vfs, dir, ino) = (self.clone(), dir.clone(), dir.ino);
         self.tasks.spawn("vfs.list", async move {
             let listed = vfs.list_now(&dir, since).await;
             // Nobody waits for it any more if that fails.
             let _ = tell.send(listed);
         });
-        tokio::select! {
-            listed = told => listed.unwrap_or(Err(CacheError::Deadline.into())),
-            () = self.clock.sleep(deadline) => Err(CacheError::Deadline.into()),
+        tokio::pin!(told);
+        let mut pages = 0;
+        loop {
+            tokio::select! {
+                listed = &mut told => return listed.unwrap_or(Err(CacheError::Deadline.into())),
+                () = self.clock.sleep(deadline) => {}
+            }
+            let before = std::mem::replace(&mut pages, self.cache.pages_listed(ino));
+            if since > 0 || pages == before {
+                return Err(CacheError::Deadline.into());
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 //! that serves the kernel never waits for the network.
 
 mod data;
+mod killed;
 mod map;
 mod ops;
 mod polling;

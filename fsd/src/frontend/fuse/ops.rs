@@ -16,6 +16,7 @@ use fuser::{
 };
 
 use super::data::DataPaths;
+use super::killed::killed;
 use super::map::{self, NodeIds};
 use super::polling::Polling;
 use super::reply::{GENERATION, dots, names_behind, reply_empty, reply_entry, reply_sized, said};
@@ -85,6 +86,18 @@ impl Drive {
         }
     }
 
+    /// As [`Drive::answer`], for what changes nothing: given up when who asked is killed.
+    fn tell(&self, asker: &Request, request: impl Future<Output = ()> + Send + 'static) {
+        let killed = killed(asker.pid(), self.vfs.clock().clone());
+        self.answer(async move {
+            tokio::select! {
+                biased;
+                () = request => {}
+                () = killed => {}
+            }
+        });
+    }
+
     fn entry(
         &self,
         reply: ReplyEntry,
@@ -122,11 +135,11 @@ impl Filesystem for Drive {
         Ok(())
     }
 
-    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    fn lookup(&self, asker: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let (vfs, nodes, ttl) = (self.vfs.clone(), self.nodes, self.ttl);
         let paths = self.paths.clone();
         let (dir, name) = (self.nodes.ino(parent), name.as_bytes().to_vec());
-        self.answer(async move {
+        self.tell(asker, async move {
             // NFS asks for these after the kernel forgot an inode.
             let found = match name.as_slice() {
                 b"." => vfs.entry(dir),
@@ -192,9 +205,9 @@ impl Filesystem for Drive {
         });
     }
 
-    fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
+    fn readlink(&self, asker: &Request, ino: INodeNo, reply: ReplyData) {
         let (vfs, node) = (self.vfs.clone(), self.nodes.ino(ino));
-        self.answer(async move {
+        self.tell(asker, async move {
             match vfs.read_link(node).await {
                 Ok(target) => reply.data(&target),
                 Err(error) => reply.error(said(&error, "readlink", ino)),
@@ -389,7 +402,7 @@ impl Filesystem for Drive {
 
     fn read(
         &self,
-        _: &Request,
+        asker: &Request,
         ino: INodeNo,
         fh: FileHandle,
         offset: u64,
@@ -412,7 +425,7 @@ impl Filesystem for Drive {
             }
         }
         let vfs = self.vfs.clone();
-        self.answer(async move {
+        self.tell(asker, async move {
             match vfs.read(handle(fh), offset, size).await {
                 Ok(data) => reply.data(&data),
                 Err(error) => reply.error(said(&error, "read", ino)),
@@ -540,9 +553,9 @@ impl Filesystem for Drive {
         });
     }
 
-    fn opendir(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+    fn opendir(&self, asker: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
         let (vfs, node) = (self.vfs.clone(), self.nodes.ino(ino));
-        self.answer(async move {
+        self.tell(asker, async move {
             match vfs.open_dir(node).await {
                 // The kernel keeps names, and is told when they change behind its back.
                 Ok(()) => {
@@ -556,14 +569,14 @@ impl Filesystem for Drive {
 
     fn readdir(
         &self,
-        _: &Request,
+        asker: &Request,
         ino: INodeNo,
         _: FileHandle,
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
         let (vfs, nodes, node) = (self.vfs.clone(), self.nodes, self.nodes.ino(ino));
-        self.answer(async move {
+        self.tell(asker, async move {
             let page = match vfs.read_dir(node, names_behind(offset), DIR_PAGE).await {
                 Ok(page) => page,
                 Err(error) => return reply.error(said(&error, "readdir", ino)),
@@ -586,7 +599,7 @@ impl Filesystem for Drive {
 
     fn readdirplus(
         &self,
-        _: &Request,
+        asker: &Request,
         ino: INodeNo,
         _: FileHandle,
         offset: u64,
@@ -594,7 +607,7 @@ impl Filesystem for Drive {
     ) {
         let (vfs, nodes, node, ttl) = (self.vfs.clone(), self.nodes, self.nodes.ino(ino), self.ttl);
         let paths = self.paths.clone();
-        self.answer(async move {
+        self.tell(asker, async move {
             let page = match vfs.read_dir(node, names_behind(offset), DIR_PAGE).await {
                 Ok(page) => page,
                 Err(error) => return reply.error(said(&error, "readdirplus", ino)),
