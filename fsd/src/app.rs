@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use inference_hooks::WorkerConfig;
 use nix::fcntl::{Flock, FlockArg};
 use policies::{Rate, Schedule};
@@ -187,6 +187,7 @@ async fn serve(start: Start, env: Env, background: Handle) -> anyhow::Result<()>
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let tasks = Tasks::new(Handle::current());
     let background = tasks.on(background);
+    refuse_to_forget(&config.state_dir)?;
     let meta = Arc::new(Meta::open(&config.state_dir)?);
     let ground = Ground { env, clock, tasks, background, events: Arc::default(), meta };
     let pacers = Pacers {
@@ -234,6 +235,21 @@ async fn serve(start: Start, env: Env, background: Handle) -> anyhow::Result<()>
     stop_serving.cancel();
     ground.tasks.shutdown(STOP_PATIENCE).await;
     unmounted
+}
+
+/// Without its metadata store a state directory is but files without names: a new store beside them would be the end of them.
+fn refuse_to_forget(state_dir: &Path) -> anyhow::Result<()> {
+    if Meta::exists(state_dir).context("look for the metadata store")? {
+        return Ok(());
+    }
+    let files = cache::backing_files(state_dir).context("look for files in the cache")?;
+    ensure!(
+        files == 0,
+        "{dir} has lost its metadata store, `meta.sqlite`, but has files in `data` ({files}), which may be the only copy: put the store back, \
+         with its `meta.sqlite-wal`, or move `data` elsewhere to begin anew",
+        dir = state_dir.display()
+    );
+    Ok(())
 }
 
 /// Opens the cache and the file system, and brings together what a crash left apart.

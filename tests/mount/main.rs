@@ -12,6 +12,7 @@ mod ends;
 mod hooks;
 mod keep;
 mod links;
+mod lost;
 mod names;
 mod outage;
 mod owners;

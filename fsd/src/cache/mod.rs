@@ -53,6 +53,27 @@ pub struct Limits {
     pub free_bytes_min: u64,
 }
 
+/// Backing files that the metadata store does not know, below the state directory.
+const LOST_AND_FOUND: &str = "lost+found";
+
+/// How many backing files with something in them lie below the state directory `dir`.
+///
+/// # Errors
+/// If the disk fails.
+pub fn backing_files(dir: &Path) -> io::Result<usize> {
+    let data = dir.join("data");
+    if !data.try_exists()? {
+        return Ok(0);
+    }
+    let mut count = 0;
+    for folder in std::fs::read_dir(data)? {
+        for entry in std::fs::read_dir(folder?.path())? {
+            count += usize::from(allocated_at(&entry?.path())? > 0);
+        }
+    }
+    Ok(count)
+}
+
 /// Why the cache could not serve.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum CacheError {
@@ -189,7 +210,8 @@ pub struct Parts {
 }
 
 impl Cache {
-    /// Opens the cache: removes backing files that belong to nothing, and counts the others.
+    /// Opens the cache: removes backing files that belong to nothing any more, and counts the others. Those that the metadata store
+    /// can't know yet are not removed but set aside: it lost its last changes, and nobody else has them.
     ///
     /// # Errors
     /// If the disk fails.
@@ -219,7 +241,7 @@ impl Cache {
             pins: RwLock::default(),
         };
         cache.load_pins()?;
-        cache.scan()?;
+        cache.scan(&dir.join(LOST_AND_FOUND))?;
         Ok(cache)
     }
 
@@ -278,12 +300,13 @@ impl Cache {
         }
         let (inode, precious) = self.meta.read(|tx| -> Result<_> {
             let inode = tx.inode(ino)?.ok_or(CacheError::Lost(ino))?;
-            let dirty = !inode.is_uploaded() || tx.is_writing(ino)?;
-            let precious = if dirty { Some(tx.presence(ino)?) } else { None };
+            let writing = tx.is_writing(ino)?;
+            let dirty = !inode.is_uploaded() || writing;
+            let precious = if dirty { Some((tx.presence(ino)?, writing)) } else { None };
             Ok((inode, precious))
         })?;
         let backing = match precious {
-            Some(map) => self.open_dirty(&inode, map)?,
+            Some((map, writing)) => self.open_dirty(&inode, map, writing)?,
             None => match self.open_clean(&inode).and_then(|open| match open {
                 Some(backing) => Ok(backing),
                 None => self.begin(&inode),
@@ -338,6 +361,8 @@ impl Cache {
             },
             false => self.meta.read(|tx| tx.presence(inode.ino))?.unwrap_or_default(),
         };
+        let file = std::fs::metadata(self.path(inode.ino, inode.backing));
+        let size = file.map_or(0, |file| file.len()).min(size);
         Ok(Presence::decode(&blocks).map_or(size, |(present, _)| present.bytes(size)))
     }
 
@@ -369,7 +394,7 @@ impl Cache {
         backing
     }
 
-    fn open_dirty(&self, inode: &Inode, map: Option<Vec<u8>>) -> Result<Backing> {
+    fn open_dirty(&self, inode: &Inode, map: Option<Vec<u8>>, writing: bool) -> Result<Backing> {
         let file = match backing::open_file(&self.path(inode.ino, inode.backing)) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -377,6 +402,11 @@ impl Cache {
             }
             Err(error) => return Err(error.into()),
         };
+        let (here, size) = (file.metadata()?.len(), inode.attr.size);
+        if !writing && here < size {
+            tracing::error!(ino = %inode.ino, here, size, "the cache disk lost the end of a file that is not uploaded");
+            return Err(CacheError::Lost(inode.ino));
+        }
         let present = match map {
             None => None,
             Some(bytes) => Some(Presence::decode(&bytes).ok_or(CacheError::Lost(inode.ino))?),
@@ -390,10 +420,15 @@ impl Cache {
         };
         let file = match backing::open_file(&self.path(inode.ino, inode.backing)) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                tracing::warn!(ino = %inode.ino, "a cached file is gone from the disk: it is fetched anew");
+                return Ok(None);
+            }
             Err(error) => return Err(error.into()),
         };
-        if file.metadata()?.len() != inode.attr.size {
+        let (here, size) = (file.metadata()?.len(), inode.attr.size);
+        if here != size {
+            tracing::warn!(ino = %inode.ino, here, size, "a cached file has another length on the disk: it is fetched anew");
             return Ok(None);
         }
         let present = match record.blocks.as_slice() {
@@ -444,8 +479,15 @@ impl Cache {
         Some(bytes)
     }
 
-    fn scan(&self) -> Result<()> {
-        let known = self.meta.scan(|tx| tx.backings())?;
+    fn scan(&self, aside: &Path) -> Result<()> {
+        let (known, youngest) = self
+            .meta
+            .scan(|tx| -> Result<_, MetaError> { Ok((tx.backings()?, tx.youngest_inode()?)) })?;
+        let is_later = |(ino, number): (Ino, u64)| {
+            ino > youngest || known.get(&ino).is_some_and(|known| number > *known)
+        };
+        let aside = aside.join(self.clock.wall().millis().to_string());
+        let mut set_aside = 0;
         for folder in std::fs::read_dir(&self.data)? {
             for entry in std::fs::read_dir(folder?.path())? {
                 let entry = entry?;
@@ -453,10 +495,17 @@ impl Cache {
                 let parsed = name.to_str().and_then(backing::parse_name);
                 if parsed.is_some_and(|(ino, number)| known.get(&ino) == Some(&number)) {
                     self.used.fetch_add(allocated_at(&entry.path())?, Ordering::Relaxed);
+                } else if parsed.is_some_and(is_later) && allocated_at(&entry.path())? > 0 {
+                    std::fs::create_dir_all(&aside)?;
+                    std::fs::rename(entry.path(), aside.join(name))?;
+                    set_aside += 1;
                 } else {
                     std::fs::remove_file(entry.path())?;
                 }
             }
+        }
+        if set_aside > 0 {
+            tracing::error!(files = set_aside, dir = %aside.display(), "the metadata store has lost changes: what it does not know of is kept there, without names");
         }
         let mut files = self.index.files();
         files.sort_by_key(|(_, record)| record.used);

@@ -117,6 +117,18 @@ const READER_KIB_MAX: u32 = 2 << 10;
 const READERS_KEPT_MAX: usize = 16;
 
 impl Meta {
+    /// Whether there is a store in `dir`.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn exists(dir: &Path) -> std::io::Result<bool> {
+        match std::fs::metadata(dir.join(FILE)) {
+            Ok(file) => Ok(file.len() > 0),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Opens the store in `dir`, making it if it is not there.
     ///
     /// # Errors

@@ -237,7 +237,12 @@ impl Worker {
         ino: Ino,
     ) -> Result<(), SyncError> {
         match remote.head(key).await {
-            Err(RemoteError::NotFound { .. }) => Ok(()),
+            // Of a key that the store can't have, nothing can be there.
+            Err(
+                RemoteError::NotFound { .. }
+                | RemoteError::Rejected { .. }
+                | RemoteError::Unsupported { .. },
+            ) => Ok(()),
             Ok(there) if self.version_of(ino, there.metadata.as_ref()).is_some() => {
                 match remote.delete(key, &Condition::Match(there.etag)).await {
                     Err(RemoteError::Precondition { .. }) => Err(SyncError::Changed),

@@ -74,11 +74,16 @@ impl Vfs {
     async fn scrub_file(self: &Arc<Self>, ino: Ino, work: &Work, rate: Option<u64>) -> Result<()> {
         let inode = self.inode(ino)?;
         let here = self.cache.bytes_here(&inode)?;
-        if here == 0 || inode.attr.kind != FileKind::File || !self.is_clean(&inode)? {
+        let clean = self.is_clean(&inode)?;
+        if inode.attr.kind != FileKind::File || clean && here == 0 {
+            return Ok(());
+        }
+        // Also of what is not uploaded it shows whether all of it is still here.
+        let backing = self.cache.backing(ino)?;
+        if !clean {
             work.did_bytes(here);
             return Ok(());
         }
-        let backing = self.cache.backing(ino)?;
         let mut bad = Vec::new();
         let mut at = 0;
         while at * crate::cache::BLOCK_BYTES < inode.attr.size {
