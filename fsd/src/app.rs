@@ -90,6 +90,8 @@ fn start_logging(vars: &Vars) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(colours)
+        // It would be told to the same place, and a thread that can't do so panics: no full disk may end a mount.
+        .log_internal_errors(false)
         .try_init();
 }
 

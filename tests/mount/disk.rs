@@ -1,12 +1,14 @@
 //! A cache disk that fails.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Result, ensure};
 use fsd_tests::drive::Drive;
 use fsd_tests::files::{noise, shell};
-use fsd_tests::store::on_s3;
+use fsd_tests::store::{on_a_dir, on_s3};
+use fsd_tests::until;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -85,6 +87,38 @@ fn a_cache_disk_that_can_not_be_written_any_more_does_not_keep_files_from_being_
         ensure!(drive.log().contains("the cache disk can't take a file in"), "{}", drive.log());
         drive.terminate()?;
         ensure!(store.files()?.len() == 5, "the store has what it had");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_log_that_can_t_be_written_ends_no_mount() -> Result<()> {
+    on_a_dir(|store| {
+        let drive = Drive::over(store)?;
+        let (mount, state) = (drive.mount(), drive.state());
+        let mut daemon = drive
+            .command()?
+            .args(["mount", store.url()])
+            .arg(&mount)
+            .arg("--cache-dir")
+            .arg(&state)
+            .env("FSD_LOG", "debug")
+            .stdout(Stdio::null())
+            .stderr(File::options().write(true).open("/dev/full")?)
+            .spawn()?;
+        until(
+            "it is mounted or ended",
+            || Ok(drive.is_mounted()? || daemon.try_wait()?.is_some()),
+        )?;
+        ensure!(daemon.try_wait()?.is_none(), "it ended");
+        std::fs::write(mount.join("file"), noise(1, 5000))?;
+        drive.wait()?;
+        ensure!(std::fs::read(mount.join("file"))? == noise(1, 5000), "it works");
+        ensure!(
+            drive.run(&["umount", &mount.display().to_string()])?.status.success(),
+            "unmounted"
+        );
+        ensure!(daemon.wait()?.success(), "it ended well");
         Ok(())
     })
 }

@@ -1,5 +1,6 @@
 //! What can't work says so, and harms nothing.
 
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
@@ -204,6 +205,26 @@ fn a_read_only_cache_disk_is_told_at_the_start() -> Result<()> {
         drop(disk);
         let said = started.err().map(|why| format!("{why:#}")).unwrap_or_default();
         says("read-only", &said, &["Read-only file system", "--cache-dir"])
+    })
+}
+
+#[test]
+fn what_is_no_object_stays_in_its_place_and_is_told() -> Result<()> {
+    on_a_dir(|store| {
+        let place = store.folder().context("it has a directory")?;
+        symlink("/etc/passwd", place.join("link"))?;
+        let drive = Drive::mounted(store)?;
+        std::fs::write(drive.path("link"), b"ours")?;
+        until("its item says why it waits", || {
+            let queue = drive.json(&["queue"])?;
+            let error = queue["items"][0]["error"].as_str().unwrap_or_default().to_owned();
+            Ok(error.contains("something else stands"))
+        })?;
+        ensure!(place.join("link").is_symlink(), "the link is as it was");
+        std::fs::remove_file(place.join("link"))?;
+        drive.wait()?;
+        ensure!(std::fs::read(place.join("link"))? == b"ours", "then it goes up");
+        Ok(())
     })
 }
 

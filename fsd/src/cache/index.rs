@@ -169,15 +169,17 @@ impl Shared {
                 waiting.writing = std::mem::take(&mut waiting.changes);
                 (waiting.writing.clone(), waiting.stopping)
             };
+            let mut failed = None;
             for (slot, value) in batch {
                 let (tree, key) = self.tree(&slot);
                 let written = match value {
                     Some(value) => tree.insert(key, value).map(drop),
                     None => tree.remove(key).map(drop),
                 };
-                if let Err(error) = written {
-                    tracing::warn!(%error, "the cache index could not be written");
-                }
+                failed = written.err().or(failed);
+            }
+            if let Some(error) = failed {
+                tracing::warn!(%error, "the cache index could not be written");
             }
             let mut waiting = self.lock();
             waiting.writing.clear();

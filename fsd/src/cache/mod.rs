@@ -404,7 +404,8 @@ impl Cache {
         };
         let (here, size) = (file.metadata()?.len(), inode.attr.size);
         if !writing && here < size {
-            tracing::error!(ino = %inode.ino, here, size, "the cache disk lost the end of a file that is not uploaded");
+            let left = self.path(inode.ino, inode.backing);
+            tracing::error!(ino = %inode.ino, here, size, left = %left.display(), "the cache disk lost the end of a file that is not uploaded");
             return Err(CacheError::Lost(inode.ino));
         }
         let present = match map {

@@ -47,7 +47,8 @@ impl Ready {
         if self.report_on_stdout {
             report(UP);
         }
-        eprintln!("fsd: {}", self.says);
+        // Where it goes to may be full.
+        let _ = writeln!(std::io::stderr(), "fsd: {}", self.says);
     }
 }
 

@@ -35,10 +35,13 @@ pub(super) async fn daemon(
     }
     if let Some(wanted) = path.or(args.mount.as_deref()) {
         for path in spellings(wanted)? {
-            let has = |(_, status): &(Client, Status)| {
-                status.mounts.iter().any(|mount| path.starts_with(&mount.mount))
+            // Of mounts in one another, the innermost.
+            let depth = |status: &Status| {
+                let above = status.mounts.iter().filter(|mount| path.starts_with(&mount.mount));
+                above.map(|mount| mount.mount.components().count()).max()
             };
-            if let Some(at) = daemons.iter().position(has) {
+            let found = daemons.iter().enumerate().filter_map(|(at, (_, s))| Some((depth(s)?, at)));
+            if let Some((_, at)) = found.max() {
                 let (client, status) = daemons.remove(at);
                 return Ok(Found { client, status, path: Some(path) });
             }

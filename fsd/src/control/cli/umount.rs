@@ -38,8 +38,7 @@ pub(super) async fn umount(args: &UmountArgs, context: &Context<'_>) -> Outcome 
     if unmounted.items_left > 0 {
         let left = count(unmounted.items_left, "item");
         eprintln!(
-            "fsd: {left} are not uploaded yet; they go on when {} is mounted again",
-            mount.share
+            "fsd: not uploaded yet: {left}, of all shares; a share's wait until it is mounted"
         );
     }
     if unmounted.daemon_ends { until_ended(&found.client).await } else { Ok(()) }

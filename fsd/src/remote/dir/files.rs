@@ -459,10 +459,13 @@ impl Files {
             }
             Condition::Absent => {
                 match fstatat(&place.parent, place.name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-                    Ok(stat) if stat.st_mode & libc::S_IFMT == libc::S_IFDIR => {
-                        return Err(self.errors(key).occupied(Errno::EISDIR));
-                    }
-                    stat => stat.is_err(),
+                    Err(_) => true,
+                    Ok(stat) => match stat.st_mode & libc::S_IFMT {
+                        libc::S_IFREG => false,
+                        libc::S_IFDIR => return Err(self.errors(key).occupied(Errno::EISDIR)),
+                        // A link or a pipe is no object, so that it is no version of one either.
+                        _ => return Err(self.errors(key).occupied(Errno::EEXIST)),
+                    },
                 }
             }
             Condition::Match(etag) => found()?.is_some_and(|(_, object)| object.etag == *etag),
