@@ -83,6 +83,26 @@ impl Events {
         self.uploading.lock().unwrap_or_else(PoisonError::into_inner).contains(&ino)
     }
 
+    /// Tells the share's listeners what a look at the cloud changed: inodes with other content or attributes, inodes with other
+    /// attributes only, and names that went.
+    pub fn announce(
+        &self,
+        share: ShareId,
+        inodes: Vec<Ino>,
+        attributes: Vec<Ino>,
+        names: Vec<(Ino, Vec<u8>)>,
+    ) {
+        for ino in inodes {
+            self.invalidate(&Invalidation::Inode { share, ino });
+        }
+        for ino in attributes {
+            self.invalidate(&Invalidation::Attributes { share, ino });
+        }
+        for (parent, name) in names {
+            self.invalidate(&Invalidation::Name { share, parent, name });
+        }
+    }
+
     /// Tells the share's listeners.
     pub fn invalidate(&self, invalidation: &Invalidation) {
         let share = invalidation.share();

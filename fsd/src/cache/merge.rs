@@ -28,8 +28,8 @@ pub struct Defaults {
 pub struct Merged {
     /// Inodes with new content or attributes, and directories with new names.
     pub inodes: Vec<Ino>,
-    /// A directory that was listed for the first time: it has new names, of which nobody can know a part already.
-    pub first_listed: Option<Ino>,
+    /// Directories that were listed for the first time: they have new names, of which nobody can know a part already.
+    pub attributes: Vec<Ino>,
     /// Names that went. Those that came are none of them: the kernel believes in absence for a second only, and one that is in use by
     /// the time it is told to forget the name loses its working directory.
     pub names: Vec<(Ino, Vec<u8>)>,
@@ -122,7 +122,7 @@ impl Merged {
     pub(super) fn append(&mut self, mut other: Self) {
         self.inodes.append(&mut other.inodes);
         self.names.append(&mut other.names);
-        self.first_listed = self.first_listed.or(other.first_listed);
+        self.attributes.append(&mut other.attributes);
     }
 }
 

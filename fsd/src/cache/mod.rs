@@ -12,12 +12,13 @@ mod names;
 mod pins;
 mod present;
 mod remember;
+mod scan;
 mod scrub;
 mod sums;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
@@ -37,6 +38,7 @@ pub use self::evict::Eviction;
 pub use self::fill::ReadAhead;
 pub use self::merge::{Defaults, Merged};
 pub use self::present::BLOCK_BYTES;
+pub use self::scan::backing_files;
 pub use self::scrub::Checked;
 
 /// Limits of the cache.
@@ -51,27 +53,6 @@ pub struct Limits {
     pub low_mark: u8,
     /// Bytes that stay free on the disk, whatever the cache would like.
     pub free_bytes_min: u64,
-}
-
-/// Backing files that the metadata store does not know, below the state directory.
-const LOST_AND_FOUND: &str = "lost+found";
-
-/// How many backing files with something in them lie below the state directory `dir`.
-///
-/// # Errors
-/// If the disk fails.
-pub fn backing_files(dir: &Path) -> io::Result<usize> {
-    let data = dir.join("data");
-    if !data.try_exists()? {
-        return Ok(0);
-    }
-    let mut count = 0;
-    for folder in std::fs::read_dir(data)? {
-        for entry in std::fs::read_dir(folder?.path())? {
-            count += usize::from(allocated_at(&entry?.path())? > 0);
-        }
-    }
-    Ok(count)
 }
 
 /// Why the cache could not serve.
@@ -217,7 +198,7 @@ impl Cache {
     /// If the disk fails.
     pub fn open(parts: Parts) -> Result<Self> {
         let Parts { dir, limits, meta, stores, clock, tasks } = parts;
-        let data = dir.join("data");
+        let data = dir.join(scan::DATA);
         for folder in 0..=255u8 {
             std::fs::create_dir_all(data.join(format!("{folder:02x}")))?;
         }
@@ -241,7 +222,7 @@ impl Cache {
             pins: RwLock::default(),
         };
         cache.load_pins()?;
-        cache.scan(&dir.join(LOST_AND_FOUND))?;
+        cache.scan(&dir)?;
         Ok(cache)
     }
 
@@ -480,51 +461,6 @@ impl Cache {
         Some(bytes)
     }
 
-    fn scan(&self, aside: &Path) -> Result<()> {
-        let (known, youngest) = self
-            .meta
-            .scan(|tx| -> Result<_, MetaError> { Ok((tx.backings()?, tx.youngest_inode()?)) })?;
-        let is_later = |(ino, number): (Ino, u64)| {
-            ino > youngest || known.get(&ino).is_some_and(|known| number > *known)
-        };
-        let aside = aside.join(self.clock.wall().millis().to_string());
-        let mut set_aside = 0;
-        for folder in std::fs::read_dir(&self.data)? {
-            for entry in std::fs::read_dir(folder?.path())? {
-                let entry = entry?;
-                let name = entry.file_name();
-                let parsed = name.to_str().and_then(backing::parse_name);
-                if parsed.is_some_and(|(ino, number)| known.get(&ino) == Some(&number)) {
-                    self.used.fetch_add(allocated_at(&entry.path())?, Ordering::Relaxed);
-                } else if parsed.is_some_and(is_later) && allocated_at(&entry.path())? > 0 {
-                    std::fs::create_dir_all(&aside)?;
-                    std::fs::rename(entry.path(), aside.join(name))?;
-                    set_aside += 1;
-                } else {
-                    std::fs::remove_file(entry.path())?;
-                }
-            }
-        }
-        if set_aside > 0 {
-            tracing::error!(files = set_aside, dir = %aside.display(), "the metadata store has lost changes: what it does not know of is kept there, without names");
-        }
-        let mut files = self.index.files();
-        files.sort_by_key(|(_, record)| record.used);
-        for (ino, record) in files {
-            if known.get(&ino) == Some(&record.backing) {
-                self.used_now(ino);
-            }
-        }
-        for ino in known.into_keys() {
-            let mut recency = lock(&self.recency);
-            if !recency.contains(&ino) {
-                recency.put(ino, ());
-                recency.demote(&ino);
-            }
-        }
-        Ok(())
-    }
-
     fn used_now(&self, ino: Ino) {
         lock(&self.recency).put(ino, ());
     }
@@ -547,10 +483,6 @@ impl Cache {
             Some(used.saturating_sub(bytes))
         });
     }
-}
-
-fn allocated_at(path: &Path) -> io::Result<u64> {
-    backing::allocated(&std::fs::File::open(path)?)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

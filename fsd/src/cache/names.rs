@@ -129,7 +129,7 @@ impl Cache {
             Ok(mut merged) => {
                 if is_first {
                     merged.inodes.retain(|ino| *ino != dir.ino);
-                    merged.first_listed = Some(dir.ino);
+                    merged.attributes.push(dir.ino);
                 }
                 self.index.set_listed(dir.ino, Some(began));
                 self.names.ended.fetch_add(1, Ordering::Release);

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-const KIB: u64 = 1024;
+const KIB: usize = 1024;
 /// Shorter ones come from the heap, which keeps such memory by itself.
 const KEPT_BYTES_MIN: usize = 1 << 20;
 
@@ -24,7 +24,9 @@ pub(super) struct Bodies {
 struct Spare {
     /// Uploads that have room; without any, nothing is kept.
     rooms: usize,
-    bytes_max: u64,
+    /// All bodies and all that is kept for others.
+    bytes: usize,
+    bytes_max: usize,
     buffers: Vec<Vec<u8>>,
 }
 
@@ -45,7 +47,7 @@ struct Lent {
 impl Bodies {
     /// Room for `kib` KiB.
     pub(super) fn new(kib: u32) -> Self {
-        let spare = Spare { bytes_max: u64::from(kib) * KIB, ..Spare::default() };
+        let spare = Spare { bytes_max: kib as usize * KIB, ..Spare::default() };
         Self {
             room: Semaphore::new(kib as usize),
             room_kib: kib,
@@ -55,7 +57,7 @@ impl Bodies {
 
     /// Waits until there is room for `length` bytes; a body that is larger than all of it waits for all of it.
     pub(super) async fn room(&self, length: u64) -> Room<'_> {
-        let kib = u32::try_from(length.div_ceil(KIB)).unwrap_or(u32::MAX).min(self.room_kib);
+        let kib = u32::try_from(length.div_ceil(KIB as u64)).unwrap_or(u32::MAX).min(self.room_kib);
         // The semaphore is never closed.
         let permit = self.room.acquire_many(kib).await.ok();
         lock(&self.spare).rooms += 1;
@@ -70,27 +72,42 @@ impl Room<'_> {
         length: usize,
         fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
     ) -> Result<Bytes, E> {
-        if length < KEPT_BYTES_MIN {
-            let mut bytes = vec![0; length];
-            fill(&mut bytes)?;
-            return Ok(bytes.into());
-        }
-        let mut lent = Lent { bytes: lock(&self.spare).take(length), spare: self.spare.clone() };
-        lent.bytes.resize(length, 0);
+        let bytes = lock(&self.spare).lend(length);
+        let mut lent = Lent { bytes, spare: self.spare.clone() };
         fill(&mut lent.bytes)?;
         Ok(Bytes::from_owner(lent))
     }
 }
 
 impl Spare {
-    /// One that is large enough, or none yet.
-    fn take(&mut self, length: usize) -> Vec<u8> {
-        let found = self.buffers.iter().position(|buffer| buffer.capacity() >= length);
-        found.map(|place| self.buffers.swap_remove(place)).unwrap_or_default()
+    /// A buffer of `length` bytes: one that is kept, or a new one in the place of those that are too small.
+    fn lend(&mut self, length: usize) -> Vec<u8> {
+        let fits = |buffer: &Vec<u8>| length >= KEPT_BYTES_MIN && buffer.capacity() >= length;
+        if let Some(place) = self.buffers.iter().position(fits) {
+            let mut buffer = self.buffers.swap_remove(place);
+            buffer.resize(length, 0);
+            return buffer;
+        }
+        while self.bytes + length > self.bytes_max
+            && let Some(buffer) = self.buffers.pop()
+        {
+            self.bytes -= buffer.capacity();
+        }
+        let buffer = vec![0; length];
+        self.bytes += buffer.capacity();
+        buffer
     }
 
-    fn bytes(&self) -> u64 {
-        self.buffers.iter().map(|buffer| buffer.capacity() as u64).sum()
+    fn take_back(&mut self, buffer: Vec<u8>) {
+        if self.rooms > 0 && buffer.capacity() >= KEPT_BYTES_MIN && self.bytes <= self.bytes_max {
+            self.buffers.push(buffer);
+        } else {
+            self.bytes -= buffer.capacity();
+        }
+    }
+
+    fn forget(&mut self) {
+        self.bytes -= self.buffers.drain(..).map(|buffer| buffer.capacity()).sum::<usize>();
     }
 }
 
@@ -99,7 +116,7 @@ impl Drop for Room<'_> {
         let mut spare = lock(&self.spare);
         spare.rooms -= 1;
         if spare.rooms == 0 {
-            spare.buffers.clear();
+            spare.forget();
         }
     }
 }
@@ -113,10 +130,7 @@ impl AsRef<[u8]> for Lent {
 impl Drop for Lent {
     fn drop(&mut self) {
         let bytes = take(&mut self.bytes);
-        let mut spare = lock(&self.spare);
-        if spare.rooms > 0 && spare.bytes() + bytes.capacity() as u64 <= spare.bytes_max {
-            spare.buffers.push(bytes);
-        }
+        lock(&self.spare).take_back(bytes);
     }
 }
 
@@ -160,6 +174,20 @@ mod tests {
         drop(room);
         drop(body);
         assert!(lock(&bodies.spare).buffers.is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_makes_way_for_bodies_that_it_is_too_small_for() {
+        let bodies = Bodies::new(4096);
+        let room = bodies.room(3 << 20).await;
+        let small: Vec<_> = (0..3).map(|_| room.body(1 << 20, of(1)).unwrap()).collect();
+        drop(small);
+        assert_eq!(lock(&bodies.spare).buffers.len(), 3);
+        let large = room.body(3 << 20, of(2)).unwrap();
+        assert_eq!((large.len(), lock(&bodies.spare).bytes), (3 << 20, 4 << 20));
+        drop(large);
+        drop(room);
+        assert_eq!(lock(&bodies.spare).bytes, 0);
     }
 
     #[tokio::test]

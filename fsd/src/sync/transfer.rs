@@ -81,9 +81,10 @@ impl Version {
 
     /// Bytes of this version; what is not here comes from the cloud, of the version that was changed.
     async fn read(&self, offset: u64, length: u64, room: &Room<'_>) -> Result<Bytes, SyncError> {
-        let data = match self.read_here(offset, length, room) {
-            Ok(data) => data,
-            Err(_) => {
+        let here = self.stamp.and_then(|_| self.read_here(offset, length, room).ok());
+        let data = match here {
+            Some(data) => data,
+            None => {
                 let end = offset + length;
                 self.cache.read(&self.backing, end..end, offset..end).await?.into()
             }
@@ -92,11 +93,8 @@ impl Version {
         if data.len() as u64 == length { Ok(data) } else { Err(SyncError::Changed) }
     }
 
-    /// Fails if not all of it is here, and if the disk does not give it.
+    /// The same of a file that is all here.
     fn read_here(&self, offset: u64, length: u64, room: &Room<'_>) -> io::Result<Bytes> {
-        if self.stamp.is_none() {
-            return Err(io::ErrorKind::NotFound.into());
-        }
         let length = usize::try_from(length).map_err(io::Error::other)?;
         room.body(length, |buffer| self.backing.file().read_exact_at(buffer, offset))
     }

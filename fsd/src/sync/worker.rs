@@ -210,7 +210,13 @@ impl Worker {
                 };
                 match deleted {
                     Err(RemoteError::Precondition { .. }) => {
-                        self.delete_unstored(remote, key, ino).await?;
+                        match self.delete_unstored(remote, key, ino).await {
+                            // Of a key that the store never took and can't have, nothing can be there.
+                            Err(SyncError::Remote(
+                                RemoteError::Rejected { .. } | RemoteError::Unsupported { .. },
+                            )) if etag.is_none() => {}
+                            deleted => deleted?,
+                        }
                     }
                     deleted => deleted?,
                 }
@@ -237,12 +243,7 @@ impl Worker {
         ino: Ino,
     ) -> Result<(), SyncError> {
         match remote.head(key).await {
-            // Of a key that the store can't have, nothing can be there.
-            Err(
-                RemoteError::NotFound { .. }
-                | RemoteError::Rejected { .. }
-                | RemoteError::Unsupported { .. },
-            ) => Ok(()),
+            Err(RemoteError::NotFound { .. }) => Ok(()),
             Ok(there) if self.version_of(ino, there.metadata.as_ref()).is_some() => {
                 match remote.delete(key, &Condition::Match(there.etag)).await {
                     Err(RemoteError::Precondition { .. }) => Err(SyncError::Changed),
@@ -682,12 +683,8 @@ impl Worker {
     }
 
     fn announce(&self, share: ShareId, merged: Merged) {
-        for (parent, name) in merged.names {
-            self.events.invalidate(&Invalidation::Name { share, parent, name });
-        }
-        for ino in merged.inodes {
-            self.events.invalidate(&Invalidation::Inode { share, ino });
-        }
+        let Merged { inodes, attributes, names } = merged;
+        self.events.announce(share, inodes, attributes, names);
     }
 
     fn is_ours(&self, inode: &Inode, metadata: Option<&Metadata>) -> bool {

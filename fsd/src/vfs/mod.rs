@@ -35,7 +35,7 @@ use self::handle::{Handles, as_open};
 use self::siblings::Siblings;
 use crate::cache::{Cache, Merged};
 use crate::clock::Clock;
-use crate::events::{Events, Invalidation};
+use crate::events::Events;
 use crate::meta::{Inode, Lost, Meta, Tx};
 use crate::tasks::Tasks;
 use crate::types::{Ino, ShareId};
@@ -224,15 +224,8 @@ impl Vfs {
 
     /// Tells the kernel what a look at the cloud changed.
     fn announce(&self, share: ShareId, merged: Merged) {
-        for ino in merged.inodes {
-            self.events.invalidate(&Invalidation::Inode { share, ino });
-        }
-        if let Some(ino) = merged.first_listed {
-            self.events.invalidate(&Invalidation::Attributes { share, ino });
-        }
-        for (parent, name) in merged.names {
-            self.events.invalidate(&Invalidation::Name { share, parent, name });
-        }
+        let Merged { inodes, attributes, names } = merged;
+        self.events.announce(share, inodes, attributes, names);
     }
 }
 

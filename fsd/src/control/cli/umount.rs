@@ -38,7 +38,7 @@ pub(super) async fn umount(args: &UmountArgs, context: &Context<'_>) -> Outcome 
     if unmounted.items_left > 0 {
         let left = count(unmounted.items_left, "item");
         eprintln!(
-            "fsd: not uploaded yet: {left}, of all shares; a share's wait until it is mounted"
+            "fsd: not uploaded yet, of all shares: {left}; kept until the share is mounted again"
         );
     }
     if unmounted.daemon_ends { until_ended(&found.client).await } else { Ok(()) }

@@ -154,13 +154,13 @@ fn cloning(bench: &Bench, subject: &Subject) -> Command {
     command
 }
 
-/// Without this machine's settings.
 fn status(subject: &Subject) -> Command {
     let mut command = git(&clone_dir(subject));
     command.args(["status", "--porcelain"]);
     command
 }
 
+/// Without this machine's settings.
 fn git(dir: &Path) -> Command {
     let mut command = Command::new("git");
     command.arg("-C").arg(dir);

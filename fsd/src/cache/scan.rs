@@ -1,0 +1,89 @@
+//! What lies in the cache's directory at a start: what belongs to nothing any more goes, what nobody else has is set aside.
+
+use std::fs::{DirEntry, File};
+use std::io;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use super::{Cache, Result, backing, lock};
+use crate::meta::MetaError;
+use crate::types::Ino;
+
+/// Backing files, below the state directory.
+pub(super) const DATA: &str = "data";
+/// Backing files that the metadata store does not know, below the state directory.
+const LOST_AND_FOUND: &str = "lost+found";
+
+/// How many backing files with something in them lie below the state directory `dir`.
+///
+/// # Errors
+/// If the disk fails.
+pub fn backing_files(dir: &Path) -> io::Result<usize> {
+    let data = dir.join(DATA);
+    let mut count = 0;
+    if data.try_exists()? {
+        each_file(&data, |file| -> io::Result<()> {
+            count += usize::from(allocated_at(&file.path())? > 0);
+            Ok(())
+        })?;
+    }
+    Ok(count)
+}
+
+impl Cache {
+    pub(super) fn scan(&self, dir: &Path) -> Result<()> {
+        let (known, youngest) = self
+            .meta
+            .scan(|tx| -> Result<_, MetaError> { Ok((tx.backings()?, tx.youngest_inode()?)) })?;
+        let is_later = |(ino, number): (Ino, u64)| {
+            ino > youngest || known.get(&ino).is_some_and(|known| number > *known)
+        };
+        let aside = dir.join(LOST_AND_FOUND).join(self.clock.wall().millis().to_string());
+        let mut set_aside = 0;
+        each_file(&self.data, |file| -> io::Result<()> {
+            let name = file.file_name();
+            let parsed = name.to_str().and_then(backing::parse_name);
+            if parsed.is_some_and(|(ino, number)| known.get(&ino) == Some(&number)) {
+                self.used.fetch_add(allocated_at(&file.path())?, Ordering::Relaxed);
+            } else if parsed.is_some_and(is_later) && allocated_at(&file.path())? > 0 {
+                std::fs::create_dir_all(&aside)?;
+                std::fs::rename(file.path(), aside.join(name))?;
+                set_aside += 1;
+            } else {
+                std::fs::remove_file(file.path())?;
+            }
+            Ok(())
+        })?;
+        if set_aside > 0 {
+            tracing::error!(files = set_aside, dir = %aside.display(), "the metadata store has lost changes: what it does not know of is kept there, without names");
+        }
+        let mut files = self.index.files();
+        files.sort_by_key(|(_, record)| record.used);
+        for (ino, record) in files {
+            if known.get(&ino) == Some(&record.backing) {
+                self.used_now(ino);
+            }
+        }
+        for ino in known.into_keys() {
+            let mut recency = lock(&self.recency);
+            if !recency.contains(&ino) {
+                recency.put(ino, ());
+                recency.demote(&ino);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn each_file(data: &Path, mut seen: impl FnMut(DirEntry) -> io::Result<()>) -> io::Result<()> {
+    for folder in std::fs::read_dir(data)? {
+        for file in std::fs::read_dir(folder?.path())? {
+            seen(file?)?;
+        }
+    }
+    Ok(())
+}
+
+fn allocated_at(path: &Path) -> io::Result<u64> {
+    backing::allocated(&File::open(path)?)
+}
