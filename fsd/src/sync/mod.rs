@@ -5,6 +5,7 @@
 //! Invariant: offline costs no tries and drops nothing.
 
 mod bodies;
+mod error;
 mod keys;
 mod plan;
 mod records;
@@ -23,9 +24,10 @@ use futures::FutureExt as _;
 use tokio::sync::{mpsc, watch};
 
 use self::bodies::Bodies;
+use self::error::SyncError;
 use self::keys::Keys;
 use self::retry::{Next, Verdict, after_failure, verdict};
-use self::worker::{SyncError, Worked, Worker};
+use self::worker::{Worked, Worker};
 use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::events::Events;

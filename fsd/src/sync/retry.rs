@@ -1,6 +1,6 @@
 //! What a failure means for an item: pure.
 
-use super::worker::SyncError;
+use super::error::SyncError;
 use crate::cache::CacheError;
 use crate::remote::RemoteError;
 use crate::rng::Rng;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
-use super::bodies::Room;
+use super::bodies::{Bodies, Room};
+use super::error::SyncError;
 use super::plan::Subject;
-use super::worker::{SyncError, Worker};
 use crate::cache::{Backing, Cache, CacheError};
 use crate::meta::{FinishedParts, Meta, MetaError, Multipart, Stamp};
 use crate::remote::{Condition, Limits, PartId, RemoteError, RemoteRef, UploadId};
@@ -106,7 +106,7 @@ fn stamp(backing: &Backing) -> Result<Stamp, SyncError> {
 
 /// Uploads `version` to `key`.
 pub(super) async fn upload(
-    worker: &Worker,
+    bodies: &Bodies,
     remote: &RemoteRef,
     version: &Version,
     key: &Key,
@@ -114,15 +114,15 @@ pub(super) async fn upload(
     condition: &Condition,
 ) -> Result<ETag, SyncError> {
     if version.size <= PIECE_BYTES_MAX.min(remote.limits().put_bytes_max) {
-        let room = worker.bodies.room(version.size).await;
+        let room = bodies.room(version.size).await;
         let body = version.read(0, version.size, &room).await?;
         return Ok(remote.put(key, body, metadata, condition).await?);
     }
-    match upload_parts(worker, remote, version, key, metadata, condition).await {
+    match upload_parts(bodies, remote, version, key, metadata, condition).await {
         // The store has forgotten the upload: begin anew at the next try.
         Err(SyncError::Remote(RemoteError::NotFound { .. })) => {
             let ino = version.ino;
-            worker.meta.write(move |tx| tx.end_multipart(ino))?;
+            version.meta.write(move |tx| tx.end_multipart(ino))?;
             Err(SyncError::Changed)
         }
         sent => sent,
@@ -130,14 +130,14 @@ pub(super) async fn upload(
 }
 
 async fn upload_parts(
-    worker: &Worker,
+    bodies: &Bodies,
     remote: &RemoteRef,
     version: &Version,
     key: &Key,
     metadata: &Metadata,
     condition: &Condition,
 ) -> Result<ETag, SyncError> {
-    let (multipart, finished) = begin(worker, remote, version, key, metadata).await?;
+    let (multipart, finished) = begin(remote, version, key, metadata).await?;
     let id = UploadId(multipart.upload.clone());
     let count = u32::try_from(version.size.div_ceil(multipart.part_bytes)).unwrap_or(u32::MAX);
     let mut parts: Vec<Option<PartId>> = (0..count).map(|_| None).collect();
@@ -148,7 +148,7 @@ async fn upload_parts(
     }
     let missing: Vec<u32> = (0..count).filter(|&n| parts[n as usize].is_none()).collect();
     let sent: Vec<(u32, PartId)> = stream::iter(missing)
-        .map(|number| send_part(worker, remote, version, key, &id, &multipart, number))
+        .map(|number| send_part(bodies, remote, version, key, &id, &multipart, number))
         .buffer_unordered(PARTS_AT_ONCE)
         .try_collect()
         .await?;
@@ -160,7 +160,7 @@ async fn upload_parts(
 }
 
 async fn send_part(
-    worker: &Worker,
+    bodies: &Bodies,
     remote: &RemoteRef,
     version: &Version,
     key: &Key,
@@ -170,25 +170,24 @@ async fn send_part(
 ) -> Result<(u32, PartId), SyncError> {
     let offset = u64::from(number) * multipart.part_bytes;
     let length = multipart.part_bytes.min(version.size - offset);
-    let room = worker.bodies.room(length).await;
+    let room = bodies.room(length).await;
     let body = version.read(offset, length, &room).await?;
     let part = remote.multipart_put(key, id, number, body).await?;
     let (ino, name) = (version.ino, part.0.clone());
-    worker.meta.write(move |tx| tx.add_part(ino, number, &name))?;
+    version.meta.write(move |tx| tx.add_part(ino, number, &name))?;
     Ok((number, part))
 }
 
 /// The upload that was begun for this very version, or a new one.
 async fn begin(
-    worker: &Worker,
     remote: &RemoteRef,
     version: &Version,
     key: &Key,
     metadata: &Metadata,
 ) -> Result<(Multipart, FinishedParts), SyncError> {
     let (ino, inode) =
-        (version.ino, worker.meta.read(|tx| tx.inode(version.ino))?.ok_or(SyncError::Changed)?);
-    if let Some((old, parts)) = worker.meta.read(|tx| tx.multipart(ino))? {
+        (version.ino, version.meta.read(|tx| tx.inode(version.ino))?.ok_or(SyncError::Changed)?);
+    if let Some((old, parts)) = version.meta.read(|tx| tx.multipart(ino))? {
         if old.key == *key && old.content == version.content && old.size == version.size {
             return Ok((old, parts));
         }
@@ -205,7 +204,7 @@ async fn begin(
         part_bytes: part_bytes(version.size, &remote.limits()),
     };
     let record = multipart.clone();
-    worker.meta.write(move |tx| tx.begin_multipart(&record))?;
+    version.meta.write(move |tx| tx.begin_multipart(&record))?;
     Ok((multipart, Vec::new()))
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::bodies::Bodies;
+use super::error::SyncError;
 use super::keys::Keys;
 use super::plan::{Step, Subject, aside_key, plan};
 use super::records::{is_wanted, keys_of, new_key, subject};
@@ -16,45 +17,12 @@ use crate::events::{Events, Invalidation};
 use crate::meta::{Inode, Meta, MetaError, ObjectRecord, Tombstone, Tx};
 use crate::remote::{Condition, Object, RemoteError, RemoteRef};
 use crate::types::aside::{Why, name_aside};
-use crate::types::{ETag, FileKind, Ino, Key, KeyError, Metadata, PosixMeta, ShareId, link};
+use crate::types::{ETag, FileKind, Ino, Key, Metadata, PosixMeta, ShareId, link};
 
 /// Steps for one item before it makes room for others.
 const STEPS_MAX: usize = 64;
 /// In objects' metadata: which version of which inode of which gateway it is, to know our own writes again.
 const VERSION_NAME: &str = "fsdversion";
-
-/// Why an item could not be finished.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum SyncError {
-    #[error(transparent)]
-    Remote(#[from] RemoteError),
-    #[error(transparent)]
-    Cache(#[from] CacheError),
-    #[error(transparent)]
-    Meta(#[from] MetaError),
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    /// The file changed under the upload; the next try sees the new version.
-    #[error("the file changed while it was uploaded")]
-    Changed,
-    /// A mistake of ours.
-    #[error("the upload died; the log says where")]
-    Panicked,
-    /// Both sides changed; settled by keeping both, which is a new state to plan from.
-    #[error("the cloud has another version")]
-    Conflict { key: Key },
-    /// The same, and part of ours was to come from a version that is gone.
-    #[error("the cloud has another version, and part of ours is nowhere any more")]
-    Incomplete { key: Key },
-}
-
-impl SyncError {
-    /// Whether the version that the rest of a partly changed file comes from is not in the cloud any more.
-    fn is_base_gone(&self) -> bool {
-        matches!(self, Self::Cache(CacheError::Remote(error))
-            if matches!(**error, RemoteError::Precondition { .. } | RemoteError::NotFound { .. }))
-    }
-}
 
 /// What came of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -308,7 +276,8 @@ impl Worker {
             FileKind::File => {
                 let version = Version::open(&self.cache, &self.meta, subject)?;
                 let sent =
-                    transfer::upload(self, remote, &version, key, &metadata, &condition).await;
+                    transfer::upload(&self.bodies, remote, &version, key, &metadata, &condition)
+                        .await;
                 let etag = match sent {
                     Err(SyncError::Remote(error)) => {
                         self.conditional(Err(error), remote, inode, key, &metadata).await?
