@@ -1,6 +1,7 @@
 //! Reading what is only in the store.
 
 use std::fs::File;
+use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::FileExt as _;
 
 use anyhow::{Context as _, Result, ensure};
@@ -71,6 +72,33 @@ fn whoever_reads_here_and_there_gets_what_was_asked_for() -> Result<()> {
         let requests = store.requests().zip(before).map(|(now, before)| now - before);
         ensure!(requests.is_none_or(|count| count <= 3), "{requests:?} requests for 3 files");
         ensure!(cached(&drive)? == 3, "{} files are cached", cached(&drive)?);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_file_that_was_replaced_in_the_store_is_opened_as_it_is_now() -> Result<()> {
+    on_each_store(|store| {
+        let news = [("shorter", 100), ("longer", 70_000), ("large", 3 << 20)];
+        for name in ["shorter", "longer", "large", "gone"] {
+            store.put(name, &noise(1, 5000))?;
+        }
+        let drive = Drive::mounted(store)?;
+        ensure!(drive.path("").read_dir()?.count() == 4, "its names are known");
+        for (name, bytes) in news {
+            ensure!(drive.path(name).metadata()?.len() == 5000, "{name} is known");
+            store.put(name, &noise(2, bytes))?;
+        }
+        store.delete("gone")?;
+        for (name, bytes) in news {
+            let mut file = File::open(drive.path(name)).with_context(|| format!("open {name}"))?;
+            ensure!(file.metadata()?.len() == bytes as u64, "{name} has its new size");
+            let mut found = Vec::new();
+            file.read_to_end(&mut found).with_context(|| format!("read {name}"))?;
+            ensure!(found == noise(2, bytes), "{name} has its new content");
+        }
+        let gone = File::open(drive.path("gone")).err().map(|error| error.kind());
+        ensure!(gone == Some(ErrorKind::NotFound), "what is gone opens as {gone:?}");
         Ok(())
     })
 }

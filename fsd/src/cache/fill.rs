@@ -64,6 +64,12 @@ impl Cache {
         Ok(())
     }
 
+    /// Whether the first byte is here, or there is none, or it can't be kept here.
+    #[must_use]
+    pub fn has_start(&self, backing: &Backing) -> bool {
+        !backing.kept || backing.has(&(0..1))
+    }
+
     /// Begins fetching bytes `range`, if they fit at once, without waiting.
     pub fn prefetch(self: &Arc<Self>, backing: &Arc<Backing>, range: Range<u64>) {
         if range.is_empty()

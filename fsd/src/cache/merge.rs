@@ -151,10 +151,31 @@ pub(super) enum Added {
 
 /// Whether nothing is known of any key from the first to the last of `found`, nor of what lies below: the usual case of a first listing.
 pub(super) fn is_untouched(tx: &Tx<'_>, share: ShareId, found: &[Found]) -> Result<bool> {
-    let bare = |found: &Found| Key::from_raw(found.key.as_str().trim_end_matches('/'));
-    let (first, last) = (found.iter().map(bare).min(), found.iter().map(bare).max());
-    let Some((first, last)) = first.zip(last) else { return Ok(true) };
-    Ok(!tx.is_known_between(share, &first, &last)?)
+    let bare = || found.iter().map(|found| found.key.as_str().trim_end_matches('/'));
+    let Some((first, last)) = bare().min().zip(bare().max()) else { return Ok(true) };
+    Ok(!tx.is_known_between(share, &Key::from_raw(first), &Key::from_raw(last))?)
+}
+
+/// Parts what was found into what a listing shows of plain files, and all else.
+pub(super) fn part_plain(found: Vec<Found>) -> (Vec<Found>, Vec<Found>) {
+    found.into_iter().partition(|Found { key, object }| {
+        !key.is_dir() && object.as_ref().is_some_and(|object| object.metadata.is_none())
+    })
+}
+
+/// Adds plain files whose names are not taken. They must be untouched: see [`is_untouched`].
+pub(super) fn add_plain(
+    tx: &Tx<'_>,
+    parent: &Inode,
+    plain: Vec<Found>,
+    defaults: &Defaults,
+    now: Time,
+) -> Result<()> {
+    let named = plain.into_iter().filter_map(|Found { key, object }| {
+        let name = name_in(parent, &key)?;
+        Some((name, new_inode(parent.share, key, object.as_ref(), defaults, now)))
+    });
+    Ok(tx.add_files(parent.ino, &named.collect::<Vec<_>>())?)
 }
 
 /// Adds what was found, unless it is known. `untouched`: see [`is_untouched`].
@@ -175,15 +196,7 @@ pub(super) fn add_one(
     if tx.lookup(parent.ino, &name)?.is_some() || !untouched && tx.is_in_motion(share, &key)? {
         return Ok(Added::Known);
     }
-    let mut inode = blank(share, key, defaults, now);
-    if let Some(object) = &object {
-        take_object(&mut inode, object, false, defaults);
-    }
-    let new = NewInode {
-        attrs_known: inode.attrs_known,
-        object: inode.object,
-        ..NewInode::made_here(share, inode.attr)
-    };
+    let new = new_inode(share, key, object.as_ref(), defaults, now);
     let ino = tx.add_inode(&new)?;
     for (name, value) in object.iter().flat_map(xattrs_of) {
         tx.set_xattr(ino, &name, Some(&value))?;
@@ -297,6 +310,24 @@ fn name_in(parent: &Inode, key: &Key) -> Option<Vec<u8>> {
         return None;
     }
     (!reserved).then_some(name)
+}
+
+fn new_inode(
+    share: ShareId,
+    key: Key,
+    object: Option<&Object>,
+    defaults: &Defaults,
+    now: Time,
+) -> NewInode {
+    let mut inode = blank(share, key, defaults, now);
+    if let Some(object) = object {
+        take_object(&mut inode, object, false, defaults);
+    }
+    NewInode {
+        attrs_known: inode.attrs_known,
+        object: inode.object,
+        ..NewInode::made_here(share, inode.attr)
+    }
 }
 
 fn blank(share: ShareId, key: Key, defaults: &Defaults, now: Time) -> Inode {

@@ -10,17 +10,24 @@ use std::sync::{Arc, Mutex};
 
 use futures::StreamExt as _;
 use futures::stream;
+use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::merge::{
-    Added, Answer, Defaults, Doubt, Found, Merged, add_one, is_untouched, take_over,
+    Added, Answer, Defaults, Doubt, Found, Merged, add_one, add_plain, is_untouched, part_plain,
+    take_over,
 };
 use super::{Cache, Result, Store, lock};
 use crate::meta::Inode;
-use crate::remote::{Object, RemoteError};
+use crate::remote::{Object, Page, Remote, RemoteError};
 use crate::types::{Ino, Key, ShareId, segment_of_name};
 
 const HEADS_AT_ONCE: usize = 32;
+/// Pages of a listing that wait until they are stored.
+const PAGES_AHEAD: usize = 4;
+/// Pages that are stored in one transaction: names are in no order there, so that each page changes much of the database; but others
+/// who want to write wait for it.
+const PAGES_AT_ONCE: u64 = 4;
 
 /// One look at a directory at a time.
 #[derive(Debug, Default)]
@@ -47,6 +54,9 @@ struct Gone {
 impl Gone {
     /// Whether `key` is gone; if it is a directory's, whether anything below it is.
     fn has(&self, share: ShareId, key: &Key) -> bool {
+        if self.keys.is_empty() {
+            return false;
+        }
         let found = self.keys.range((share, key.clone())..).next();
         found.is_some_and(|(gone_share, gone)| {
             *gone_share == share
@@ -221,14 +231,26 @@ impl Cache {
         let mut merged = Merged::default();
         let mut doubts = Vec::new();
         let mut seen = Seen::default();
-        let mut page = store.remote.list(prefix, None).await?;
-        loop {
-            // The next page comes while this one is stored.
-            let next = page.next.take().map(|token| {
-                let (remote, prefix) = (store.remote.clone(), prefix.clone());
-                let list = async move { remote.list(&prefix, Some(&token)).await };
-                AbortOnDropHandle::new(self.tasks.handle().spawn(list))
-            });
+        let mut is_whole = false;
+        let (coming, mut pages_ahead) = mpsc::channel(PAGES_AHEAD);
+        let _ends_with_us = AbortOnDropHandle::new(self.tasks.handle().spawn(fetch(
+            store.remote.clone(),
+            prefix.clone(),
+            coming,
+        )));
+        while let Some(page) = pages_ahead.recv().await {
+            let mut page = page?;
+            let mut taken = 1;
+            while taken < PAGES_AT_ONCE
+                && let Ok(next) = pages_ahead.try_recv()
+            {
+                let next = next?;
+                page.prefixes.extend(next.prefixes);
+                page.objects.extend(next.objects);
+                page.next = next.next;
+                taken += 1;
+            }
+            is_whole = page.next.is_none();
             let dirs = page.prefixes.into_iter().map(|key| Found::dir(key, None));
             let found: Vec<Found> =
                 dirs.chain(page.objects.into_iter().map(Found::object)).collect();
@@ -242,9 +264,10 @@ impl Cache {
             let (more, doubted) = self.tasks.blocking(add).await??;
             merged.append(more);
             doubts.extend(doubted);
-            pages.fetch_add(1, Ordering::Relaxed);
-            let Some(next) = next else { break };
-            page = next.await.map_err(std::io::Error::other)??;
+            pages.fetch_add(taken, Ordering::Relaxed);
+        }
+        if !is_whole {
+            return Err(std::io::Error::other("the listing was given up").into());
         }
         doubts.extend(self.missing(dir.ino, youngest, prefix, &seen)?);
         merged.append(self.settle(doubts).await?);
@@ -266,13 +289,20 @@ impl Cache {
             let Some(parent) = tx.inode(dir)? else { return Ok((merged, doubts)) };
             let gone = lock(&gone);
             let untouched = is_untouched(tx, parent.share, &found)?;
-            let news = |found: &Found| !gone.has(parent.share, &found.key);
-            for found in found.into_iter().filter(news) {
+            let mut found = found;
+            found.retain(|found| !gone.has(parent.share, &found.key));
+            let (plain, others) = if untouched { part_plain(found) } else { (Vec::new(), found) };
+            for found in others {
                 match add_one(tx, &parent, found, untouched, &defaults, now)? {
                     Added::New => merged.inodes = vec![dir],
                     Added::Doubtful(doubt) => doubts.push(doubt),
                     Added::Known => {}
                 }
+            }
+            if !plain.is_empty() {
+                merged.inodes = vec![dir];
+                // Behind directories: of a file and a directory with one name, the directory is shown.
+                add_plain(tx, &parent, plain, &defaults, now)?;
             }
             Ok((merged, doubts))
         })
@@ -335,6 +365,23 @@ impl Cache {
             self.forget(ino, backing);
         }
         Ok(merged)
+    }
+}
+
+/// Asks for page after page, while those that came are stored.
+async fn fetch(
+    remote: Arc<dyn Remote>,
+    prefix: Key,
+    pages: mpsc::Sender<Result<Page, RemoteError>>,
+) {
+    let mut next = None;
+    loop {
+        let page = remote.list(&prefix, next.as_ref()).await;
+        next = page.as_ref().ok().and_then(|page| page.next.clone());
+        // If nobody takes it, the listing is given up.
+        if pages.send(page).await.is_err() || next.is_none() {
+            return;
+        }
     }
 }
 

@@ -1,11 +1,25 @@
 //! Inodes, their extended attributes, the record of what is open for writing, and presence maps of dirty files.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
-use rusqlite::{OptionalExtension, Row, RowIndex, params};
+use rusqlite::{OptionalExtension, Row, RowIndex, ToSql, params};
 
+use super::tree::cookie_of_name;
 use super::{MetaError, Result, Tx};
 use crate::types::{Attr, ETag, FileKind, Ino, Key, ShareId, Time};
+
+/// Columns of the table `inode`.
+pub(super) const COLUMNS: usize = 24;
+/// Rows that one statement inserts when there are many: to begin and end one takes as long as a row.
+const ROWS_AT_ONCE: usize = 32;
+static INSERT_ONE: LazyLock<String> = LazyLock::new(|| insert_rows(1));
+static INSERT_MANY: LazyLock<String> = LazyLock::new(|| insert_rows(ROWS_AT_ONCE));
+
+fn insert_rows(rows: usize) -> String {
+    let row = format!("({})", ["?"; COLUMNS].join(", "));
+    format!("INSERT INTO inode VALUES {}", vec![row; rows].join(", "))
+}
 
 /// What the cloud has of an inode.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -349,39 +363,72 @@ impl Tx<'_> {
     /// # Errors
     /// If the store fails.
     pub fn add_inode(&self, new: &NewInode) -> Result<Ino> {
-        let NewInode { share, attr, target, attrs_known, object, backing, version } = new;
-        let object = object.as_ref();
-        self.run(
-            "INSERT INTO inode (share, kind, perm, uid, gid, size, atime_s, atime_n, mtime_s, mtime_n, \
-             ctime_s, ctime_n, nlink, target, content, attrs, backing, attrs_known, object_key, object_etag, \
-             object_content, object_attrs, rdev) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, \
-             ?15, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)",
-            params![
-                share.0,
-                kind_number(attr.kind),
-                attr.perm,
-                attr.uid,
-                attr.gid,
-                attr.size.cast_signed(),
-                attr.atime.secs,
-                attr.atime.nanos,
-                attr.mtime.secs,
-                attr.mtime.nanos,
-                attr.ctime.secs,
-                attr.ctime.nanos,
-                attr.nlink,
-                target,
-                version.cast_signed(),
-                backing.cast_signed(),
-                attrs_known,
-                object.map(|o| o.key.as_str()),
-                object.and_then(|o| o.etag.as_ref()).map(|e| e.0.as_str()),
-                object.map(|o| o.content.cast_signed()),
-                object.map(|o| o.attrs.cast_signed()),
-                attr.rdev,
-            ],
-        )?;
+        self.insert_inodes(&INSERT_ONE, &[(None, new)])?;
         Ok(Ino(self.0.last_insert_rowid().cast_unsigned()))
+    }
+
+    /// Makes files with names in `parent`, a whole page of a listing at once; those whose name is taken are left out.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn add_files(&self, parent: Ino, files: &[(Vec<u8>, NewInode)]) -> Result<()> {
+        let first = self.youngest_inode()?.0 + 1;
+        // In the order of their places, names that share a page of the database come one after the other.
+        let mut places: Vec<_> =
+            (first..).zip(files).map(|(ino, (name, _))| (cookie_of_name(name), ino)).collect();
+        places.sort_unstable();
+        let mut is_new = vec![false; files.len()];
+        for (cookie, ino) in places {
+            let index = usize::try_from(ino - first).unwrap_or(usize::MAX);
+            let (name, _) = &files[index];
+            is_new[index] = self.run(
+                "INSERT OR IGNORE INTO dentry VALUES (?1, ?2, ?3, ?4)",
+                params![parent.0.cast_signed(), cookie.cast_signed(), name, ino.cast_signed()],
+            )? > 0;
+        }
+        let numbered = (first..).map(Ino).zip(files).zip(is_new).filter(|(_, is_new)| *is_new);
+        let rows: Vec<_> = numbered.map(|((ino, (_, new)), _)| (Some(ino), new)).collect();
+        let (many, rest) = rows.as_chunks::<ROWS_AT_ONCE>();
+        many.iter().try_for_each(|rows| self.insert_inodes(&INSERT_MANY, rows))?;
+        rest.iter().try_for_each(|row| self.insert_inodes(&INSERT_ONE, &[*row]))
+    }
+
+    /// Inserts rows of `inode` with `sql`, which has places for so many.
+    fn insert_inodes(&self, sql: &str, rows: &[(Option<Ino>, &NewInode)]) -> Result<()> {
+        let mut statement = self.0.prepare_cached(sql)?;
+        let mut place = 0;
+        for (ino, new) in rows {
+            let NewInode { share, attr, target, attrs_known, object, backing, version } = new;
+            let object = object.as_ref();
+            let mut bind = |value: &dyn ToSql| {
+                place += 1;
+                statement.raw_bind_parameter(place, value)
+            };
+            bind(&ino.map(|ino| ino.0.cast_signed()))?;
+            bind(&share.0)?;
+            bind(&kind_number(attr.kind))?;
+            bind(&attr.perm)?;
+            bind(&attr.uid)?;
+            bind(&attr.gid)?;
+            bind(&attr.size.cast_signed())?;
+            for time in [attr.atime, attr.mtime, attr.ctime] {
+                bind(&time.secs)?;
+                bind(&time.nanos)?;
+            }
+            bind(&attr.nlink)?;
+            bind(target)?;
+            bind(&version.cast_signed())?;
+            bind(&version.cast_signed())?;
+            bind(&backing.cast_signed())?;
+            bind(attrs_known)?;
+            bind(&object.map(|o| o.key.as_str()))?;
+            bind(&object.and_then(|o| o.etag.as_ref()).map(|e| e.0.as_str()))?;
+            bind(&object.map(|o| o.content.cast_signed()))?;
+            bind(&object.map(|o| o.attrs.cast_signed()))?;
+            bind(&attr.rdev)?;
+        }
+        statement.raw_execute()?;
+        Ok(())
     }
 
     /// Stores all of `inode` over what is there.

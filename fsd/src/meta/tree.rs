@@ -2,7 +2,7 @@
 
 use rusqlite::{Row, params};
 
-use super::inodes::{inode, unsigned};
+use super::inodes::{COLUMNS, inode, unsigned};
 use super::{Inode, Lost, MetaError, NewInode, Result, Tx};
 use crate::types::{FileKind, Ino, Time, fnv1a};
 
@@ -102,13 +102,13 @@ impl Tx<'_> {
         after: u64,
         count: usize,
     ) -> Result<Vec<(Dentry, Inode)>> {
-        let sql = "SELECT i.*, d.name, d.ino AS named, d.cookie FROM dentry d CROSS JOIN inode i \
+        let sql = "SELECT i.*, d.name, d.ino, d.cookie FROM dentry d CROSS JOIN inode i \
              ON i.ino = coalesce((SELECT file FROM alias a WHERE a.ino = d.ino), d.ino) \
              WHERE d.parent = ?1 AND d.cookie > ?2 ORDER BY d.cookie LIMIT ?3";
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         self.all(sql, params![parent.0.cast_signed(), after.cast_signed(), count], |row| {
-            let (name, ino) = (row.get("name")?, Ino(unsigned(row, "named")?));
-            Ok((Dentry { name, ino, cookie: unsigned(row, "cookie")? }, inode(row)?))
+            let (name, ino) = (row.get(COLUMNS)?, Ino(unsigned(row, COLUMNS + 1)?));
+            Ok((Dentry { name, ino, cookie: unsigned(row, COLUMNS + 2)? }, inode(row)?))
         })
     }
 

@@ -6,6 +6,7 @@
 //!
 //! Invariant: a file's blob never takes the place of a directory's marker, nor the other way round: it waits until that is gone.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -252,22 +253,24 @@ impl Azure {
         Ok((object, headers))
     }
 
-    fn listed(&self, root: &Element, prefix: &Key) -> Result<Page> {
+    fn listed(&self, root: &Element<'_>, prefix: &Key) -> Result<Page> {
         let errors = self.errors(prefix);
         let mut page = Page::default();
         let blobs = root.child("Blobs").map(|blobs| blobs.children.as_slice());
         for entry in blobs.unwrap_or_default() {
             let Some(name) = entry.child("Name") else { continue };
-            let raw =
-                if name.encoded { reply::decoded(&name.text, false) } else { name.text.clone() };
+            let raw = match name.encoded {
+                true => reply::decoded(&name.text, false).into(),
+                false => Cow::Borrowed(&*name.text),
+            };
             let Some(key) = raw.strip_prefix(&self.prefix).map(Key::from_raw) else { continue };
             if key == *prefix {
                 continue;
             }
             let metadata: Option<Metadata> = entry.child("Metadata").map(|all| {
-                all.children.iter().map(|m| (m.name.to_lowercase(), m.text.clone())).collect()
+                all.children.iter().map(|m| (m.name.to_lowercase(), m.text.to_string())).collect()
             });
-            if entry.name == "BlobPrefix" {
+            if &*entry.name == "BlobPrefix" {
                 page.prefixes.push(key);
             } else if metadata.as_ref().is_some_and(is_marker) {
                 page.prefixes.push(Key::from_raw(format!("{key}/")));

@@ -123,7 +123,7 @@ impl Errors<'_> {
     }
 
     /// Reads an XML answer.
-    pub(super) fn xml(self, body: &Bytes) -> Result<Element> {
+    pub(super) fn xml(self, body: &Bytes) -> Result<Element<'_>> {
         Element::parse(body).map_err(|error| self.rejected(ProtocolError::from(error)))
     }
 

@@ -316,9 +316,9 @@ impl S3 {
     }
 
     /// The document of a success, which may still turn out to be an error.
-    fn result(&self, key: &Key, reply: &Reply) -> Result<Element> {
+    fn result<'a>(&self, key: &Key, reply: &'a Reply) -> Result<Element<'a>> {
         let root = self.errors(key).xml(&reply.body)?;
-        match root.name.as_str() {
+        match &*root.name {
             // Such an error comes after the status was sent: the store failed on the way.
             "Error" => {
                 let status = StatusCode::INTERNAL_SERVER_ERROR;
@@ -340,7 +340,7 @@ impl S3 {
             .then_some(found.etag)
     }
 
-    fn listed(&self, root: &Element, prefix: &Key) -> Result<Page> {
+    fn listed(&self, root: &Element<'_>, prefix: &Key) -> Result<Page> {
         let errors = self.errors(prefix);
         let form = root.text_of("EncodingType").is_some_and(|t| t.eq_ignore_ascii_case("url"));
         let key = |text: &str| {
@@ -396,7 +396,7 @@ impl Signer {
         }
     }
 
-    fn listed_version(&self, entry: &Element) -> Option<ETag> {
+    fn listed_version(&self, entry: &Element<'_>) -> Option<ETag> {
         match self {
             // Some servers have none for a directory's marker.
             Self::Aws { .. } => Some(reply::etag(entry.text_of("ETag").unwrap_or_default())),

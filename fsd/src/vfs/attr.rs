@@ -204,7 +204,7 @@ impl Vfs {
     }
 
     async fn set_size(self: &Arc<Self>, ino: Ino, size: u64) -> Result<()> {
-        let id = self.open(ino, OpenHow { write: true, truncate: false, append: false }).await?;
+        let id = self.open(ino, OpenHow { write: true, ..OpenHow::default() }).await?;
         let set = self.set_open_size(id, size).await;
         self.release(id)?;
         set

@@ -83,9 +83,13 @@ impl Vfs {
     /// Opens a file. For writing, that is recorded before the answer, so that a change is never missed.
     ///
     /// # Errors
-    /// [`VfsError::IsDir`], [`VfsError::ReadOnly`]; whatever the cloud says if its attributes were never read.
+    /// [`VfsError::IsDir`], [`VfsError::ReadOnly`]; whatever the cloud says if its attributes were never read; [`Trouble::Stale`] if the
+    /// cloud has another version by now: that one is known when the answer comes.
+    ///
+    /// # Cancel safety
+    /// Nothing is opened yet while it waits, but for `how.truncate`.
     pub async fn open(self: &Arc<Self>, ino: Ino, how: OpenHow) -> Result<HandleId> {
-        let inode = self.known(ino).await?;
+        let mut inode = self.known(ino).await?;
         match inode.attr.kind {
             FileKind::Dir => return Err(VfsError::IsDir),
             FileKind::Symlink
@@ -98,11 +102,16 @@ impl Vfs {
         if (how.write || how.truncate) && self.share(inode.share)?.read_only {
             return Err(VfsError::ReadOnly);
         }
-        let backing = self.cache.backing(ino)?;
-        self.count_in(&inode, &backing, how)?;
+        let mut backing = self.cache.backing(ino)?;
         if !how.write {
             self.read_siblings(&inode, backing.is_whole());
         }
+        if how.read && !how.truncate && !self.cache.has_start(&backing) {
+            self.bring_start(&inode, &backing).await?;
+            inode = self.inode(ino)?;
+            backing = self.cache.backing(ino)?;
+        }
+        self.count_in(&inode, &backing, how)?;
         let id = self.handles.add(ino, how, backing.clone());
         if how.truncate
             && let Err(error) = self.empty(id, &backing).await
@@ -111,6 +120,19 @@ impl Vfs {
             return Err(error);
         }
         Ok(id)
+    }
+
+    /// Fetches what is read first, so that whoever opens a file gets the version that the cloud has now. What can't be fetched is left to
+    /// who reads it.
+    async fn bring_start(self: &Arc<Self>, inode: &Inode, backing: &Arc<Backing>) -> Result<()> {
+        match self.cache.read(backing, 0..0, 0..1).await {
+            Err(error) if error.trouble() == Trouble::Stale => {
+                let merged = self.cache.refresh(inode).await?;
+                self.announce(inode.share, merged);
+                Err(error.into())
+            }
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     /// Nothing of what the cloud has belongs into an emptied file, even if nobody lives to say so later.
@@ -293,7 +315,7 @@ impl Vfs {
     ) -> Result<Ino> {
         let (ino, handle) = match self.lookup(parent, name).await {
             Ok(found) => {
-                let how = OpenHow { write: true, truncate: true, append: false };
+                let how = OpenHow { write: true, truncate: true, ..OpenHow::default() };
                 (found.ino, self.open(found.ino, how).await?)
             }
             Err(VfsError::NoEntry) => {

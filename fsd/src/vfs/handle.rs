@@ -29,6 +29,8 @@ impl AsFd for HandedOut {
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OpenHow {
+    /// For reading.
+    pub read: bool,
     /// For writing.
     pub write: bool,
     /// Emptied first.

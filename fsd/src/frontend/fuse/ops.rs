@@ -26,8 +26,10 @@ use crate::vfs::{
     WriteHow, XattrHow,
 };
 
-/// Entries that one request for a directory's content may take.
-const DIR_PAGE: usize = 512;
+/// Entries that one request for a directory's content may take: with names of common length what fits into the 32 KiB that the C
+/// library asks for; and with attributes.
+const DIR_PAGE: usize = 800;
+const DIR_PLUS_PAGE: usize = 192;
 /// Backing files lie on a disk, not on another stacked file system.
 const STACK_DEPTH: u32 = 1;
 /// How long the kernel may believe the attributes of a file that it has just made and writes by itself: until it has opened it, so that
@@ -59,6 +61,7 @@ fn handle(fh: FileHandle) -> HandleId {
 
 fn open_how(flags: i32) -> OpenHow {
     OpenHow {
+        read: flags & libc::O_ACCMODE != libc::O_WRONLY,
         write: flags & libc::O_ACCMODE != libc::O_RDONLY,
         truncate: flags & libc::O_TRUNC != 0,
         append: flags & libc::O_APPEND != 0,
@@ -367,10 +370,10 @@ impl Filesystem for Drive {
         }
     }
 
-    fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, asker: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let (vfs, node, how) = (self.vfs.clone(), self.nodes.ino(ino), open_how(flags.0));
         let paths = self.paths.clone();
-        self.answer(async move {
+        let open = async move {
             match vfs.open(node, how).await {
                 Ok(handle) => {
                     let wanted = || vfs.handed_out(handle);
@@ -397,7 +400,13 @@ impl Filesystem for Drive {
                 }
                 Err(error) => reply.error(said(&error, "open", ino)),
             }
-        });
+        };
+        // What empties the file goes to its end.
+        if how.truncate {
+            self.answer(open);
+        } else {
+            self.tell(asker, open);
+        }
     }
 
     fn read(
@@ -608,7 +617,7 @@ impl Filesystem for Drive {
         let (vfs, nodes, node, ttl) = (self.vfs.clone(), self.nodes, self.nodes.ino(ino), self.ttl);
         let paths = self.paths.clone();
         self.tell(asker, async move {
-            let page = match vfs.read_dir(node, names_behind(offset), DIR_PAGE).await {
+            let page = match vfs.read_dir(node, names_behind(offset), DIR_PLUS_PAGE).await {
                 Ok(page) => page,
                 Err(error) => return reply.error(said(&error, "readdirplus", ino)),
             };

@@ -29,7 +29,7 @@ impl Report {
             format!("{}: `{}`", date.trim(), options.command_line),
             format!("{}; {disk}", machine()),
             format!("each figure is the median of {} rounds", options.rounds),
-            "disk: a plain directory; floor: libfuse's example passthrough_ll over one; store: the S3 server in memory, on one connection, without a drive".to_owned(),
+            "disk: a plain directory; floor: libfuse's example passthrough_ll over one; store: the S3 server in memory, on one connection, without a drive; listings read as the crate object_store reads them".to_owned(),
         ];
         circumstances.extend(sizes.legend());
         let mut report = Self { circumstances, skips: Vec::new() };

@@ -4,11 +4,31 @@ use std::io::{BufReader, Read};
 use std::net::TcpStream;
 
 use anyhow::{Context, ensure};
+use serde::Deserialize;
 
 use super::BUCKET;
 use super::http::{Head, encoded, write};
 
 const BUFFER_BYTES: usize = 1 << 20;
+
+/// What a client needs of a page.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Listing {
+    #[serde(default)]
+    contents: Vec<Listed>,
+    next_continuation_token: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Listed {
+    key: String,
+    size: u64,
+    last_modified: String,
+    #[serde(rename = "ETag")]
+    etag: String,
+}
 
 /// One connection.
 #[derive(Debug)]
@@ -57,19 +77,24 @@ impl Client {
         Ok(length)
     }
 
-    /// Lists all that begins with `prefix`, a page after the other, and says how many there are.
+    /// Lists all that begins with `prefix`, a page after the other, reads it as `object_store` does, and says how many there are.
     pub(in crate::bench) fn list(&mut self, prefix: &str) -> anyhow::Result<usize> {
-        let (mut count, mut token) = (0, String::new());
+        let (mut listed, mut token) = (Vec::new(), String::new());
         loop {
             let query = format!("list-type=2&prefix={prefix}{token}");
             let page = self.request("GET", &format!("/{BUCKET}?{query}"), "")?;
-            let page = String::from_utf8(page).context("a listing is text")?;
-            count += page.matches("<Key>").count();
-            let Some((_, rest)) = page.split_once("<NextContinuationToken>") else {
-                return Ok(count);
+            let page: Listing = quick_xml::de::from_reader(&*page).context("read a listing")?;
+            listed.extend(page.contents);
+            let Some(next) = page.next_continuation_token else {
+                let complete = |of: &&Listed| {
+                    of.size > 0
+                        && !of.etag.is_empty()
+                        && !of.last_modified.is_empty()
+                        && !of.key.is_empty()
+                };
+                return Ok(listed.iter().filter(complete).count());
             };
-            let next = rest.split('<').next().unwrap_or_default();
-            token = format!("&continuation-token={}", encoded(next));
+            token = format!("&continuation-token={}", encoded(&next));
         }
     }
 
