@@ -315,10 +315,10 @@ impl Cache {
         self.meta.read(|tx| -> Result<()> {
             let mut at = 0;
             loop {
-                let entries = tx.entries(dir, at, AT_ONCE)?;
+                let entries = tx.old_entries(dir, youngest, at, AT_ONCE)?;
                 let Some(last) = entries.last() else { return Ok(()) };
                 at = last.cookie;
-                for entry in entries.into_iter().filter(|entry| entry.ino <= youngest) {
+                for entry in entries {
                     let Some(Inode { ino, object: Some(object), .. }) = tx.inode(entry.ino)? else {
                         continue;
                     };

@@ -181,7 +181,7 @@ fn kind_number(kind: FileKind) -> u8 {
     }
 }
 
-fn kind_of_number(number: u8) -> FileKind {
+pub(super) fn kind_of_number(number: u8) -> FileKind {
     match number {
         2 => FileKind::Dir,
         3 => FileKind::Symlink,

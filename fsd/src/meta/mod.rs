@@ -5,6 +5,7 @@
 
 mod arrivals;
 mod batch;
+mod checkpoint;
 mod inodes;
 mod links;
 mod pins;
@@ -26,7 +27,7 @@ pub use self::arrivals::{Job, JobId, JobState};
 pub use self::inodes::{Inode, NewInode, ObjectRecord, Share, Stamp, Uploaded};
 pub use self::links::Lost;
 pub use self::queue::{FinishedParts, Item, ItemCounts, Multipart, Tombstone};
-pub use self::tree::{Dentry, Replaced, TreeError, cookie_of_name};
+pub use self::tree::{Dentry, Listed, Replaced, TreeError, cookie_of_name};
 
 /// Why the store could not answer.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -139,6 +140,8 @@ impl Meta {
         let mut connection = connect(&path).map_err(opened)?;
         configure(&connection, WRITER_KIB_MAX).map_err(opened)?;
         schema::migrate(&mut connection, &path)?;
+        let own = reader(&path).map_err(opened)?;
+        checkpoint::begin(&mut connection, own).map_err(|e| MetaError::Sync(Arc::new(e)))?;
         let writer = Writer::new(connection, &path).map_err(|e| MetaError::Sync(Arc::new(e)))?;
         Ok(Self { writer, readers: Mutex::default(), path })
     }
@@ -199,7 +202,7 @@ impl Meta {
         let kept = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let connection = match kept {
             Some(connection) => connection,
-            None => self.reader()?,
+            None => reader(&self.path).map_err(MetaError::from)?,
         };
         let looked = run_look(&connection, look);
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -217,12 +220,12 @@ impl Meta {
         let used = unsafe { rusqlite::ffi::sqlite3_memory_used() };
         (used.unsigned_abs(), PAGE_BYTES_MAX)
     }
+}
 
-    fn reader(&self) -> Result<Connection> {
-        let connection = connect(&self.path)?;
-        configure(&connection, READER_KIB_MAX)?;
-        Ok(connection)
-    }
+fn reader(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = connect(path)?;
+    configure(&connection, READER_KIB_MAX)?;
+    Ok(connection)
 }
 
 /// Opens the database for this process alone: its connections share their index of the log in memory, without a lock of the kernel's
@@ -252,7 +255,6 @@ fn configure(connection: &Connection, kib_max: u32) -> rusqlite::Result<()> {
     connection.busy_timeout(std::time::Duration::from_secs(10))?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
-    connection.pragma_update(None, "wal_autocheckpoint", 4000)?;
     connection.pragma_update(None, "cache_size", -i64::from(kib_max))?;
     connection.pragma_update(None, "soft_heap_limit", PAGE_BYTES_MAX.cast_signed())?;
     connection.pragma_update(None, "temp_store", "MEMORY")

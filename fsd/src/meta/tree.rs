@@ -2,7 +2,7 @@
 
 use rusqlite::{Row, params};
 
-use super::inodes::{COLUMNS, inode, unsigned};
+use super::inodes::{COLUMNS, inode, kind_of_number, unsigned};
 use super::{Inode, Lost, MetaError, NewInode, Result, Tx};
 use crate::types::{FileKind, Ino, Time, fnv1a};
 
@@ -15,6 +15,19 @@ pub struct Dentry {
     pub ino: Ino,
     /// Its place in the directory: a reader that saw it goes on behind it, whatever came or went meanwhile.
     pub cookie: u64,
+}
+
+/// A directory entry, of a reader who wants to know no more of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The entry; of a further name of a file, with that file's number.
+    pub entry: Dentry,
+    /// What kind of file it is.
+    pub kind: FileKind,
+    /// See [`Inode::attrs_known`].
+    pub attrs_known: bool,
+    /// Its length in bytes.
+    pub size: u64,
 }
 
 /// Why a name could not be changed.
@@ -110,6 +123,43 @@ impl Tx<'_> {
             let (name, ino) = (row.get(COLUMNS)?, Ino(unsigned(row, COLUMNS + 1)?));
             Ok((Dentry { name, ino, cookie: unsigned(row, COLUMNS + 2)? }, inode(row)?))
         })
+    }
+
+    /// As [`Tx::entries`], with what a reader of names alone wants to know of each file.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn entries_and_kinds(&self, parent: Ino, after: u64, count: usize) -> Result<Vec<Listed>> {
+        let sql = "SELECT d.name, i.ino, d.cookie, i.kind, i.attrs_known, i.size FROM dentry d CROSS JOIN inode i \
+             ON i.ino = coalesce((SELECT file FROM alias a WHERE a.ino = d.ino), d.ino) \
+             WHERE d.parent = ?1 AND d.cookie > ?2 ORDER BY d.cookie LIMIT ?3";
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.all(sql, params![parent.0.cast_signed(), after.cast_signed(), count], |row| {
+            let entry = Dentry {
+                name: row.get(0)?,
+                ino: Ino(unsigned(row, 1)?),
+                cookie: unsigned(row, 2)?,
+            };
+            let kind = kind_of_number(row.get(3)?);
+            Ok(Listed { entry, kind, attrs_known: row.get(4)?, size: unsigned(row, 5)? })
+        })
+    }
+
+    /// Entries of `parent` behind the place `after` that name inodes up to `youngest`, at most `count`.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn old_entries(
+        &self,
+        parent: Ino,
+        youngest: Ino,
+        after: u64,
+        count: usize,
+    ) -> Result<Vec<Dentry>> {
+        let sql = "SELECT * FROM dentry WHERE parent = ?1 AND cookie > ?2 AND ino <= ?3 ORDER BY cookie LIMIT ?4";
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        let (parent, after) = (parent.0.cast_signed(), after.cast_signed());
+        self.all(sql, params![parent, after, youngest.0.cast_signed(), count], dentry)
     }
 
     /// Entries of `parent` that are among the next `count` names of inodes behind `after`, the lowest inode first.

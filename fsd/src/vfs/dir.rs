@@ -7,7 +7,7 @@ use super::handle::as_open;
 use super::name::TARGET_BYTES_MAX;
 use super::{Result, Share, Vfs, VfsError, check_name};
 use crate::cache::CacheError;
-use crate::meta::Inode;
+use crate::meta::{Dentry, Inode, Listed, Tx};
 use crate::types::{Attr, FileKind, Ino};
 
 /// How long a first look at a directory may bring nothing.
@@ -39,15 +39,20 @@ impl Entry {
         let Inode { ino, attr, attrs_known, .. } = *inode;
         Self { name: name.to_vec(), ino, attr, attrs_known, cookie: 0 }
     }
+
+    fn at(place: Dentry, inode: Inode) -> Self {
+        let Inode { ino, attr, attrs_known, .. } = inode;
+        Self { name: place.name, ino, attr, attrs_known, cookie: place.cookie }
+    }
 }
 
 /// Part of a directory.
 #[derive(Clone, Debug)]
-pub struct Page {
+pub struct Page<T> {
     /// The directory above; the root is above itself.
     pub parent: Ino,
     /// Entries behind the cookie asked for; none at the end.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<T>,
 }
 
 impl Vfs {
@@ -157,40 +162,65 @@ impl Vfs {
     ///
     /// # Errors
     /// If the cloud does not answer and the directory was never listed.
-    pub async fn read_dir(self: &Arc<Self>, dir: Ino, cookie: u64, count: usize) -> Result<Page> {
+    pub async fn read_dir(
+        self: &Arc<Self>,
+        dir: Ino,
+        cookie: u64,
+        count: usize,
+    ) -> Result<Page<Entry>> {
+        let read = || {
+            let files = self.handles.files();
+            self.meta.read(|tx| -> Result<Vec<_>> {
+                let found = tx.entries_and_files(dir, cookie, count)?.into_iter();
+                Ok(found.map(|(entry, inode)| Entry::at(entry, as_open(&files, inode))).collect())
+            })
+        };
+        self.read_page(dir, read, |entry| (entry.ino, entry.attrs_known, entry.attr.size)).await
+    }
+
+    /// As [`Vfs::read_dir`], of each file no more than its kind.
+    ///
+    /// # Errors
+    /// As [`Vfs::read_dir`].
+    pub async fn read_names(
+        self: &Arc<Self>,
+        dir: Ino,
+        cookie: u64,
+        count: usize,
+    ) -> Result<Page<Listed>> {
+        let read = || {
+            let read = |tx: &Tx<'_>| tx.entries_and_kinds(dir, cookie, count);
+            Ok(self.meta.read(read)?)
+        };
+        self.read_page(dir, read, |at| (at.entry.ino, at.attrs_known, at.size)).await
+    }
+
+    /// What `read` finds, as soon as names and kinds are known; `tell` tells of a file whether its attributes are known, and its size.
+    async fn read_page<T>(
+        self: &Arc<Self>,
+        dir: Ino,
+        read: impl Fn() -> Result<Vec<T>>,
+        tell: impl Fn(&T) -> (Ino, bool, u64),
+    ) -> Result<Page<T>> {
         let inode = self.inode(dir)?;
         if !self.cache.is_listed(&inode, 0) {
             self.list(&inode, 0, LISTING_DEADLINE).await?;
         }
-        let read = || {
-            let files = self.handles.files();
-            self.meta.read(|tx| -> Result<Vec<_>> {
-                let found = tx.entries_and_files(dir, cookie, count)?;
-                Ok(found
-                    .into_iter()
-                    .map(|(entry, inode)| (entry, as_open(&files, inode)))
-                    .collect())
-            })
-        };
-        let mut found = read()?;
-        let of_unknown_kind =
-            |inode: &Inode| !inode.attrs_known && inode.attr.size <= TARGET_BYTES_MAX as u64;
-        let unknown: Vec<Ino> =
-            found.iter().filter(|(_, i)| of_unknown_kind(i)).map(|(_, i)| i.ino).collect();
+        let mut entries = read()?;
+        let unknown = entries.iter().map(tell).filter_map(|(ino, attrs_known, size)| {
+            (!attrs_known && size <= TARGET_BYTES_MAX as u64).then_some(ino)
+        });
+        let unknown: Vec<Ino> = unknown.collect();
         if !unknown.is_empty() && unknown.len() <= KINDS_ASKED_MAX {
             // Without the cloud, the names and sizes of the listing are better than nothing.
             match self.read_attrs(&inode, &unknown).await {
-                Ok(()) => found = read()?,
+                Ok(()) => entries = read()?,
                 Err(VfsError::Cache(error)) => {
                     tracing::debug!(%dir, error = &error as &dyn std::error::Error, "attributes could not be read");
                 }
                 Err(error) => return Err(error),
             }
         }
-        let entries = found
-            .into_iter()
-            .map(|(entry, inode)| Entry { cookie: entry.cookie, ..Entry::of(&entry.name, &inode) })
-            .collect();
         Ok(Page { parent: self.parent(dir)?, entries })
     }
 

@@ -586,7 +586,7 @@ impl Filesystem for Drive {
     ) {
         let (vfs, nodes, node) = (self.vfs.clone(), self.nodes, self.nodes.ino(ino));
         self.tell(asker, async move {
-            let page = match vfs.read_dir(node, names_behind(offset), DIR_PAGE).await {
+            let page = match vfs.read_names(node, names_behind(offset), DIR_PAGE).await {
                 Ok(page) => page,
                 Err(error) => return reply.error(said(&error, "readdir", ino)),
             };
@@ -595,10 +595,10 @@ impl Filesystem for Drive {
                     return reply.ok();
                 }
             }
-            for entry in page.entries {
+            for found in page.entries {
+                let (entry, kind) = (found.entry, map::kind(found.kind));
                 let name = OsStr::from_bytes(&entry.name);
-                if reply.add(nodes.node(entry.ino), entry.cookie, map::kind(entry.attr.kind), name)
-                {
+                if reply.add(nodes.node(entry.ino), entry.cookie, kind, name) {
                     break;
                 }
             }

@@ -24,7 +24,7 @@ struct Listing {
 #[serde(rename_all = "PascalCase")]
 struct Listed {
     key: String,
-    size: u64,
+    size: Option<u64>,
     last_modified: String,
     #[serde(rename = "ETag")]
     etag: String,
@@ -87,7 +87,7 @@ impl Client {
             listed.extend(page.contents);
             let Some(next) = page.next_continuation_token else {
                 let complete = |of: &&Listed| {
-                    of.size > 0
+                    of.size.is_some()
                         && !of.etag.is_empty()
                         && !of.last_modified.is_empty()
                         && !of.key.is_empty()
