@@ -222,7 +222,9 @@ async fn a_missing_object_is_not_found(part: Part<'_>) {
     assert_fails!(remote.get(&key, 0..5, None).await, NotFound);
     assert_fails!(remote.get(&key, 0..0, None).await, NotFound);
     assert_fails!(remote.head(&k("no/")).await, NotFound);
-    assert_fails!(remote.copy(&key, &k("to"), &meta(&[])).await, NotFound);
+    let version = ETag("x".into());
+    let copied = remote.copy(&key, &version, &k("to"), &meta(&[]), &Condition::Always).await;
+    assert_fails!(copied, NotFound);
     remote.delete(&key, &Condition::Always).await.unwrap();
     remote.delete(&key, &Condition::Match(ETag("x".into()))).await.unwrap();
     part.put("file", "x").await;
@@ -339,7 +341,8 @@ async fn a_file_and_a_directory_of_one_name_do_not_replace_each_other(part: Part
         check(remote.put(&k("dir"), Bytes::from_static(b"x"), &none, &condition).await);
         remote.delete(&k("dir"), &Condition::Always).await.unwrap();
     }
-    check(remote.copy(&k("file"), &k("dir"), &none).await);
+    let file = remote.head(&k("file")).await.unwrap().etag;
+    check(remote.copy(&k("file"), &file, &k("dir"), &none, &Condition::Always).await);
     assert_eq!(remote.head(&k("dir/")).await.unwrap().metadata.unwrap()["mode"], "16832");
 }
 
@@ -428,7 +431,9 @@ async fn odd_keys_are_themselves_or_refused(part: Part<'_>) {
     for key in &odd {
         assert_eq!(part.text(key).await.unwrap(), *key);
         assert_eq!(part.remote.head(&k(key)).await.unwrap().size, key.len() as u64);
-        part.remote.copy(&k(key), &k("copy"), &meta(&[])).await.unwrap();
+        let etag = part.remote.head(&k(key)).await.unwrap().etag;
+        let (none, always) = (meta(&[]), Condition::Always);
+        part.remote.copy(&k(key), &etag, &k("copy"), &none, &always).await.unwrap();
         assert_eq!(part.text("copy").await.unwrap(), *key);
     }
     for key in &odd {
@@ -456,9 +461,22 @@ async fn a_copy_has_the_metadata_given(part: Part<'_>) {
     let metadata = meta(&[("color", "red"), ("mtime", "1700000000")]);
     let body = Bytes::from_static(b"content");
     let old = meta(&[("color", "blue"), ("size", "small")]);
-    remote.put(&k("from #1"), body.clone(), &old, &Condition::Always).await.unwrap();
-    part.put("to/here", "old").await;
-    let etag = remote.copy(&k("from #1"), &k("to/here"), &metadata).await.unwrap();
+    let (from, to) = (k("from #1"), k("to/here"));
+    let source = remote.put(&from, body.clone(), &old, &Condition::Always).await.unwrap();
+    let there = part.put("to/here", "old").await;
+    let other = ETag(format!("{}0", there.0));
+    for (expect, condition) in [
+        (&source, Condition::Absent),
+        (&source, Condition::Match(other.clone())),
+        (&other, Condition::Always),
+        (&other, Condition::Match(there.clone())),
+    ] {
+        let copied = remote.copy(&from, expect, &to, &metadata, &condition).await;
+        assert_fails!(copied, Precondition);
+        assert_eq!(part.text("to/here").await.unwrap(), "old");
+    }
+    let there = Condition::Match(there);
+    let etag = remote.copy(&from, &source, &to, &metadata, &there).await.unwrap();
     let copied = remote.head(&k("to/here")).await.unwrap();
     assert_eq!((copied.size, copied.etag), (7, etag.clone()));
     assert_eq!(copied.metadata, Some(metadata));

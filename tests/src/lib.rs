@@ -4,6 +4,7 @@ pub mod drive;
 pub mod files;
 pub mod proxy;
 pub mod servers;
+pub mod sim;
 pub mod store;
 
 use std::time::Duration;

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::backing::{Base, Progress, State};
 use super::present::{BLOCK_BYTES, blocks_of, bytes_of};
 use super::sums::sum_of;
-use super::{Backing, Cache, CacheError, Result};
+use super::{Backing, Cache, CacheError, Result, Trouble};
 use crate::meta::Inode;
 use crate::types::Ino;
 
@@ -47,6 +47,10 @@ impl ReadAhead {
         range.end..range.end + self.window
     }
 }
+
+/// How often, and how long, it is waited for the record of a version that we are about to make ourselves.
+const OWN_CHANGE_LOOKS: u32 = 10;
+const OWN_CHANGE_PAUSE: Duration = Duration::from_millis(100);
 
 impl Cache {
     /// Makes sure that bytes `range` of `backing` are here.
@@ -347,8 +351,36 @@ impl Cache {
         backing: &Backing,
         range: Range<u64>,
     ) -> Result<(Bytes, Option<u64>)> {
+        let mut left = OWN_CHANGE_LOOKS;
+        loop {
+            let (inode, differs) = self.meta.read(|tx| -> Result<_> {
+                Ok((tx.inode(backing.ino)?, tx.item(backing.ino)?.is_some()))
+            })?;
+            let record = inode.as_ref().and_then(|inode| inode.object.clone());
+            match self.fetch_of(backing, inode, range.clone()).await {
+                Err(error) if error.trouble() == Trouble::Stale && left > 0 => {
+                    let now = self.meta.read(|tx| tx.inode(backing.ino))?;
+                    // We may have just given it other attributes ourselves, which makes another version of it.
+                    if now.and_then(|inode| inode.object) == record {
+                        if !differs {
+                            return Err(error);
+                        }
+                        self.clock.sleep(OWN_CHANGE_PAUSE).await;
+                    }
+                    left -= 1;
+                }
+                fetched => return fetched,
+            }
+        }
+    }
+
+    async fn fetch_of(
+        &self,
+        backing: &Backing,
+        inode: Option<Inode>,
+        range: Range<u64>,
+    ) -> Result<(Bytes, Option<u64>)> {
         let lost = || CacheError::Lost(backing.ino);
-        let inode = self.meta.read(|tx| tx.inode(backing.ino))?;
         let now = inode.filter(|inode| inode.backing == backing.number);
         let clean = now.as_ref().filter(|inode| inode.is_uploaded());
         let content = clean.map(|inode| inode.content);

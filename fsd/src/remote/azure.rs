@@ -452,7 +452,14 @@ impl Remote for Azure {
         }
     }
 
-    async fn copy(&self, from: &Key, to: &Key, metadata: &Metadata) -> Result<ETag> {
+    async fn copy(
+        &self,
+        from: &Key,
+        expect: &ETag,
+        to: &Key,
+        metadata: &Metadata,
+        condition: &Condition,
+    ) -> Result<ETag> {
         let mut source = self.blob_url(from)?;
         // The source is read as whoever has its URL.
         if let Some(AzureCredential::SASToken(pairs)) = self.credential(from).await?.as_deref() {
@@ -463,7 +470,12 @@ impl Remote for Azure {
         let source = HeaderValue::try_from(source).map_err(|e| self.errors(from).rejected(e))?;
         request.headers.insert("x-ms-copy-source", source);
         self.with_metadata(to, &mut request.headers, metadata)?;
-        with_condition(&mut request.headers, &self.condition_by_kind(to).await?);
+        let source_match = HeaderValue::try_from(reply::quoted(expect));
+        let source_match = source_match.map_err(|e| self.errors(from).rejected(e))?;
+        request.headers.insert("x-ms-source-if-match", source_match);
+        let there = self.condition_by_kind(to).await?;
+        let condition = if *condition == Condition::Always { &there } else { condition };
+        with_condition(&mut request.headers, condition);
         let reply = match self.ask(to, request).await {
             Err(RemoteError::NotFound { .. }) => return Err(self.errors(from).not_found()),
             reply => reply?,

@@ -322,8 +322,15 @@ impl Remote for Breaker {
         self.pass(|inner| inner.put(key, body, metadata, condition)).await
     }
 
-    async fn copy(&self, from: &Key, to: &Key, metadata: &Metadata) -> Result<ETag> {
-        self.pass(|inner| inner.copy(from, to, metadata)).await
+    async fn copy(
+        &self,
+        from: &Key,
+        expect: &ETag,
+        to: &Key,
+        metadata: &Metadata,
+        condition: &Condition,
+    ) -> Result<ETag> {
+        self.pass(|inner| inner.copy(from, expect, to, metadata, condition)).await
     }
 
     async fn set_metadata(&self, key: &Key, metadata: &Metadata, expect: &ETag) -> Result<ETag> {

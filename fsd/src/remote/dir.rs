@@ -142,9 +142,17 @@ impl Remote for Dir {
         self.work(move |files| files.commit(staged, &key, &metadata, &condition)).await
     }
 
-    async fn copy(&self, from: &Key, to: &Key, metadata: &Metadata) -> Result<ETag> {
-        let (from, to, metadata) = (from.clone(), to.clone(), metadata.clone());
-        self.work(move |files| files.copy(&from, &to, &metadata)).await
+    async fn copy(
+        &self,
+        from: &Key,
+        expect: &ETag,
+        to: &Key,
+        metadata: &Metadata,
+        condition: &Condition,
+    ) -> Result<ETag> {
+        let (from, expect, to) = (from.clone(), expect.clone(), to.clone());
+        let (metadata, condition) = (metadata.clone(), condition.clone());
+        self.work(move |files| files.copy(&from, &expect, &to, &metadata, &condition)).await
     }
 
     async fn set_metadata(&self, key: &Key, metadata: &Metadata, expect: &ETag) -> Result<ETag> {

@@ -202,8 +202,17 @@ pub trait Remote: Send + Sync + fmt::Debug + fmt::Display {
         condition: &Condition,
     ) -> Result<ETag>;
 
-    /// Copies an object inside the store and gives the copy `metadata`, in one step: so that it can be known again.
-    async fn copy(&self, from: &Key, to: &Key, metadata: &Metadata) -> Result<ETag>;
+    /// Copies the version `expect` of an object inside the store and gives the copy `metadata`, in one step: so that it can be known
+    /// again. `condition` is for what is at `to`. `Precondition` if either is not so (stores that ignore the second are checked by the
+    /// adapter, a moment before).
+    async fn copy(
+        &self,
+        from: &Key,
+        expect: &ETag,
+        to: &Key,
+        metadata: &Metadata,
+        condition: &Condition,
+    ) -> Result<ETag>;
 
     /// Replaces an object's metadata, leaving its content. `Unsupported` where the store can't.
     async fn set_metadata(&self, key: &Key, metadata: &Metadata, expect: &ETag) -> Result<ETag>;

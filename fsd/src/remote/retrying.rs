@@ -98,8 +98,15 @@ impl Remote for Retrying {
         self.inner.put(key, body, metadata, condition).await
     }
 
-    async fn copy(&self, from: &Key, to: &Key, metadata: &Metadata) -> Result<ETag> {
-        self.inner.copy(from, to, metadata).await
+    async fn copy(
+        &self,
+        from: &Key,
+        expect: &ETag,
+        to: &Key,
+        metadata: &Metadata,
+        condition: &Condition,
+    ) -> Result<ETag> {
+        self.inner.copy(from, expect, to, metadata, condition).await
     }
 
     async fn set_metadata(&self, key: &Key, metadata: &Metadata, expect: &ETag) -> Result<ETag> {

@@ -292,8 +292,20 @@ impl S3 {
         Ok(headers)
     }
 
-    /// Copies `from` to `to` with more `headers`.
-    async fn copy_with(&self, from: &Key, to: &Key, mut headers: HeaderMap) -> Result<ETag> {
+    /// Copies the version `expect` of `from` to `to` with more `headers`.
+    async fn copy_with(
+        &self,
+        from: &Key,
+        expect: &ETag,
+        to: &Key,
+        mut headers: HeaderMap,
+    ) -> Result<ETag> {
+        let (condition, version) = match self.signer {
+            Signer::Aws { .. } => ("copy-source-if-match", reply::quoted(expect)),
+            Signer::Google { .. } => ("copy-source-if-generation-match", expect.0.clone()),
+        };
+        let version = HeaderValue::try_from(version).map_err(|e| self.errors(from).rejected(e))?;
+        headers.insert(self.signer.header(condition), version);
         let path = reply::key_path(&format!("{}{from}", self.prefix));
         let path = path.map_err(|error| self.errors(from).rejected(error))?;
         let source = format!("{}/{path}", self.bucket_path);
@@ -549,13 +561,25 @@ impl Remote for S3 {
         self.version_of(key, &reply.headers).await
     }
 
-    async fn copy(&self, from: &Key, to: &Key, metadata: &Metadata) -> Result<ETag> {
+    async fn copy(
+        &self,
+        from: &Key,
+        expect: &ETag,
+        to: &Key,
+        metadata: &Metadata,
+        condition: &Condition,
+    ) -> Result<ETag> {
         let (object, found) = self.look(from).await?;
+        if object.etag != *expect {
+            return Err(self.errors(from).precondition());
+        }
         if object.size > COPY_BYTES_MAX {
             return Err(self.errors(from).unsupported("copy objects over 5 GiB"));
         }
-        let headers = self.replacing(to, &found, metadata)?;
-        self.copy_with(from, to, headers).await
+        self.verify(to, condition).await?;
+        let mut headers = self.replacing(to, &found, metadata)?;
+        self.signer.condition(&mut headers, condition);
+        self.copy_with(from, expect, to, headers).await
     }
 
     async fn set_metadata(&self, key: &Key, metadata: &Metadata, expect: &ETag) -> Result<ETag> {
@@ -566,14 +590,8 @@ impl Remote for S3 {
         if object.size > COPY_BYTES_MAX {
             return Err(self.errors(key).unsupported("change metadata of objects over 5 GiB"));
         }
-        let mut headers = self.replacing(key, &found, metadata)?;
-        let (condition, version) = match self.signer {
-            Signer::Aws { .. } => ("copy-source-if-match", reply::quoted(expect)),
-            Signer::Google { .. } => ("copy-source-if-generation-match", expect.0.clone()),
-        };
-        let version = HeaderValue::try_from(version).map_err(|e| self.errors(key).rejected(e))?;
-        headers.insert(self.signer.header(condition), version);
-        self.copy_with(key, key, headers).await
+        let headers = self.replacing(key, &found, metadata)?;
+        self.copy_with(key, expect, key, headers).await
     }
 
     async fn delete(&self, key: &Key, condition: &Condition) -> Result<()> {

@@ -11,7 +11,7 @@ use super::keys::Keys;
 use super::plan::{Step, Subject, aside_key, plan};
 use super::records::{is_wanted, keys_of, new_key, subject};
 use super::transfer::{self, Version};
-use crate::cache::{Cache, CacheError, Merged};
+use crate::cache::{Backing, Cache, CacheError, Merged};
 use crate::clock::Clock;
 use crate::events::{Events, Invalidation};
 use crate::meta::{Inode, Meta, MetaError, ObjectRecord, Tombstone, Tx};
@@ -278,12 +278,19 @@ impl Worker {
                 let sent =
                     transfer::upload(&self.bodies, remote, &version, key, &metadata, &condition)
                         .await;
+                if sent.is_err() && version.backing().is_whole() {
+                    // What came for the upload may be nowhere else by now.
+                    self.keep_whole(subject.file, version.backing())?;
+                }
                 let etag = match sent {
                     Err(SyncError::Remote(error)) => {
                         self.conditional(Err(error), remote, inode, key, &metadata).await?
                     }
                     // What is not here of it was to come from a version that is there no more: ours may be there instead.
                     Err(lost) if lost.is_base_gone() => {
+                        if self.has_base(remote, subject.file).await? {
+                            return Err(SyncError::Changed);
+                        }
                         let gone = Err(RemoteError::Precondition { key: key.clone() });
                         match self.conditional(gone, remote, inode, key, &metadata).await {
                             Err(SyncError::Conflict { key }) => {
@@ -301,6 +308,30 @@ impl Worker {
             }
         };
         Ok(self.uploaded(inode, key, &etag)?)
+    }
+
+    /// Notes that all of `file` is here, also after a power cut.
+    fn keep_whole(&self, file: Ino, backing: &Backing) -> Result<(), SyncError> {
+        if self.meta.read(|tx| tx.presence(file))?.is_some() {
+            backing.file().sync_data().map_err(CacheError::from)?;
+            self.meta.write(move |tx| tx.set_presence(file, None))?;
+        }
+        Ok(())
+    }
+
+    /// Whether the cloud still has what the record of `file` says, be it as a later version of ours whose answer was lost: what of the
+    /// file is not here is the same in both.
+    async fn has_base(&self, remote: &RemoteRef, file: Ino) -> Result<bool, SyncError> {
+        let record = || self.meta.read(|tx| tx.inode(file));
+        let Some(inode) = record()? else { return Ok(false) };
+        let Some(object) = &inode.object else { return Ok(false) };
+        let has = match remote.head(&object.key).await {
+            Ok(there) if Some(&there.etag) == object.etag.as_ref() => true,
+            Ok(there) => self.take_again(&inode, &object.key, &there)?,
+            Err(RemoteError::NotFound { .. }) => false,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(has || record()?.is_none_or(|now| now.object != inode.object))
     }
 
     /// Stores that `ino` may have an object `key` from now on: if the answer is lost and then the file deleted or renamed,
@@ -431,11 +462,25 @@ impl Worker {
         Ok(true)
     }
 
-    /// The deleted file that `there` is a version of, if it was deleted here.
+    /// Takes note of the version that an object of `inode` has, if it is ours: the answer to a change of its attributes was lost.
+    fn take_again(&self, inode: &Inode, key: &Key, there: &Object) -> Result<bool, MetaError> {
+        let stored = inode.object.as_ref().map(|object| (object.content, object.attrs));
+        let version = self.version_of(inode.ino, there.metadata.as_ref());
+        let Some(version) = version.filter(|version| Some(*version) >= stored) else {
+            return Ok(false);
+        };
+        self.holds(inode, key, &there.etag, version)?;
+        Ok(true)
+    }
+
+    /// The file that `there` is a version of, if it was deleted here, or has another name since it was sent there.
     fn buried(&self, share: ShareId, key: &Key, there: &Object) -> Result<Option<Ino>, MetaError> {
-        let tombstone = self.meta.read(|tx| tx.tombstone(share, key))?;
-        let ino = tombstone.map(|tombstone| tombstone.ino);
-        Ok(ino.filter(|&ino| self.version_of(ino, there.metadata.as_ref()).is_some()))
+        let candidates = self.meta.read(|tx| -> Result<Vec<Ino>, MetaError> {
+            let deleted = tx.tombstone(share, key)?.map(|tombstone| tombstone.ino);
+            Ok(deleted.into_iter().chain(tx.attempts_at(share, key)?).collect())
+        })?;
+        let is_it = |ino: &Ino| self.version_of(*ino, there.metadata.as_ref()).is_some();
+        Ok(candidates.into_iter().find(is_it))
     }
 
     /// Counts the attributes as uploaded, so that the cloud's may come in.
@@ -460,19 +505,22 @@ impl Worker {
         replacing: Option<ETag>,
     ) -> Result<(), SyncError> {
         let inode = &subject.inode;
-        match remote.head(to).await {
-            Err(RemoteError::NotFound { .. }) => {}
-            Ok(there) if Some(&there.etag) == replacing.as_ref() => {}
-            Ok(there) if self.buried(inode.share, to, &there)?.is_some() => {}
+        let condition = match remote.head(to).await {
+            Err(RemoteError::NotFound { .. }) => Condition::Absent,
+            Ok(there) if Some(&there.etag) == replacing.as_ref() => Condition::Match(there.etag),
+            Ok(there) if self.buried(inode.share, to, &there)?.is_some() => {
+                Condition::Match(there.etag)
+            }
             // A copy whose outcome was not stored: the same version of the same file.
             Ok(there) if self.is_ours(inode, there.metadata.as_ref()) => {
                 return Ok(self.moved(inode.ino, inode.share, from, etag, to, &there.etag)?);
             }
             Ok(_) => return Err(SyncError::Conflict { key: to.clone() }),
             Err(error) => return Err(error.into()),
-        }
+        };
         let there = match remote.head(from).await {
             Ok(there) if there.etag == *etag => there,
+            Ok(there) if self.take_again(inode, from, &there)? => return Err(SyncError::Changed),
             // What was to be moved is not what we know: our name goes on with a new object if the bytes are here.
             Ok(_) | Err(RemoteError::NotFound { .. }) => {
                 return self.lose_object(inode, subject.file);
@@ -481,7 +529,7 @@ impl Worker {
         };
         self.attempt(inode.ino, inode.share, to)?;
         let metadata = self.signed(there.metadata, inode);
-        let copied = remote.copy(from, to, &metadata).await?;
+        let copied = copied(remote.copy(from, etag, to, &metadata, &condition).await)?;
         Ok(self.moved(inode.ino, inode.share, from, etag, to, &copied)?)
     }
 
@@ -495,12 +543,20 @@ impl Worker {
         to: &Key,
     ) -> Result<(), SyncError> {
         debug_assert_eq!(*to, aside_key(ino));
+        let found = self.meta.read(|tx| -> Result<_, MetaError> {
+            Ok(tx.inode(ino)?.zip(Some(tx.file_of(ino)?)))
+        })?;
+        let Some((inode, file)) = found else { return Err(SyncError::Changed) };
+        let there = match remote.head(from).await {
+            Ok(there) if there.etag == *etag => there,
+            Ok(there) if self.take_again(&inode, from, &there)? => return Err(SyncError::Changed),
+            Ok(_) | Err(RemoteError::NotFound { .. }) => return self.lose_object(&inode, file),
+            Err(error) => return Err(error.into()),
+        };
         self.attempt(ino, share, to)?;
-        let mut metadata = remote.head(from).await?.metadata;
-        if let Some(inode) = self.meta.read(|tx| tx.inode(ino))? {
-            metadata = Some(self.signed(metadata, &inode));
-        }
-        let copied = remote.copy(from, to, &metadata.unwrap_or_default()).await?;
+        let metadata = self.signed(there.metadata, &inode);
+        // Nobody else has such a key: what is there is an earlier try of ours.
+        let copied = copied(remote.copy(from, etag, to, &metadata, &Condition::Always).await)?;
         let now = self.millis();
         self.moved(ino, share, from, etag, to, &copied)?;
         self.meta.write(move |tx| tx.differs(ino, share, now, now))?;
@@ -547,10 +603,17 @@ impl Worker {
         let (ino, known) = (inode.ino, inode.object.clone());
         // What an alias is, its file has.
         let whole = file != ino || backing.is_whole();
+        if file == ino && whole {
+            backing.file().sync_data().map_err(CacheError::from)?;
+        }
         self.meta.write(move |tx| -> Result<(), MetaError> {
             let Some(mut inode) = tx.inode(ino)?.filter(|inode| inode.object == known) else { return Ok(()) };
             inode.object = None;
             tx.put_inode(&inode)?;
+            if file == ino {
+                // A map from when part of it was not here would count again.
+                tx.set_presence(ino, None)?;
+            }
             if !whole {
                 tracing::warn!(%ino, "a renamed file's object was deleted in the cloud, and its bytes are not here");
                 if let Some((parent, name)) = tx.a_name(ino)? {
@@ -706,4 +769,14 @@ fn end_if_done(tx: &Tx<'_>, ino: Ino) -> Result<Differs, MetaError> {
     }
     tx.remove_item(ino)?;
     Ok(Differs::NoMore)
+}
+
+/// What came of a copy. One that changed, at either end, since it was looked at is looked at again.
+fn copied(copied: Result<ETag, RemoteError>) -> Result<ETag, SyncError> {
+    match copied {
+        Err(RemoteError::Precondition { .. } | RemoteError::NotFound { .. }) => {
+            Err(SyncError::Changed)
+        }
+        copied => Ok(copied?),
+    }
 }

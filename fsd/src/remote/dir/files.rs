@@ -496,14 +496,28 @@ impl Files {
         self.etag_of(key, &dir)
     }
 
-    pub(super) fn copy(&self, from: &Key, to: &Key, metadata: &Metadata) -> Result<ETag> {
-        let (mut source, _) = self.open(from)?;
+    pub(super) fn copy(
+        &self,
+        from: &Key,
+        expect: &ETag,
+        to: &Key,
+        metadata: &Metadata,
+        condition: &Condition,
+    ) -> Result<ETag> {
+        let (mut source, object) = self.open(from)?;
+        if object.etag != *expect {
+            return Err(self.errors(from).precondition());
+        }
         if from.is_dir() || to.is_dir() {
-            return self.put_dir(to, metadata, &Condition::Always);
+            return self.put_dir(to, metadata, condition);
         }
         let mut staged = self.stage(to)?;
         io::copy(&mut source, &mut staged.file).map_err(|error| self.error(from, error))?;
-        self.commit(staged, to, metadata, &Condition::Always)
+        // Somebody may write into the file itself.
+        if self.etag_of(from, &source)? != *expect {
+            return Err(self.errors(from).precondition());
+        }
+        self.commit(staged, to, metadata, condition)
     }
 
     pub(super) fn set_metadata(

@@ -1,0 +1,454 @@
+//! A store in memory that outlives every gateway, with a wire to it on which everything goes wrong that can: answers that are late or
+//! lost, requests that never come, hours without a link, and a gateway that dies before a request or behind it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use fsd::clock::Clock;
+use fsd::remote::{
+    Condition, Limits, Object, Page, PageToken, PartId, Remote, RemoteError, Result, UploadId,
+};
+use fsd::rng::Rng;
+use fsd::types::{ETag, Key, Metadata, Time};
+use tokio::sync::Notify;
+
+use super::laws::{Going, Laws};
+
+/// Larger bodies go up in parts.
+const PUT_BYTES_MAX: u64 = 48 << 10;
+const PAGE: usize = 7;
+
+#[derive(Clone, Debug)]
+struct Held {
+    body: Bytes,
+    metadata: Metadata,
+    etag: ETag,
+    modified: Time,
+    foreign: bool,
+}
+
+#[derive(Debug)]
+struct Upload {
+    key: String,
+    parts: BTreeMap<u32, Bytes>,
+}
+
+/// How often something goes wrong: in 1,000 requests.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Trouble {
+    pub(super) lost_before: u64,
+    pub(super) lost_behind: u64,
+    pub(super) crash: u64,
+}
+
+#[derive(Debug)]
+struct State {
+    objects: BTreeMap<String, Held>,
+    uploads: BTreeMap<String, Upload>,
+    versions: u64,
+    rng: Rng,
+    trouble: Trouble,
+    online: bool,
+    requests: u64,
+    faults: u64,
+    laws: Laws,
+}
+
+/// The store, and what is known of it by nobody but the simulation.
+#[derive(Clone, Debug)]
+pub(super) struct Cloud {
+    state: Arc<Mutex<State>>,
+    /// The gateway has to die now.
+    pub(super) crashed: Arc<Notify>,
+}
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Served,
+    LostBefore,
+    LostBehind,
+    CrashBefore,
+    CrashBehind,
+}
+
+impl Cloud {
+    pub(super) fn new(rng: Rng) -> Self {
+        let state = State {
+            objects: BTreeMap::new(),
+            uploads: BTreeMap::new(),
+            versions: 0,
+            rng,
+            trouble: Trouble::default(),
+            online: true,
+            requests: 0,
+            faults: 0,
+            laws: Laws::default(),
+        };
+        Self { state: Arc::new(Mutex::new(state)), crashed: Arc::default() }
+    }
+
+    /// The gateway's end of the wire.
+    pub(super) fn wire(&self, clock: Arc<dyn Clock>) -> Wire {
+        Wire { cloud: self.clone(), clock }
+    }
+
+    pub(super) fn set_trouble(&self, trouble: Trouble) {
+        self.state().trouble = trouble;
+    }
+
+    pub(super) fn set_online(&self, online: bool) {
+        self.state().online = online;
+    }
+
+    /// Requests, and how many of them went wrong.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        let state = self.state();
+        (state.requests, state.faults)
+    }
+
+    pub(super) fn laws<T>(&self, look: impl FnOnce(&mut Laws) -> T) -> T {
+        look(&mut self.state().laws)
+    }
+
+    /// All objects, directories' markers included.
+    pub(super) fn objects(&self) -> BTreeMap<String, Vec<u8>> {
+        let state = self.state();
+        state.objects.iter().map(|(key, held)| (key.clone(), held.body.to_vec())).collect()
+    }
+
+    /// Somebody else puts an object.
+    pub(super) fn put_foreign(&self, key: &str, body: Vec<u8>, modified: Time) {
+        let mut state = self.state();
+        let etag = state.next_version();
+        let (body, metadata) = (body.into(), Metadata::new());
+        state
+            .objects
+            .insert(key.to_owned(), Held { body, metadata, etag, modified, foreign: true });
+    }
+
+    /// Somebody else deletes an object.
+    pub(super) fn delete_foreign(&self, key: &str) {
+        self.state().objects.remove(key);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn next_version(&mut self) -> ETag {
+        self.versions += 1;
+        ETag(format!("v{}", self.versions))
+    }
+
+    fn fate(&mut self) -> Fate {
+        self.requests += 1;
+        let Trouble { lost_before, lost_behind, crash } = self.trouble;
+        let fate = match self.rng.below(1000) {
+            _ if !self.online => Fate::LostBefore,
+            n if n < lost_before => Fate::LostBefore,
+            n if n < lost_before + lost_behind => Fate::LostBehind,
+            n if n < lost_before + lost_behind + crash => match n % 2 {
+                0 => Fate::CrashBefore,
+                _ => Fate::CrashBehind,
+            },
+            _ => Fate::Served,
+        };
+        self.faults += u64::from(fate != Fate::Served);
+        fate
+    }
+
+    fn latency(&mut self) -> Duration {
+        let millis = match self.rng.below(50) {
+            0 => self.rng.below(4000),
+            _ => self.rng.below(60),
+        };
+        Duration::from_millis(millis)
+    }
+
+    fn check(&self, key: &Key, condition: &Condition) -> Result<()> {
+        let there = self.objects.get(key.as_str());
+        let holds = match condition {
+            Condition::Always => true,
+            Condition::Absent => there.is_none(),
+            Condition::Match(etag) => there.is_some_and(|held| held.etag == *etag),
+        };
+        if holds { Ok(()) } else { Err(RemoteError::Precondition { key: key.clone() }) }
+    }
+
+    fn object(&mut self, key: &Key) -> Result<Object> {
+        let held = self.held(key)?;
+        self.laws.saw(&held.etag);
+        Ok(shown(key.as_str(), &held))
+    }
+
+    fn held(&self, key: &Key) -> Result<Held> {
+        let held = self.objects.get(key.as_str()).cloned();
+        held.ok_or_else(|| RemoteError::NotFound { key: key.clone() })
+    }
+
+    fn insert(&mut self, key: &Key, body: Bytes, metadata: Metadata, modified: Time) -> ETag {
+        let etag = self.next_version();
+        let held = Held { body, metadata, etag: etag.clone(), modified, foreign: false };
+        let before = self.objects.insert(key.as_str().to_owned(), held);
+        let body = self.objects[key.as_str()].body.clone();
+        let has_twin = before.as_ref().is_some_and(|before| self.has_twin(key, &before.body));
+        let going = before.as_ref().map(|before| going(key, before, has_twin));
+        if !key.is_dir() {
+            self.laws.put(key.as_str(), &body, going.as_ref());
+        }
+        self.laws.saw(&etag);
+        etag
+    }
+
+    fn has_twin(&self, key: &Key, body: &Bytes) -> bool {
+        self.objects.iter().any(|(other, held)| *other != key.as_str() && held.body == *body)
+    }
+}
+
+fn going<'a>(key: &'a Key, held: &'a Held, has_twin: bool) -> Going<'a> {
+    let Held { body, etag, foreign, .. } = held;
+    Going { key: key.as_str(), body, etag, foreign: *foreign, has_twin }
+}
+
+fn shown(key: &str, held: &Held) -> Object {
+    Object {
+        key: Key::from_raw(key),
+        size: held.body.len() as u64,
+        etag: held.etag.clone(),
+        modified: held.modified,
+        metadata: Some(held.metadata.clone()),
+    }
+}
+
+/// A gateway's way to the [`Cloud`].
+#[derive(Debug)]
+pub(super) struct Wire {
+    cloud: Cloud,
+    clock: Arc<dyn Clock>,
+}
+
+impl Wire {
+    async fn ask<T>(
+        &self,
+        what: String,
+        serve: impl FnOnce(&mut State, Time) -> Result<T>,
+    ) -> Result<T> {
+        let (fate, before, behind) = {
+            let mut state = self.cloud.state();
+            (state.fate(), state.latency(), state.latency())
+        };
+        self.clock.sleep(before).await;
+        match fate {
+            Fate::LostBefore => return Err(lost()),
+            Fate::CrashBefore => return self.crash().await,
+            Fate::Served | Fate::LostBehind | Fate::CrashBehind => {}
+        }
+        let now = self.clock.wall();
+        let served = serve(&mut self.cloud.state(), now);
+        tracing::debug!(what, ?fate, ok = served.is_ok());
+        if fate == Fate::CrashBehind {
+            return self.crash().await;
+        }
+        self.clock.sleep(behind).await;
+        if fate == Fate::LostBehind { Err(lost()) } else { served }
+    }
+
+    async fn crash<T>(&self) -> Result<T> {
+        self.cloud.crashed.notify_one();
+        std::future::pending().await
+    }
+}
+
+fn lost() -> RemoteError {
+    RemoteError::Unreachable { store: "the cloud".into(), source: "the wire is cut".into() }
+}
+
+#[async_trait]
+impl Remote for Wire {
+    fn limits(&self) -> Limits {
+        Limits { put_bytes_max: PUT_BYTES_MAX, part_bytes_min: 1, parts_max: 10_000 }
+    }
+
+    async fn check(&self) -> Result<()> {
+        self.ask("check".into(), |_, _| Ok(())).await
+    }
+
+    async fn head(&self, key: &Key) -> Result<Object> {
+        self.ask(format!("head {key}"), |state, _| state.object(key)).await
+    }
+
+    async fn get(&self, key: &Key, range: Range<u64>, expect: Option<&ETag>) -> Result<Bytes> {
+        self.ask(format!("get {key}"), |state, _| {
+            let held = state.held(key)?;
+            if expect.is_some_and(|etag| held.etag != *etag) {
+                return Err(RemoteError::Precondition { key: key.clone() });
+            }
+            let at =
+                |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(held.body.len());
+            Ok(held.body.slice(at(range.start)..at(range.end)))
+        })
+        .await
+    }
+
+    async fn list(&self, prefix: &Key, page: Option<&PageToken>) -> Result<Page> {
+        self.ask(format!("list {prefix}"), |state, _| {
+            let after = page.map_or("", |token| &*token.0);
+            let mut found = Page::default();
+            let mut last = String::new();
+            let keys: Vec<String> = state.objects.keys().cloned().collect();
+            for key in keys.iter().filter(|key| key.starts_with(prefix.as_str())) {
+                let rest = &key[prefix.as_str().len()..];
+                let shown_as = match rest.find('/') {
+                    Some(slash) => &key[..prefix.as_str().len() + slash + 1],
+                    None => key,
+                };
+                if rest.is_empty() || shown_as <= after || shown_as == last {
+                    continue;
+                }
+                if found.objects.len() + found.prefixes.len() == PAGE {
+                    found.next = Some(PageToken(last));
+                    break;
+                }
+                last = shown_as.to_owned();
+                if shown_as.ends_with('/') {
+                    found.prefixes.push(Key::from_raw(shown_as));
+                } else {
+                    let object = Object { metadata: None, ..state.object(&Key::from_raw(&**key))? };
+                    found.objects.push(object);
+                }
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    async fn put(
+        &self,
+        key: &Key,
+        body: Bytes,
+        metadata: &Metadata,
+        condition: &Condition,
+    ) -> Result<ETag> {
+        self.ask(format!("put {key} {condition:?}"), |state, now| {
+            state.check(key, condition)?;
+            Ok(state.insert(key, body, metadata.clone(), now))
+        })
+        .await
+    }
+
+    async fn copy(
+        &self,
+        from: &Key,
+        expect: &ETag,
+        to: &Key,
+        metadata: &Metadata,
+        condition: &Condition,
+    ) -> Result<ETag> {
+        self.ask(format!("copy {from} {to}"), |state, now| {
+            let source = state.held(from)?;
+            state.check(from, &Condition::Match(expect.clone()))?;
+            state.check(to, condition)?;
+            let body = source.body;
+            Ok(state.insert(to, body, metadata.clone(), now))
+        })
+        .await
+    }
+
+    async fn set_metadata(&self, key: &Key, metadata: &Metadata, expect: &ETag) -> Result<ETag> {
+        self.ask(format!("set_metadata {key}"), |state, now| {
+            state.check(key, &Condition::Match(expect.clone()))?;
+            let body = state.held(key)?.body;
+            Ok(state.insert(key, body, metadata.clone(), now))
+        })
+        .await
+    }
+
+    async fn delete(&self, key: &Key, condition: &Condition) -> Result<()> {
+        self.ask(format!("delete {key} {condition:?}"), |state, _| {
+            let Some(held) = state.objects.get(key.as_str()).cloned() else { return Ok(()) };
+            state.check(key, condition)?;
+            state.objects.remove(key.as_str());
+            let has_twin = state.has_twin(key, &held.body);
+            state.laws.goes(&going(key, &held, has_twin), None);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn multipart_create(&self, key: &Key, _: &Metadata) -> Result<UploadId> {
+        self.ask(format!("multipart_create {key}"), |state, _| {
+            let id = format!("u{}", state.next_version().0);
+            let upload = Upload { key: key.as_str().to_owned(), parts: BTreeMap::new() };
+            state.uploads.insert(id.clone(), upload);
+            Ok(UploadId(id))
+        })
+        .await
+    }
+
+    async fn multipart_put(
+        &self,
+        key: &Key,
+        id: &UploadId,
+        number: u32,
+        body: Bytes,
+    ) -> Result<PartId> {
+        self.ask(format!("multipart_put {key}"), |state, _| {
+            let upload = state.upload(key, id)?;
+            upload.parts.insert(number, body);
+            Ok(PartId(number.to_string()))
+        })
+        .await
+    }
+
+    async fn multipart_complete(
+        &self,
+        key: &Key,
+        id: &UploadId,
+        parts: &[PartId],
+        metadata: &Metadata,
+        condition: &Condition,
+    ) -> Result<ETag> {
+        self.ask(format!("multipart_complete {key}"), |state, now| {
+            let upload = state.upload(key, id)?;
+            let mut body = Vec::new();
+            for part in parts {
+                let number: u32 = part.0.parse().unwrap_or(u32::MAX);
+                let part = upload.parts.get(&number);
+                body.extend(part.ok_or_else(|| RemoteError::NotFound { key: key.clone() })?);
+            }
+            state.check(key, condition)?;
+            state.uploads.remove(&id.0);
+            Ok(state.insert(key, body.into(), metadata.clone(), now))
+        })
+        .await
+    }
+
+    async fn multipart_abort(&self, _: &Key, id: &UploadId) -> Result<()> {
+        self.ask(format!("abort {}", id.0), |state, _| {
+            state.uploads.remove(&id.0);
+            Ok(())
+        })
+        .await
+    }
+}
+
+impl State {
+    fn upload(&mut self, key: &Key, id: &UploadId) -> Result<&mut Upload> {
+        let upload = self.uploads.get_mut(&id.0).filter(|upload| upload.key == key.as_str());
+        upload.ok_or_else(|| RemoteError::NotFound { key: key.clone() })
+    }
+}
+
+impl fmt::Display for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the cloud")
+    }
+}
