@@ -65,7 +65,7 @@ fn occupant_of(
     let dir = other.attr.kind == FileKind::Dir;
     let home = tx.path(other.ino)?.and_then(|path| key_of_path(names(&path), dir).ok());
     let can_go_home = match &home {
-        Some(home) => tx.inode_by_key(share, home)?.is_none(),
+        Some(home) => tx.inode_by_key(share, home)?.is_none() && !is_dir_there(tx, share, home)?,
         None => false,
     };
     let etag = other.object.and_then(|object| object.etag);
@@ -76,6 +76,12 @@ fn occupant_of(
         kind: other.attr.kind,
         can_go_home,
     }))
+}
+
+/// Whether an object lies below the place of the file `key`.
+fn is_dir_there(tx: &Tx<'_>, share: ShareId, key: &Key) -> Result<bool, MetaError> {
+    let dir = Key::from_raw(format!("{key}/"));
+    Ok(!key.is_dir() && tx.inode_below(share, &dir)?.is_some())
 }
 
 /// The file whose object, perhaps the subject's own, stands where a directory on the way to `key` has to be, or the other way

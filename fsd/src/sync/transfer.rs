@@ -93,6 +93,28 @@ impl Version {
         if data.len() as u64 == length { Ok(data) } else { Err(SyncError::Changed) }
     }
 
+    /// Notes what is here by now of a file that was not all here. Once the cloud has this version, or somebody else's, the one that the
+    /// rest came from is gone.
+    fn keep(&self) -> Result<(), SyncError> {
+        if self.stamp.is_some() {
+            return Ok(());
+        }
+        self.backing.file().sync_data().map_err(CacheError::from)?;
+        let (file, backing) = (self.file, self.backing.clone());
+        let noted = self.meta.write(move |tx| -> Result<_, MetaError> {
+            if tx.presence(file)?.is_none() {
+                return Ok(None);
+            }
+            let (map, noted) = backing.presence();
+            tx.set_presence(file, map.as_deref())?;
+            Ok(Some(noted))
+        })?;
+        if let Some(noted) = noted {
+            self.backing.noted(noted);
+        }
+        Ok(())
+    }
+
     /// The same of a file that is all here.
     fn read_here(&self, offset: u64, length: u64, room: &Room<'_>) -> io::Result<Bytes> {
         let length = usize::try_from(length).map_err(io::Error::other)?;
@@ -116,6 +138,7 @@ pub(super) async fn upload(
     if version.size <= PIECE_BYTES_MAX.min(remote.limits().put_bytes_max) {
         let room = bodies.room(version.size).await;
         let body = version.read(0, version.size, &room).await?;
+        version.keep()?;
         return Ok(remote.put(key, body, metadata, condition).await?);
     }
     match upload_parts(bodies, remote, version, key, metadata, condition).await {
@@ -172,6 +195,7 @@ async fn send_part(
     let length = multipart.part_bytes.min(version.size - offset);
     let room = bodies.room(length).await;
     let body = version.read(offset, length, &room).await?;
+    version.keep()?;
     let part = remote.multipart_put(key, id, number, body).await?;
     let (ino, name) = (version.ino, part.0.clone());
     version.meta.write(move |tx| tx.add_part(ino, number, &name))?;

@@ -11,7 +11,7 @@ use super::keys::Keys;
 use super::plan::{Step, Subject, aside_key, plan};
 use super::records::{is_wanted, keys_of, new_key, subject};
 use super::transfer::{self, Version};
-use crate::cache::{Backing, Cache, CacheError, Merged};
+use crate::cache::{Cache, CacheError, Merged};
 use crate::clock::Clock;
 use crate::events::{Events, Invalidation};
 use crate::meta::{Inode, Meta, MetaError, ObjectRecord, Tombstone, Tx};
@@ -278,10 +278,6 @@ impl Worker {
                 let sent =
                     transfer::upload(&self.bodies, remote, &version, key, &metadata, &condition)
                         .await;
-                if sent.is_err() && version.backing().is_whole() {
-                    // What came for the upload may be nowhere else by now.
-                    self.keep_whole(subject.file, version.backing())?;
-                }
                 let etag = match sent {
                     Err(SyncError::Remote(error)) => {
                         self.conditional(Err(error), remote, inode, key, &metadata).await?
@@ -308,15 +304,6 @@ impl Worker {
             }
         };
         Ok(self.uploaded(inode, key, &etag)?)
-    }
-
-    /// Notes that all of `file` is here, also after a power cut.
-    fn keep_whole(&self, file: Ino, backing: &Backing) -> Result<(), SyncError> {
-        if self.meta.read(|tx| tx.presence(file))?.is_some() {
-            backing.file().sync_data().map_err(CacheError::from)?;
-            self.meta.write(move |tx| tx.set_presence(file, None))?;
-        }
-        Ok(())
     }
 
     /// Whether the cloud still has what the record of `file` says, be it as a later version of ours whose answer was lost: what of the
@@ -457,9 +444,18 @@ impl Worker {
             return Ok(true);
         }
         let Some(buried) = self.buried(inode.share, key, there)? else { return Ok(false) };
+        if self.is_buried(inode.share, key, &there.etag)? {
+            return Ok(false);
+        }
         let (share, key, etag, now) = (inode.share, key.clone(), there.etag.clone(), self.millis());
         self.meta.write(move |tx| tx.bury(share, &key, Some(&etag), buried, now))?;
         Ok(true)
+    }
+
+    /// Whether it is known that the object `key`, version `etag`, is to be deleted or replaced.
+    fn is_buried(&self, share: ShareId, key: &Key, etag: &ETag) -> Result<bool, MetaError> {
+        let tombstone = self.meta.read(|tx| tx.tombstone(share, key))?;
+        Ok(tombstone.is_some_and(|tombstone| tombstone.etag.as_ref() == Some(etag)))
     }
 
     /// Takes note of the version that an object of `inode` has, if it is ours: the answer to a change of its attributes was lost.
@@ -671,9 +667,9 @@ impl Worker {
         why: Why,
     ) -> Result<(), SyncError> {
         let Subject { inode, file, .. } = subject;
-        let gone = match remote.head(key).await {
-            Ok(_) => false,
-            Err(RemoteError::NotFound { .. }) => true,
+        let (gone, buried) = match remote.head(key).await {
+            Ok(there) => (false, self.is_buried(inode.share, key, &there.etag)?),
+            Err(RemoteError::NotFound { .. }) => (true, false),
             Err(error) => return Err(error.into()),
         };
         let (ino, share, key, gateway) =
@@ -684,7 +680,9 @@ impl Worker {
             jiff::Timestamp::new(now.secs, 0).map(|t| t.strftime("%Y%m%dT%H%M%SZ").to_string());
         let stamp = stamp.unwrap_or_else(|_| now.secs.to_string());
         let renamed = self.meta.write(move |tx| -> Result<Option<(Inode, Vec<u8>)>, MetaError> {
-            tx.remove_tombstone(share, &key)?;
+            if !buried {
+                tx.remove_tombstone(share, &key)?;
+            }
             let Some(mut inode) = tx.inode(ino)? else { return Ok(None) };
             // What we knew is not there any more: this version is put anew, where nothing may be.
             if inode.object.as_ref().is_some_and(|object| object.key == key) {

@@ -14,7 +14,7 @@ use fsd::remote::{self, Pacer};
 use fsd::rng::Rng;
 use fsd::sync;
 use fsd::tasks::Tasks;
-use fsd::types::{Attr, FileKind, Ino, chain};
+use fsd::types::{Attr, FileKind, Ino, ShareId, chain};
 use fsd::vfs::{self, OpenHow, Share, Vfs};
 use policies::{Quotas, Rate};
 use tokio::runtime::Handle;
@@ -51,6 +51,7 @@ pub(super) struct Gateway {
     pub(super) vfs: Arc<Vfs>,
     pub(super) root: Ino,
     pub(super) clock: Arc<dyn Clock>,
+    share: ShareId,
     meta: Arc<Meta>,
 }
 
@@ -77,7 +78,7 @@ impl Gateway {
             clock: clock.clone(),
             tasks: tasks.clone(),
         })?);
-        let root = share.root;
+        let (id, root) = (share.id, share.root);
         let pace = Pacer::new(clock.clone(), Rate::Unlimited, None);
         let links = BTreeMap::from([(share.id, (opened.link, pace))]);
         let vfs = Vfs::new(vfs::Parts {
@@ -105,7 +106,7 @@ impl Gateway {
             let is_here = move |ino| cache.backing(ino).is_ok_and(|backing| backing.is_whole());
             laws.ask_gateway(Some(Arc::new(is_here)));
         });
-        Ok(Self { vfs, root, clock, meta })
+        Ok(Self { vfs, root, clock, share: id, meta })
     }
 
     /// The directory and the name of `path`.
@@ -128,10 +129,11 @@ impl Gateway {
             }
             self.clock.sleep(Duration::from_secs(1)).await;
         }
-        bail!(
-            "the queue is not empty after {HOURS} hours: {:?}",
-            self.meta.read(|tx| tx.item_counts(None))?
-        )
+        let left = self.meta.read(|tx| -> Result<Vec<_>, MetaError> {
+            let items = tx.due_items(self.share, i64::MAX, PAGE)?;
+            items.iter().map(|item| Ok((tx.path(item.ino)?, tx.inode(item.ino)?))).collect()
+        })?;
+        bail!("the queue is not empty after {HOURS} hours: {left:#?}")
     }
 
     /// What is at `path`, as soon as the link is up again; none if nothing is there.
