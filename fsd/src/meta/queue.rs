@@ -336,13 +336,13 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// All who may have an object `key` by [`Tx::attempt`].
+    /// Whether anybody may have an object `key` by [`Tx::attempt`].
     ///
     /// # Errors
     /// If the store fails.
-    pub fn attempts_at(&self, share: ShareId, key: &Key) -> Result<Vec<Ino>> {
-        let sql = "SELECT ino FROM attempt WHERE share = ?1 AND object_key = ?2";
-        self.all(sql, params![share.0, key.as_str()], |r| Ok(Ino(unsigned(r, 0)?)))
+    pub fn is_attempted(&self, share: ShareId, key: &Key) -> Result<bool> {
+        let sql = "SELECT 1 FROM attempt WHERE share = ?1 AND object_key = ?2 LIMIT 1";
+        Ok(self.one(sql, params![share.0, key.as_str()], |_| Ok(()))?.is_some())
     }
 
     /// Ends what [`Tx::attempt`] has begun: `ino` has the object `kept`, or none, and whatever it may have elsewhere is to be

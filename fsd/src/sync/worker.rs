@@ -178,7 +178,7 @@ impl Worker {
                 };
                 match deleted {
                     Err(RemoteError::Precondition { .. }) => {
-                        match self.delete_unstored(remote, key, ino).await {
+                        match self.delete_unstored(remote, key).await {
                             // Of a key that the store never took and can't have, nothing can be there.
                             Err(SyncError::Remote(
                                 RemoteError::Rejected { .. } | RemoteError::Unsupported { .. },
@@ -202,17 +202,12 @@ impl Worker {
             .map_err(SyncError::from)
     }
 
-    /// Deletes an object that is not the version we know, if it is another version of the same file: one whose upload was
-    /// not stored, since the answer was lost.
-    async fn delete_unstored(
-        &self,
-        remote: &RemoteRef,
-        key: &Key,
-        ino: Ino,
-    ) -> Result<(), SyncError> {
+    /// Deletes an object that is not the version we know, if it is another one of ours: its answer was lost. No file has it, and of one
+    /// with several names it may have been another name's.
+    async fn delete_unstored(&self, remote: &RemoteRef, key: &Key) -> Result<(), SyncError> {
         match remote.head(key).await {
             Err(RemoteError::NotFound { .. }) => Ok(()),
-            Ok(there) if self.version_of(ino, there.metadata.as_ref()).is_some() => {
+            Ok(there) if self.author(there.metadata.as_ref()).is_some() => {
                 match remote.delete(key, &Condition::Match(there.etag)).await {
                     Err(RemoteError::Precondition { .. }) => Err(SyncError::Changed),
                     deleted => Ok(deleted?),
@@ -471,12 +466,10 @@ impl Worker {
 
     /// The file that `there` is a version of, if it was deleted here, or has another name since it was sent there.
     fn buried(&self, share: ShareId, key: &Key, there: &Object) -> Result<Option<Ino>, MetaError> {
-        let candidates = self.meta.read(|tx| -> Result<Vec<Ino>, MetaError> {
-            let deleted = tx.tombstone(share, key)?.map(|tombstone| tombstone.ino);
-            Ok(deleted.into_iter().chain(tx.attempts_at(share, key)?).collect())
+        let is_known = self.meta.read(|tx| -> Result<bool, MetaError> {
+            Ok(tx.tombstone(share, key)?.is_some() || tx.is_attempted(share, key)?)
         })?;
-        let is_it = |ino: &Ino| self.version_of(*ino, there.metadata.as_ref()).is_some();
-        Ok(candidates.into_iter().find(is_it))
+        Ok(self.author(there.metadata.as_ref()).filter(|_| is_known))
     }
 
     /// Counts the attributes as uploaded, so that the cloud's may come in.
@@ -727,6 +720,13 @@ impl Worker {
         let numbers = version.strip_prefix(&format!("{}-{ino}-", self.gateway))?;
         let (content, attrs) = numbers.split_once('-')?;
         Some((content.parse().ok()?, attrs.parse().ok()?))
+    }
+
+    /// Whose version an object with this metadata is, if this gateway made it.
+    fn author(&self, metadata: Option<&Metadata>) -> Option<Ino> {
+        let version = metadata?.get(VERSION_NAME)?;
+        let numbers = version.strip_prefix(&format!("{}-", self.gateway))?;
+        Some(Ino(numbers.split('-').next()?.parse().ok()?))
     }
 
     fn version(&self, ino: Ino, content: u64, attrs: u64) -> String {

@@ -1,4 +1,4 @@
-//! What is done to the workspace by command: `cargo xtask ci`, `tidy`, `bench`.
+//! What is done to the workspace by command: `cargo xtask ci`, `tidy`, `sim`, `bench`.
 #![expect(clippy::print_stdout, reason = "its findings are its output")]
 
 mod bench;
@@ -12,6 +12,9 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
   ci    everything that must hold before a commit, as the CI runs it
   tidy  the rules of the tree that no compiler checks
+  sim   [--minutes N] [--seed N] [--steps N]
+        the engine in a simulation: users, others in the cloud, faults and crashes at random, in virtual time. Without --seed,
+        new seeds for so many minutes; FSD_LOG=info,fsd=debug,fsd_tests=debug tells what happens
   bench [quick] [--only WORDS] [--subjects NAMES] [--smaller N] [--rounds N] [--write FILE]
         the drive against the disk below it, a floor and peers, with the bars that it must reach. WORDS: rows with
         one of them in their names; NAMES: of disk,floor,ours,rclone,juicefs,s3fs; both separated by commas.
@@ -29,11 +32,19 @@ fn main() -> anyhow::Result<ExitCode> {
             println!("tidy: {} findings", findings.len());
             Ok(if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
+        ["sim", ref options @ ..] => simulate(&workspace_dir(), options),
         ["bench", ref options @ ..] => done(bench::run(&workspace_dir(), options)),
         [bench::STORE_WORD] => done(bench::run_store()),
         [bench::NAMES_WORD, dir, count] => done(bench::run_names(Path::new(dir), count.parse()?)),
         _ => Ok(usage()),
     }
+}
+
+fn simulate(workspace: &Path, options: &[&str]) -> anyhow::Result<ExitCode> {
+    let mut cargo = std::process::Command::new(env!("CARGO"));
+    cargo.current_dir(workspace).args(["run", "--quiet", "--workspace", "--bin", "sim", "--"]);
+    let status = cargo.args(options).status()?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn done(result: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
