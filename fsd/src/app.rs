@@ -384,18 +384,7 @@ async fn open_share(
             let now = clock.wall();
             let (owner, url) = (defaults(), text);
             meta.write(move |tx| -> Result<_, MetaError> {
-                let root = Attr {
-                    kind: FileKind::Dir,
-                    perm: owner.dir_perm,
-                    uid: owner.uid,
-                    gid: owner.gid,
-                    size: 0,
-                    atime: now,
-                    mtime: now,
-                    ctime: now,
-                    nlink: 2,
-                    rdev: 0,
-                };
+                let root = Attr::new(FileKind::Dir, owner.dir_perm, (owner.uid, owner.gid), now);
                 tx.add_share(&name, &url, root)
             })?
         }

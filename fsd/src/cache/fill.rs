@@ -353,15 +353,15 @@ impl Cache {
     ) -> Result<(Bytes, Option<u64>)> {
         let mut left = OWN_CHANGE_LOOKS;
         loop {
-            let (inode, differs) = self.meta.read(|tx| -> Result<_> {
-                Ok((tx.inode(backing.ino)?, tx.item(backing.ino)?.is_some()))
-            })?;
-            let record = inode.as_ref().and_then(|inode| inode.object.clone());
-            match self.fetch_of(backing, inode, range.clone()).await {
+            let inode = self.meta.read(|tx| tx.inode(backing.ino))?;
+            match self.fetch_of(backing, inode.as_ref(), range.clone()).await {
                 Err(error) if error.trouble() == Trouble::Stale && left > 0 => {
-                    let now = self.meta.read(|tx| tx.inode(backing.ino))?;
+                    let (now, differs) = self.meta.read(|tx| -> Result<_> {
+                        Ok((tx.inode(backing.ino)?, tx.item(backing.ino)?.is_some()))
+                    })?;
                     // We may have just given it other attributes ourselves, which makes another version of it.
-                    if now.and_then(|inode| inode.object) == record {
+                    let object = |inode: Option<Inode>| inode.and_then(|inode| inode.object);
+                    if object(now) == object(inode) {
                         if !differs {
                             return Err(error);
                         }
@@ -377,19 +377,19 @@ impl Cache {
     async fn fetch_of(
         &self,
         backing: &Backing,
-        inode: Option<Inode>,
+        inode: Option<&Inode>,
         range: Range<u64>,
     ) -> Result<(Bytes, Option<u64>)> {
         let lost = || CacheError::Lost(backing.ino);
         let now = inode.filter(|inode| inode.backing == backing.number);
-        let clean = now.as_ref().filter(|inode| inode.is_uploaded());
+        let clean = now.filter(|inode| inode.is_uploaded());
         let content = clean.map(|inode| inode.content);
         let object_bytes = clean.map_or(backing.state().object_bytes, |inode| inode.attr.size);
         let bytes = range.start.min(object_bytes)..range.end.min(object_bytes);
         if bytes.is_empty() {
             return Ok((Bytes::new(), None));
         }
-        let now = now.as_ref().and_then(Base::of);
+        let now = now.and_then(Base::of);
         let base = now.as_ref().or(backing.base.get()).ok_or_else(lost)?;
         Ok((self.get(backing.ino, base, bytes).await?, content))
     }

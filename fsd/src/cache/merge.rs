@@ -331,22 +331,14 @@ fn new_inode(
 }
 
 fn blank(share: ShareId, key: Key, defaults: &Defaults, now: Time) -> Inode {
-    let dir = key.is_dir();
+    let (kind, perm) = match key.is_dir() {
+        true => (FileKind::Dir, defaults.dir_perm),
+        false => (FileKind::File, defaults.file_perm),
+    };
     Inode {
         ino: Ino(0),
         share,
-        attr: Attr {
-            kind: if dir { FileKind::Dir } else { FileKind::File },
-            perm: if dir { defaults.dir_perm } else { defaults.file_perm },
-            uid: defaults.uid,
-            gid: defaults.gid,
-            size: 0,
-            atime: now,
-            mtime: now,
-            ctime: now,
-            nlink: if dir { 2 } else { 1 },
-            rdev: 0,
-        },
+        attr: Attr::new(kind, perm, (defaults.uid, defaults.gid), now),
         target: None,
         content: 0,
         attrs: 0,

@@ -278,7 +278,7 @@ impl Cache {
     fn add(
         &self,
         dir: Ino,
-        found: Vec<Found>,
+        mut found: Vec<Found>,
         defaults: &Defaults,
     ) -> Result<(Merged, Vec<Doubt>)> {
         let (defaults, gone) = (*defaults, self.names.gone.clone());
@@ -289,7 +289,6 @@ impl Cache {
             let Some(parent) = tx.inode(dir)? else { return Ok((merged, doubts)) };
             let gone = lock(&gone);
             let untouched = is_untouched(tx, parent.share, &found)?;
-            let mut found = found;
             found.retain(|found| !gone.has(parent.share, &found.key));
             let (plain, others) = if untouched { part_plain(found) } else { (Vec::new(), found) };
             for found in others {

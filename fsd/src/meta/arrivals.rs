@@ -4,7 +4,7 @@
 use rusqlite::{Row, params};
 use serde::{Deserialize, Serialize};
 
-use super::inodes::unsigned;
+use super::inodes::{limit, unsigned};
 use super::{Result, Tx};
 use crate::types::Ino;
 
@@ -130,8 +130,7 @@ impl Tx<'_> {
     pub fn due_arrivals(&self, now: i64, count: usize) -> Result<Vec<(Ino, u64)>> {
         let sql = "SELECT ino, content FROM arrival WHERE due <= ?1 \
              AND ino NOT IN (SELECT ino FROM writing) ORDER BY seq LIMIT ?2";
-        let count = i64::try_from(count).unwrap_or(i64::MAX);
-        self.all(sql, params![now, count], |r| {
+        self.all(sql, params![now, limit(count)], |r| {
             Ok((Ino(unsigned(r, "ino")?), unsigned(r, "content")?))
         })
     }
@@ -205,10 +204,9 @@ impl Tx<'_> {
     /// # Errors
     /// If the store fails.
     pub fn due_jobs(&self, now: i64, count: usize) -> Result<Vec<Job>> {
-        let count = i64::try_from(count).unwrap_or(i64::MAX);
         let sql =
             "SELECT * FROM job WHERE state = 'waiting' AND due <= ?1 ORDER BY due, id LIMIT ?2";
-        self.all(sql, params![now, count], job)
+        self.all(sql, params![now, limit(count)], job)
     }
 
     /// Jobs of one hook or of all, of one state or of all, the newest first.
@@ -221,9 +219,8 @@ impl Tx<'_> {
         state: Option<JobState>,
         count: usize,
     ) -> Result<Vec<Job>> {
-        let count = i64::try_from(count).unwrap_or(i64::MAX);
         let sql = "SELECT * FROM job WHERE (?1 IS NULL OR hook = ?1) AND (?2 IS NULL OR state = ?2) ORDER BY id DESC LIMIT ?3";
-        self.all(sql, params![hook, state.map(JobState::as_str), count], job)
+        self.all(sql, params![hook, state.map(JobState::as_str), limit(count)], job)
     }
 
     /// The job `id`.

@@ -165,6 +165,11 @@ pub(super) fn unsigned(row: &Row<'_>, column: impl RowIndex) -> rusqlite::Result
     row.get::<_, i64>(column).map(i64::cast_unsigned)
 }
 
+/// A number of rows, for SQL.
+pub(super) fn limit(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
 fn time(row: &Row<'_>, secs: usize) -> rusqlite::Result<Time> {
     Ok(Time { secs: row.get(secs)?, nanos: row.get(secs + 1)? })
 }
@@ -374,20 +379,21 @@ impl Tx<'_> {
     pub fn add_files(&self, parent: Ino, files: &[(Vec<u8>, NewInode)]) -> Result<()> {
         let first = self.youngest_inode()?.0 + 1;
         // In the order of their places, names that share a page of the database come one after the other.
-        let mut places: Vec<_> =
-            (first..).zip(files).map(|(ino, (name, _))| (cookie_of_name(name), ino)).collect();
-        places.sort_unstable();
-        let mut is_new = vec![false; files.len()];
-        for (cookie, ino) in places {
-            let index = usize::try_from(ino - first).unwrap_or(usize::MAX);
-            let (name, _) = &files[index];
-            is_new[index] = self.run(
+        let mut places: Vec<_> = files
+            .iter()
+            .zip(first..)
+            .map(|(file, ino)| (cookie_of_name(&file.0), ino, file))
+            .collect();
+        places.sort_unstable_by_key(|(cookie, ino, _)| (*cookie, *ino));
+        let mut rows = Vec::with_capacity(files.len());
+        for (cookie, ino, (name, new)) in places {
+            let is_new = self.run(
                 "INSERT OR IGNORE INTO dentry VALUES (?1, ?2, ?3, ?4)",
                 params![parent.0.cast_signed(), cookie.cast_signed(), name, ino.cast_signed()],
             )? > 0;
+            rows.extend(is_new.then_some((Some(Ino(ino)), new)));
         }
-        let numbered = (first..).map(Ino).zip(files).zip(is_new).filter(|(_, is_new)| *is_new);
-        let rows: Vec<_> = numbered.map(|((ino, (_, new)), _)| (Some(ino), new)).collect();
+        rows.sort_unstable_by_key(|(ino, _)| *ino);
         let (many, rest) = rows.as_chunks::<ROWS_AT_ONCE>();
         many.iter().try_for_each(|rows| self.insert_inodes(&INSERT_MANY, rows))?;
         rest.iter().try_for_each(|row| self.insert_inodes(&INSERT_ONE, &[*row]))

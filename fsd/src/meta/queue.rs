@@ -3,7 +3,7 @@
 
 use rusqlite::{Row, params};
 
-use super::inodes::unsigned;
+use super::inodes::{limit, unsigned};
 use super::{Result, Tx};
 use crate::types::{ETag, Ino, Key, ShareId};
 
@@ -105,10 +105,6 @@ fn tombstone(row: &Row<'_>) -> rusqlite::Result<Tombstone> {
         parked: row.get("parked")?,
         error: row.get("error")?,
     })
-}
-
-fn limit(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 /// Tables of what waits for a moment, and which rows do: said so that an index finds those that are due late.

@@ -2,7 +2,7 @@
 
 use rusqlite::{Row, params};
 
-use super::inodes::{COLUMNS, inode, kind_of_number, unsigned};
+use super::inodes::{COLUMNS, inode, kind_of_number, limit, unsigned};
 use super::{Inode, Lost, MetaError, NewInode, Result, Tx};
 use crate::types::{FileKind, Ino, Time, fnv1a};
 
@@ -100,9 +100,7 @@ impl Tx<'_> {
     /// # Errors
     /// If the store fails.
     pub fn entries(&self, parent: Ino, after: u64, count: usize) -> Result<Vec<Dentry>> {
-        let sql = "SELECT * FROM dentry WHERE parent = ?1 AND cookie > ?2 ORDER BY cookie LIMIT ?3";
-        let count = i64::try_from(count).unwrap_or(i64::MAX);
-        self.all(sql, params![parent.0.cast_signed(), after.cast_signed(), count], dentry)
+        self.old_entries(parent, Ino(i64::MAX.cast_unsigned()), after, count)
     }
 
     /// As [`Tx::entries`], with the file that each one names.
@@ -118,8 +116,7 @@ impl Tx<'_> {
         let sql = "SELECT i.*, d.name, d.ino, d.cookie FROM dentry d CROSS JOIN inode i \
              ON i.ino = coalesce((SELECT file FROM alias a WHERE a.ino = d.ino), d.ino) \
              WHERE d.parent = ?1 AND d.cookie > ?2 ORDER BY d.cookie LIMIT ?3";
-        let count = i64::try_from(count).unwrap_or(i64::MAX);
-        self.all(sql, params![parent.0.cast_signed(), after.cast_signed(), count], |row| {
+        self.all(sql, params![parent.0.cast_signed(), after.cast_signed(), limit(count)], |row| {
             let (name, ino) = (row.get(COLUMNS)?, Ino(unsigned(row, COLUMNS + 1)?));
             Ok((Dentry { name, ino, cookie: unsigned(row, COLUMNS + 2)? }, inode(row)?))
         })
@@ -133,8 +130,7 @@ impl Tx<'_> {
         let sql = "SELECT d.name, i.ino, d.cookie, i.kind, i.attrs_known, i.size FROM dentry d CROSS JOIN inode i \
              ON i.ino = coalesce((SELECT file FROM alias a WHERE a.ino = d.ino), d.ino) \
              WHERE d.parent = ?1 AND d.cookie > ?2 ORDER BY d.cookie LIMIT ?3";
-        let count = i64::try_from(count).unwrap_or(i64::MAX);
-        self.all(sql, params![parent.0.cast_signed(), after.cast_signed(), count], |row| {
+        self.all(sql, params![parent.0.cast_signed(), after.cast_signed(), limit(count)], |row| {
             let entry = Dentry {
                 name: row.get(0)?,
                 ino: Ino(unsigned(row, 1)?),
@@ -157,9 +153,8 @@ impl Tx<'_> {
         count: usize,
     ) -> Result<Vec<Dentry>> {
         let sql = "SELECT * FROM dentry WHERE parent = ?1 AND cookie > ?2 AND ino <= ?3 ORDER BY cookie LIMIT ?4";
-        let count = i64::try_from(count).unwrap_or(i64::MAX);
         let (parent, after) = (parent.0.cast_signed(), after.cast_signed());
-        self.all(sql, params![parent, after, youngest.0.cast_signed(), count], dentry)
+        self.all(sql, params![parent, after, youngest.0.cast_signed(), limit(count)], dentry)
     }
 
     /// Entries of `parent` that are among the next `count` names of inodes behind `after`, the lowest inode first.
@@ -168,8 +163,7 @@ impl Tx<'_> {
     /// If the store fails.
     pub fn entries_by_ino(&self, parent: Ino, after: Ino, count: usize) -> Result<Vec<Dentry>> {
         let sql = "SELECT * FROM (SELECT * FROM dentry WHERE ino > ?2 ORDER BY ino LIMIT ?3) WHERE parent = ?1";
-        let count = i64::try_from(count).unwrap_or(i64::MAX);
-        self.all(sql, params![parent.0.cast_signed(), after.0.cast_signed(), count], dentry)
+        self.all(sql, params![parent.0.cast_signed(), after.0.cast_signed(), limit(count)], dentry)
     }
 
     /// Whether `parent` has any entry.

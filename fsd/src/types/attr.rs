@@ -125,3 +125,13 @@ pub struct Attr {
     /// Which device a device node stands for, as the kernel packs major and minor into 32 bits; else 0.
     pub rdev: u32,
 }
+
+impl Attr {
+    /// Those of what is made now, empty.
+    #[must_use]
+    pub fn new(kind: FileKind, perm: u32, (uid, gid): (u32, u32), now: Time) -> Self {
+        let nlink = if kind == FileKind::Dir { 2 } else { 1 };
+        let (atime, mtime, ctime) = (now, now, now);
+        Self { kind, perm, uid, gid, size: 0, atime, mtime, ctime, nlink, rdev: 0 }
+    }
+}

@@ -36,13 +36,12 @@ pub struct Entry {
 
 impl Entry {
     pub(super) fn of(name: &[u8], inode: &Inode) -> Self {
-        let Inode { ino, attr, attrs_known, .. } = *inode;
-        Self { name: name.to_vec(), ino, attr, attrs_known, cookie: 0 }
+        Self::at(name.to_vec(), 0, inode)
     }
 
-    fn at(place: Dentry, inode: Inode) -> Self {
-        let Inode { ino, attr, attrs_known, .. } = inode;
-        Self { name: place.name, ino, attr, attrs_known, cookie: place.cookie }
+    fn at(name: Vec<u8>, cookie: u64, inode: &Inode) -> Self {
+        let Inode { ino, attr, attrs_known, .. } = *inode;
+        Self { name, ino, attr, attrs_known, cookie }
     }
 }
 
@@ -172,7 +171,10 @@ impl Vfs {
             let files = self.handles.files();
             self.meta.read(|tx| -> Result<Vec<_>> {
                 let found = tx.entries_and_files(dir, cookie, count)?.into_iter();
-                Ok(found.map(|(entry, inode)| Entry::at(entry, as_open(&files, inode))).collect())
+                let entry = |(at, inode): (Dentry, Inode)| {
+                    Entry::at(at.name, at.cookie, &as_open(&files, inode))
+                };
+                Ok(found.map(entry).collect())
             })
         };
         self.read_page(dir, read, |entry| (entry.ino, entry.attrs_known, entry.attr.size)).await

@@ -29,18 +29,7 @@ impl Vfs {
         check_name(name)?;
         let (cache, shares) = (self.cache.clone(), self.shares.clone());
         let now = self.clock.wall();
-        let attr = Attr {
-            kind: FileKind::File,
-            perm: perm & 0o7777,
-            uid: caller.uid,
-            gid: caller.gid,
-            size: 0,
-            atime: now,
-            mtime: now,
-            ctime: now,
-            nlink: 1,
-            rdev: 0,
-        };
+        let attr = Attr::new(FileKind::File, perm & 0o7777, (caller.uid, caller.gid), now);
         let name = name.to_vec();
         let mut files = self.handles.files();
         let (inode, backing, stamp) = self.meta.write(move |tx| -> Result<_> {

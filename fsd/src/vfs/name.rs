@@ -223,19 +223,8 @@ impl Vfs {
         check_reserved(share.root, parent, name)?;
         let now = self.clock.wall();
         let size = target.as_ref().map_or(0, |t| t.len() as u64);
-        let nlink = if kind == FileKind::Dir { 2 } else { 1 };
-        let attr = Attr {
-            kind,
-            perm: perm & 0o7777,
-            uid: caller.uid,
-            gid: caller.gid,
-            size,
-            atime: now,
-            mtime: now,
-            ctime: now,
-            nlink,
-            rdev,
-        };
+        let attr = Attr::new(kind, perm & 0o7777, (caller.uid, caller.gid), now);
+        let attr = Attr { size, rdev, ..attr };
         let new = NewInode { target, version: 1, ..NewInode::made_here(share.id, attr) };
         let difference = self.difference(share);
         let bytes = name.to_vec();

@@ -224,18 +224,7 @@ fn open_share(meta: &Meta, clock: &dyn Clock) -> Result<Share> {
         Some(share) => share,
         None => meta.write(move |tx| -> Result<_, MetaError> {
             let Defaults { uid, gid, dir_perm, .. } = DEFAULTS;
-            let root = Attr {
-                kind: FileKind::Dir,
-                perm: dir_perm,
-                uid,
-                gid,
-                size: 0,
-                atime: now,
-                mtime: now,
-                ctime: now,
-                nlink: 2,
-                rdev: 0,
-            };
+            let root = Attr::new(FileKind::Dir, dir_perm, (uid, gid), now);
             tx.add_share(SHARE, "sim://", root)
         })?,
     };
