@@ -2,6 +2,7 @@
 
 pub mod drive;
 pub mod files;
+mod level;
 pub mod proxy;
 pub mod servers;
 pub mod sim;

@@ -7,6 +7,8 @@
 mod bodies;
 mod error;
 mod keys;
+mod known;
+mod moves;
 mod plan;
 mod records;
 mod retry;

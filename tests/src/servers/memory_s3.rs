@@ -14,6 +14,8 @@ use s3s::crypto::{Checksum, Md5};
 use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 
+use crate::level::{Place, level};
+
 /// What an object's version is.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Versions {
@@ -242,33 +244,23 @@ impl S3 for MemoryS3 {
         let max = usize::try_from(input.max_keys.unwrap_or(1000)).unwrap_or(1000);
         let after = input.continuation_token.unwrap_or_default();
         let (mut contents, mut prefixes) = (Vec::new(), Vec::new());
-        let (mut last, mut next) = (String::new(), None);
-        for (key, stored) in state.objects.range(prefix.clone()..) {
-            let Some(rest) = key.strip_prefix(&*prefix) else { break };
-            let common = (!delimiter.is_empty())
-                .then(|| rest.find(&*delimiter))
-                .flatten()
-                .map(|at| format!("{prefix}{}", &rest[..at + delimiter.len()]));
-            let place = common.as_ref().unwrap_or(key);
-            if *place <= after || *place == last {
-                continue;
-            }
-            if contents.len() + prefixes.len() == max {
-                next = Some(last);
-                break;
-            }
-            last.clone_from(place);
-            match common {
-                Some(common) => {
-                    prefixes.push(CommonPrefix { prefix: Some(spell(&common)) });
+        let keys = state.objects.range(prefix.clone()..).map(|(key, _)| key.as_str());
+        let (places, next) = level(keys, (&prefix, &delimiter), &after, max);
+        for place in places {
+            match place {
+                Place::Prefix(common) => {
+                    prefixes.push(CommonPrefix { prefix: Some(spell(common)) });
                 }
-                None => contents.push(Object {
-                    key: Some(spell(key)),
-                    size: Some(length(stored.body.len())),
-                    e_tag: Some(ETag::Strong(stored.etag.clone())),
-                    last_modified: Some(stored.modified.into()),
-                    ..Default::default()
-                }),
+                Place::Key(key) => {
+                    let stored = &state.objects[key];
+                    contents.push(Object {
+                        key: Some(spell(key)),
+                        size: Some(length(stored.body.len())),
+                        e_tag: Some(ETag::Strong(stored.etag.clone())),
+                        last_modified: Some(stored.modified.into()),
+                        ..Default::default()
+                    });
+                }
             }
         }
         Ok(S3Response::new(ListObjectsV2Output {

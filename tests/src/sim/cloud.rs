@@ -18,6 +18,7 @@ use fsd::types::{ETag, Key, Metadata, Time};
 use tokio::sync::Notify;
 
 use super::laws::{Going, Laws};
+use crate::level::{Place, level};
 
 /// Larger bodies go up in parts.
 const PUT_BYTES_MAX: u64 = 48 << 10;
@@ -301,28 +302,17 @@ impl Remote for Wire {
     async fn list(&self, prefix: &Key, page: Option<&PageToken>) -> Result<Page> {
         self.ask(format!("list {prefix}"), |state, _| {
             let after = page.map_or("", |token| &*token.0);
-            let mut found = Page::default();
-            let mut last = String::new();
             let keys: Vec<String> = state.objects.keys().cloned().collect();
-            for key in keys.iter().filter(|key| key.starts_with(prefix.as_str())) {
-                let rest = &key[prefix.as_str().len()..];
-                let shown_as = match rest.find('/') {
-                    Some(slash) => &key[..prefix.as_str().len() + slash + 1],
-                    None => key,
-                };
-                if rest.is_empty() || shown_as <= after || shown_as == last {
-                    continue;
-                }
-                if found.objects.len() + found.prefixes.len() == PAGE {
-                    found.next = Some(PageToken(last));
-                    break;
-                }
-                last = shown_as.to_owned();
-                if shown_as.ends_with('/') {
-                    found.prefixes.push(Key::from_raw(shown_as));
-                } else {
-                    let object = Object { metadata: None, ..state.object(&Key::from_raw(&**key))? };
-                    found.objects.push(object);
+            let below = keys.iter().map(String::as_str).filter(|key| *key != prefix.as_str());
+            let (places, next) = level(below, (prefix.as_str(), "/"), after, PAGE);
+            let mut found = Page { next: next.map(PageToken), ..Page::default() };
+            for place in places {
+                match place {
+                    Place::Prefix(common) => found.prefixes.push(Key::from_raw(common)),
+                    Place::Key(key) => {
+                        let object = state.object(&Key::from_raw(key))?;
+                        found.objects.push(Object { metadata: None, ..object });
+                    }
                 }
             }
             Ok(found)

@@ -117,9 +117,8 @@ impl Model {
 
     /// Takes over what is on the gateway, where somebody else changed something too.
     pub(super) fn adopt(&mut self, cloud: &Cloud, tree: Tree) {
-        let numbers: BTreeMap<Ino, u64> =
+        let mut numbers: BTreeMap<Ino, u64> =
             self.files.iter().map(|(number, file)| (file.seen.ino, *number)).collect();
-        let mut numbers = numbers;
         for file in self.files.keys() {
             cloud.laws(|laws| laws.dies(*file));
         }

@@ -32,8 +32,8 @@ struct Doing {
 /// A random walk.
 #[derive(Debug)]
 pub(super) struct Walk {
-    pub(super) rng: Rng,
-    pub(super) cloud: Cloud,
+    rng: Rng,
+    cloud: Cloud,
     pub(super) steps: u64,
     pub(super) trace: Vec<String>,
     model: Model,
@@ -156,7 +156,7 @@ impl Walk {
 
     /// Where somebody else changed something too: both sides' contents are there, and all else is as it was.
     fn check_in_part(&self, found: &BTreeMap<String, Seen>) -> Result<()> {
-        // A file and a directory of one name can be in the cloud, but not on a drive.
+        // What a name of the other kind hides on the drive is in the cloud.
         let objects = self.cloud.objects();
         let is_there = |body: &[u8]| {
             found.values().any(|seen| seen.body == body) || objects.values().any(|o| o == body)
@@ -382,7 +382,8 @@ impl Walk {
 
     async fn remove_dir(&mut self, gateway: &Gateway, path: &str) -> Result<()> {
         let is_empty = self.model.is_empty(path);
-        if self.foreign.keys().any(|key| is_below(key, path)) {
+        let mut below = self.model.names.keys().filter(|name| is_below(name, path));
+        if self.is_foreign(path) || below.any(|name| self.is_foreign(name)) {
             return Ok(());
         }
         self.note(format!("rmdir {path}: {is_empty}"));
@@ -493,7 +494,6 @@ impl Walk {
             Some(key) => (*key).clone(),
             None => NAMES[usize::try_from(self.rng.below(NAMES.len() as u64))?].to_owned(),
         };
-        // A file and a directory of one name can be in the cloud, but not on a drive.
         if self.model.is_dir(&key) {
             return Ok(());
         }
