@@ -371,6 +371,31 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// Makes files with names in `parent`, a whole page of a listing at once; those whose name is taken are left out.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn add_files(&self, parent: Ino, files: &[(Vec<u8>, NewInode)]) -> Result<()> {
+        let first = self.youngest_inode()?.0 + 1;
+        // In the order of their places, names that share a page of the database come one after the other.
+        let mut places: Vec<_> = files
+            .iter()
+            .zip(first..)
+            .map(|(file, ino)| (cookie_of_name(&file.0), ino, file))
+            .collect();
+        places.sort_unstable_by_key(|(cookie, ino, _)| (*cookie, *ino));
+        let mut rows = Vec::with_capacity(files.len());
+        for (cookie, ino, (name, new)) in places {
+            let is_new = self.run(
+                "INSERT OR IGNORE INTO dentry VALUES (?1, ?2, ?3, ?4)",
+                params![parent.0.cast_signed(), cookie.cast_signed(), name, ino.cast_signed()],
+            )? > 0;
+            rows.extend(is_new.then_some((Some(Ino(ino)), new)));
+        }
+        rows.sort_unstable_by_key(|(ino, _)| *ino);
+        self.add_numbered(&rows)
+    }
+
     /// Removes a name without any other change.
     ///
     /// # Errors
