@@ -49,6 +49,8 @@ pub struct Tasks {
     handle: Handle,
     tracker: TaskTracker,
     token: CancellationToken,
+    /// What blocks runs where it is asked for.
+    in_place: bool,
     running: Arc<Mutex<BTreeMap<&'static str, usize>>>,
 }
 
@@ -60,8 +62,16 @@ impl Tasks {
             handle,
             tracker: TaskTracker::new(),
             token: CancellationToken::new(),
+            in_place: false,
             running: Arc::default(),
         }
+    }
+
+    /// The same set, where [`Tasks::blocking`] has no thread of its own: on a runtime of one thread all happens in one order then, which a
+    /// simulation can repeat.
+    #[must_use]
+    pub fn in_place(self) -> Self {
+        Self { in_place: true, ..self }
     }
 
     /// Starts a task. A task with unbounded work listens to [`Tasks::cancelled`].
@@ -109,6 +119,11 @@ impl Tasks {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> std::io::Result<T> {
+        if self.in_place {
+            // As while another thread begins, others have their turn first.
+            tokio::task::yield_now().await;
+            return Ok(work());
+        }
         tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)
     }
 

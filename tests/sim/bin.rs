@@ -31,10 +31,10 @@ fn main() -> Result<()> {
         tally += run(seed + runs, steps)?;
         runs += 1;
     }
-    let Tally { steps, requests, faults, crashes, seconds } = tally;
+    let Tally { steps, requests, faults, crashes, seconds, digest } = tally;
     println!(
         "{runs} seeds from {seed}: {steps} steps, {requests} requests, {faults} of them went wrong, {crashes} crashes, \
-         {} virtual hours, no violation",
+         {} virtual hours, digest {digest:016x}, no violation",
         seconds / 3600
     );
     Ok(())

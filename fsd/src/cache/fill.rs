@@ -398,6 +398,7 @@ impl Cache {
     pub(super) async fn get(&self, ino: Ino, base: &Base, range: Range<u64>) -> Result<Bytes> {
         let remote = self.remote(base.share).ok_or(CacheError::Lost(ino))?;
         let data = tokio::select! {
+            biased;
             data = remote.get(&base.key, range.clone(), base.etag.as_ref()) => data?,
             () = self.clock.sleep(FETCH_DEADLINE) => return Err(CacheError::Deadline),
         };

@@ -101,6 +101,7 @@ impl Vfs {
     pub(super) async fn read_attrs(&self, like: &Inode, inos: &[Ino]) -> Result<()> {
         let share = self.share(like.share)?;
         let merged = tokio::select! {
+            biased;
             merged = self.cache.read_attrs(inos) => merged?,
             () = self.clock.sleep(ATTR_DEADLINE) => return Err(CacheError::Deadline.into()),
         };

@@ -245,6 +245,7 @@ impl Vfs {
         let mut pages = 0;
         loop {
             tokio::select! {
+                biased;
                 listed = &mut told => return listed.unwrap_or(Err(CacheError::Deadline.into())),
                 () = self.clock.sleep(deadline) => {}
             }
@@ -301,6 +302,7 @@ impl Vfs {
             self.list_soon(dir, 0);
         }
         let merged = tokio::select! {
+            biased;
             merged = self.cache.probe(dir, name) => merged?,
             () = self.clock.sleep(LISTING_DEADLINE) => return Err(CacheError::Deadline.into()),
         };

@@ -14,7 +14,7 @@ use fsd::remote::{
     Condition, Limits, Object, Page, PageToken, PartId, Remote, RemoteError, Result, UploadId,
 };
 use fsd::rng::Rng;
-use fsd::types::{ETag, Key, Metadata, Time};
+use fsd::types::{ETag, Key, Metadata, Time, fnv1a};
 use tokio::sync::Notify;
 
 use super::laws::{Going, Laws};
@@ -57,6 +57,8 @@ struct State {
     online: bool,
     requests: u64,
     faults: u64,
+    /// Of all that was noted.
+    digest: u64,
     laws: Laws,
 }
 
@@ -89,6 +91,7 @@ impl Cloud {
             online: true,
             requests: 0,
             faults: 0,
+            digest: 0,
             laws: Laws::default(),
         };
         Self { state: Arc::new(Mutex::new(state)), crashed: Arc::default() }
@@ -111,6 +114,16 @@ impl Cloud {
     pub(super) fn counts(&self) -> (u64, u64) {
         let state = self.state();
         (state.requests, state.faults)
+    }
+
+    /// Adds to what [`Cloud::digest`] is of.
+    pub(super) fn note(&self, what: &str) {
+        self.state().note(what);
+    }
+
+    /// A hash of all that was noted, in its order.
+    pub(super) fn digest(&self) -> u64 {
+        self.state().digest
     }
 
     pub(super) fn laws<T>(&self, look: impl FnOnce(&mut Laws) -> T) -> T {
@@ -147,6 +160,10 @@ impl State {
     fn next_version(&mut self) -> ETag {
         self.versions += 1;
         ETag(format!("v{}", self.versions))
+    }
+
+    fn note(&mut self, what: &str) {
+        self.digest = fnv1a(self.digest.to_le_bytes().into_iter().chain(what.bytes()));
     }
 
     fn fate(&mut self) -> Fate {
@@ -247,14 +264,15 @@ impl Wire {
             (state.fate(), state.latency(), state.latency())
         };
         self.clock.sleep(before).await;
+        let now = self.clock.wall();
+        self.cloud.note(&format!("{now:?} {fate:?} {what}"));
         match fate {
             Fate::LostBefore => return Err(lost()),
             Fate::CrashBefore => return self.crash().await,
             Fate::Served | Fate::LostBehind | Fate::CrashBehind => {}
         }
-        let now = self.clock.wall();
         let served = serve(&mut self.cloud.state(), now);
-        tracing::debug!(what, ?fate, ok = served.is_ok());
+        tracing::debug!(secs = now.secs, nanos = now.nanos, what, ?fate, ok = served.is_ok());
         if fate == Fate::CrashBehind {
             return self.crash().await;
         }

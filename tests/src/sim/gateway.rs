@@ -59,7 +59,7 @@ impl Gateway {
     /// Starts one over `dir`, whose clock is `passed` on. Not before a runtime runs.
     pub(super) fn start(dir: &Path, cloud: &Cloud, passed: Duration, rng: Rng) -> Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(VirtualClock::new(passed));
-        let tasks = Tasks::new(Handle::current());
+        let tasks = Tasks::new(Handle::current()).in_place();
         let events = Arc::new(Events::default());
         let meta = Arc::new(Meta::open(dir)?);
         let opened = remote::stack(Arc::new(cloud.wire(clock.clone())), &clock, &tasks);

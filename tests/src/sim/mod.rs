@@ -39,6 +39,8 @@ pub struct Tally {
     pub crashes: u64,
     /// Virtual seconds.
     pub seconds: u64,
+    /// A hash of all that was done and asked for: the same for the same seed.
+    pub digest: u64,
 }
 
 impl std::ops::AddAssign for Tally {
@@ -48,6 +50,7 @@ impl std::ops::AddAssign for Tally {
         self.faults += other.faults;
         self.crashes += other.crashes;
         self.seconds += other.seconds;
+        self.digest = self.digest.rotate_left(1) ^ other.digest;
     }
 }
 
@@ -71,13 +74,17 @@ pub fn run(seed: u64, steps: u64) -> Result<Tally> {
     loop {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         let runtime = builder.enable_all().start_paused(true).max_blocking_threads(1).build()?;
-        let seed_of_life = Rng::new(rng.next_u64());
+        let rng_of_life = Rng::new(rng.next_u64());
         let dir = disk.path();
-        let life = live(&dir, &cloud, &mut walk, steps, passed, seed_of_life);
+        let life = live(&dir, &cloud, &mut walk, steps, passed, rng_of_life);
         let lived = runtime.block_on(life);
         let told = || {
             let from = walk.trace.len().saturating_sub(STEPS_TOLD);
-            format!("seed {seed}, step {}, after {:#?}", walk.steps, &walk.trace[from..])
+            format!(
+                "step {}, after {:#?}\ncargo xtask sim --seed {seed} --steps {steps}",
+                walk.steps,
+                &walk.trace[from..]
+            )
         };
         let (end, until) = lived.with_context(told)?;
         passed = until;
@@ -85,13 +92,14 @@ pub fn run(seed: u64, steps: u64) -> Result<Tally> {
         if end == End::Done {
             let (requests, faults) = cloud.counts();
             let seconds = passed.as_secs();
-            return Ok(Tally { steps: walk.steps, requests, faults, crashes, seconds });
+            let digest = cloud.digest();
+            return Ok(Tally { steps: walk.steps, requests, faults, crashes, seconds, digest });
         }
         crashes += 1;
         disk.crash()?;
         walk.trace.push("crash".into());
         drop(runtime);
-        disk.bury()?;
+        disk.bury(rng.below(2) == 0)?;
     }
 }
 
@@ -129,6 +137,9 @@ fn obeyed(cloud: &Cloud) -> Result<()> {
     Ok(())
 }
 
+/// In a disk: what can be lost.
+const INDEX: &str = "index";
+
 /// Where gateways have their state.
 #[derive(Debug)]
 struct Disk {
@@ -147,22 +158,33 @@ impl Disk {
         self.all.path().join(self.number.to_string())
     }
 
-    /// From now on there is a copy; what is there is left to the dead.
+    /// From now on there is a copy, without the index; what is there is left to the dead.
     fn crash(&mut self) -> Result<()> {
         let old = self.path();
         self.number += 1;
+        std::fs::create_dir(self.path())?;
         let mut copy = std::process::Command::new("cp");
-        copy.arg("--archive").arg("--sparse=always").arg(&old).arg(self.path());
-        let copied = copy.status().context("copy a disk")?;
+        copy.arg("--archive").arg("--sparse=always");
+        for entry in std::fs::read_dir(&old)? {
+            let entry = entry?;
+            if entry.file_name() != INDEX {
+                copy.arg(entry.path());
+            }
+        }
+        let copied = copy.arg(self.path()).status().context("copy a disk")?;
         if !copied.success() {
             bail!("the disk could not be copied: {copied}");
         }
         Ok(())
     }
 
-    /// Removes what the last one had, who is dead by now.
-    fn bury(&self) -> Result<()> {
+    /// Removes what the last one had, who is dead by now. How much of the index had reached the disk when he died depends on a thread
+    /// and the machine: here it is all or nothing.
+    fn bury(&self, keeps_index: bool) -> Result<()> {
         let old = self.all.path().join((self.number - 1).to_string());
+        if keeps_index {
+            std::fs::rename(old.join(INDEX), self.path().join(INDEX)).context("keep an index")?;
+        }
         std::fs::remove_dir_all(old).context("remove a disk")
     }
 }

@@ -569,6 +569,7 @@ impl Walk {
 
     fn note(&mut self, what: String) {
         tracing::info!(step = self.steps, what);
+        self.cloud.note(&what);
         self.trace.push(what);
     }
 }
