@@ -13,7 +13,8 @@ use crate::types::{ETag, FileKind, Ino, Key, Metadata, PosixMeta, ShareId, link}
 /// In objects' metadata: which version of which inode of which gateway it is, to know our own writes again.
 const VERSION_NAME: &str = "fsdversion";
 
-/// What the metadata of each object that we make says.
+/// What the metadata of each object that we make says. It is bound to the object's key: who copies an object in the cloud takes its
+/// metadata along, and the copy is none of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Mark {
     /// Which inode it is of; of several names of a file, the one that it was sent for.
@@ -23,12 +24,14 @@ struct Mark {
 }
 
 impl Mark {
-    fn write(self, gateway: &str) -> String {
+    fn write(self, gateway: &str, key: &Key) -> String {
         let Self { ino, version: (content, attrs) } = self;
-        format!("{gateway}-{ino}-{content}-{attrs}")
+        link::write(&format!("{gateway}-{ino}-{content}-{attrs}"), key)
     }
 
-    fn read(text: &str, gateway: &str) -> Option<Self> {
+    fn read(text: &str, gateway: &str, key: &Key) -> Option<Self> {
+        // Without a key: from before keys counted.
+        let text = if text.contains(' ') { link::read(text, key)? } else { text };
         let numbers = text.strip_prefix(gateway)?.strip_prefix('-')?;
         let mut numbers = numbers.split('-').map(|number| number.parse().ok());
         let mut next = || numbers.next()?;
@@ -117,10 +120,15 @@ impl Worker {
     }
 
     /// The metadata of a copy of what the cloud has of `inode`: others may have written it, but the copy is ours.
-    pub(super) fn signed(&self, metadata: Option<Metadata>, inode: &Inode) -> Metadata {
+    pub(super) fn signed(
+        &self,
+        metadata: Option<Metadata>,
+        inode: &Inode,
+        key: &Key,
+    ) -> Metadata {
         let mut metadata = metadata.unwrap_or_default();
         if let Some(object) = &inode.object {
-            let version = self.written(inode.ino, (object.content, object.attrs));
+            let version = self.written(inode.ino, (object.content, object.attrs), key);
             metadata.insert(VERSION_NAME.into(), version);
         }
         metadata
@@ -130,7 +138,8 @@ impl Worker {
         let Subject { inode, file, .. } = subject;
         let xattrs: BTreeMap<Vec<u8>, Vec<u8>> = self.meta.read(|tx| tx.xattrs(*file))?;
         let mut metadata = PosixMeta::write(&inode.attr, &xattrs);
-        metadata.insert(VERSION_NAME.into(), self.written(inode.ino, (inode.content, inode.attrs)));
+        let version = self.written(inode.ino, (inode.content, inode.attrs), key);
+        metadata.insert(VERSION_NAME.into(), version);
         if inode.attr.nlink > 1 && inode.attr.kind != FileKind::Dir {
             let id = format!("{}-{file}-{}", self.gateway, inode.content);
             metadata.insert(link::NAME.into(), link::write(&id, key));
@@ -174,11 +183,11 @@ impl Worker {
     }
 
     fn mark(&self, there: &Object) -> Option<Mark> {
-        Mark::read(there.metadata.as_ref()?.get(VERSION_NAME)?, &self.gateway)
+        Mark::read(there.metadata.as_ref()?.get(VERSION_NAME)?, &self.gateway, &there.key)
     }
 
-    fn written(&self, ino: Ino, version: (u64, u64)) -> String {
-        Mark { ino, version }.write(&self.gateway)
+    fn written(&self, ino: Ino, version: (u64, u64), key: &Key) -> String {
+        Mark { ino, version }.write(&self.gateway, key)
     }
 }
 
@@ -187,12 +196,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mark_is_read_as_it_was_written_and_nobody_elses_is_read() {
+    fn a_mark_is_read_as_it_was_written_and_neither_anybody_elses_nor_that_of_a_copy() {
         let mark = Mark { ino: Ino(7), version: (3, 12) };
-        assert_eq!(mark.write("one-gate"), "one-gate-7-3-12");
-        assert_eq!(Mark::read("one-gate-7-3-12", "one-gate"), Some(mark));
+        let (key, copy) = (Key::from_raw("a"), Key::from_raw("copy of a"));
+        let written = mark.write("one-gate", &key);
+        assert_eq!(Mark::read(&written, "one-gate", &key), Some(mark));
+        assert_eq!(Mark::read(&written, "one-gate", &copy), None);
+        assert_eq!(Mark::read(&written, "two", &key), None);
+        assert_eq!(Mark::read("one-gate-7-3-12", "one-gate", &key), Some(mark), "format of old");
         for other in ["two-7-3-12", "one-gate-7-3", "one-gate-7-3-x", "one-gate-7-3-12-1", ""] {
-            assert_eq!(Mark::read(other, "one-gate"), None, "{other}");
+            assert_eq!(Mark::read(other, "one-gate", &key), None, "{other}");
         }
     }
 }

@@ -36,7 +36,7 @@ impl Worker {
             return Ok(());
         };
         self.attempt(inode.ino, inode.share, to)?;
-        let metadata = self.signed(there.metadata, inode);
+        let metadata = self.signed(there.metadata, inode, to);
         let copied = copied(remote.copy(from, etag, to, &metadata, &condition).await)?;
         Ok(self.moved(inode.ino, inode.share, from, etag, to, &copied)?)
     }
@@ -59,7 +59,7 @@ impl Worker {
             return Ok(());
         };
         self.attempt(ino, share, to)?;
-        let metadata = self.signed(there.metadata, &inode);
+        let metadata = self.signed(there.metadata, &inode, to);
         // Nobody else has such a key: what is there is an earlier try of ours.
         let copied = copied(remote.copy(from, etag, to, &metadata, &Condition::Always).await)?;
         let now = self.millis();
