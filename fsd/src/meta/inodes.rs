@@ -476,6 +476,12 @@ impl Tx<'_> {
         self.run("DELETE FROM writing WHERE ino = ?1", number)?;
         self.run("DELETE FROM presence WHERE ino = ?1", number)?;
         self.run("DELETE FROM item WHERE ino = ?1", number)?;
+        // What may be in the cloud of it is to be deleted, whoever removes it.
+        self.run(
+            "INSERT INTO tombstone SELECT share, object_key, NULL, ino, 0, 0, 0, NULL FROM attempt WHERE ino = ?1 \
+             ON CONFLICT (share, object_key) DO NOTHING",
+            number,
+        )?;
         self.run("DELETE FROM attempt WHERE ino = ?1", number)?;
         self.run("DELETE FROM arrival WHERE ino = ?1", number)?;
         self.run("DELETE FROM alias WHERE ino = ?1", number)?;

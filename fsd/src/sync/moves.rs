@@ -88,7 +88,8 @@ impl Worker {
         }
     }
 
-    /// Stores that the object of `ino` is at `to` now, and that the one at `from` is to be deleted.
+    /// Stores that the object of `ino` is at `to` now, and that the one at `from` is to be deleted. If it has another object by now (somebody
+    /// else's version came in, or that of another name that was taken away), the copy is nobody's.
     fn moved(
         &self,
         ino: Ino,
@@ -102,22 +103,24 @@ impl Worker {
             (from.clone(), etag.clone(), to.clone(), copied.clone(), self.millis());
         self.meta.write(move |tx| {
             tx.remove_tombstone(share, &to)?;
-            tx.bury(share, &from, Some(&etag), ino, now)?;
-            tx.end_attempts(ino, share, Some(&to), now)?;
-            match tx.inode(ino)? {
-                Some(mut inode) if inode.attr.nlink > 0 => {
-                    if let Some(object) = &mut inode.object {
-                        object.key = to;
-                        object.etag = Some(copied);
+            let Some(mut inode) = tx.inode(ino)?.filter(|inode| inode.attr.nlink > 0) else {
+                return tx.bury(share, &to, Some(&copied), ino, now);
+            };
+            let has_several = tx.file_of(ino)? != ino || inode.attr.nlink > 1;
+            match &mut inode.object {
+                Some(object) if (&object.key, &object.etag) == (&from, &Some(etag)) => {
+                    tx.bury(share, &from, object.etag.as_ref(), ino, now)?;
+                    (object.key, object.etag) = (to, Some(copied));
+                    if has_several {
                         // What says that it is one of several names of a file is bound to the key.
-                        if tx.file_of(ino)? != ino || inode.attr.nlink > 1 {
-                            object.attrs = 0;
-                        }
+                        object.attrs = 0;
                     }
-                    tx.put_inode(&inode)
                 }
-                Some(_) | None => tx.bury(share, &to, Some(&copied), ino, now),
+                Some(_) | None => tx.bury(share, &to, Some(&copied), ino, now)?,
             }
+            let kept = inode.object.as_ref().map(|object| &object.key);
+            tx.end_attempts(ino, share, kept, now)?;
+            tx.put_inode(&inode)
         })
     }
 
