@@ -148,6 +148,12 @@ impl Backing {
         self.whole.load(Ordering::Acquire)
     }
 
+    /// Whether there are bytes, and none of them is here: then nobody has written any.
+    #[must_use]
+    pub fn has_nothing(&self) -> bool {
+        !self.is_whole() && self.state().present == Presence::default()
+    }
+
     /// Whether what is here of it is noted.
     #[must_use]
     pub fn is_saved(&self) -> bool {

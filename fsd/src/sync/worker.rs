@@ -384,13 +384,13 @@ impl Worker {
         }
     }
 
-    /// Counts the attributes as uploaded, so that the cloud's may come in.
+    /// Counts `inode` as uploaded, so that what the cloud has may come in.
     fn give_way(&self, inode: &Inode) -> Result<(), MetaError> {
-        let (ino, attrs) = (inode.ino, inode.attrs);
+        let Inode { ino, content, attrs, .. } = *inode;
         self.meta.write(move |tx| {
             let Some(mut inode) = tx.inode(ino)? else { return Ok(()) };
             if let Some(object) = &mut inode.object {
-                object.attrs = attrs;
+                (object.content, object.attrs) = (content, attrs);
             }
             tx.put_inode(&inode)
         })
@@ -406,6 +406,11 @@ impl Worker {
         why: Why,
     ) -> Result<(), SyncError> {
         let Subject { inode, file, .. } = subject;
+        if why == Why::Incomplete && *file == inode.ino && self.cache.backing(*file)?.has_nothing()
+        {
+            // Whoever had it open wrote nothing, so nothing is ours.
+            return Ok(self.give_way(inode)?);
+        }
         let (gone, buried) = match remote.head(key).await {
             Ok(there) => (false, self.is_buried(inode.share, key, &there.etag)?),
             Err(RemoteError::NotFound { .. }) => (true, false),
