@@ -12,6 +12,8 @@ mod moves;
 mod plan;
 mod records;
 mod retry;
+#[cfg(test)]
+mod tests;
 mod transfer;
 mod worker;
 
