@@ -427,6 +427,9 @@ impl Worker {
             if !buried {
                 tx.remove_tombstone(share, &key)?;
             }
+            if !is_for(tx, ino, &key)? {
+                return Ok(None);
+            }
             let Some(mut inode) = tx.inode(ino)? else { return Ok(None) };
             // What we knew is not there any more: this version is put anew, where nothing may be.
             if inode.object.as_ref().is_some_and(|object| object.key == key) {
@@ -464,6 +467,15 @@ impl Worker {
     pub(super) fn millis(&self) -> i64 {
         self.clock.wall().millis()
     }
+}
+
+/// Whether the object `key` is what the name of `ino` asks for. It may have another name by now, where nothing is in the way.
+fn is_for(tx: &Tx<'_>, ino: Ino, key: &Key) -> Result<bool, MetaError> {
+    let Some((_, Subject { wanted, at_home, inode, .. })) = subject(tx, ino)? else {
+        return Ok(false);
+    };
+    let has = inode.object.is_some_and(|object| object.key == *key);
+    Ok(at_home && has || matches!(wanted, Some(Ok(wanted)) if wanted == *key))
 }
 
 /// Removes the item of `ino` if nothing is left to do. What it may have where it was to go meanwhile goes then.
