@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Result;
-use crate::meta::{Inode, Lost, NewInode, ObjectRecord, Tx};
+use crate::meta::{Inode, NewInode, ObjectRecord, Tx};
 use crate::remote::Object;
 use crate::types::{Attr, FileKind, Ino, Key, PosixMeta, ShareId, Time, link, name_of_segment};
 
@@ -90,7 +90,7 @@ pub(super) fn take_over(tx: &Tx<'_>, answer: Answer, now: Time) -> Result<(Merge
 /// The object of `inode` is not there any more.
 fn gone(tx: &Tx<'_>, mut inode: Inode, now: Time) -> Result<(Merged, Option<u64>)> {
     let mut merged = Merged::default();
-    let Inode { ino, share, backing, .. } = inode;
+    let Inode { ino, backing, .. } = inode;
     let has_marker = inode.object.as_ref().is_some_and(|object| object.etag.is_some());
     // A directory without a marker lives as long as something is in it.
     if inode.attr.kind == FileKind::Dir && (!has_marker || tx.has_entries(ino)?) {
@@ -98,24 +98,14 @@ fn gone(tx: &Tx<'_>, mut inode: Inode, now: Time) -> Result<(Merged, Option<u64>
         tx.put_inode(&inode)?;
         return Ok((merged, None));
     }
-    let name = tx.a_name(ino)?;
-    merged.names.extend(name.clone());
-    let lost = match name {
-        Some((parent, name)) => tx.take_name(parent, &name, ino, now)?,
-        None => None,
-    };
-    if let Some(Lost { file, alias }) = lost
-        && file.attr.nlink > 0
-    {
-        if let Some(alias) = alias {
-            tx.remove_inode(alias.ino)?;
+    merged.names.extend(tx.a_name(ino)?);
+    match tx.lose(ino, now)? {
+        Some(file) => {
+            merged.inodes.push(file.ino);
+            Ok((merged, None))
         }
-        tx.differs(file.ino, share, now.millis(), now.millis())?;
-        merged.inodes.push(file.ino);
-        return Ok((merged, None));
+        None => Ok((merged, Some(backing))),
     }
-    tx.remove_inode(ino)?;
-    Ok((merged, Some(backing)))
 }
 
 impl Merged {

@@ -101,6 +101,27 @@ impl Tx<'_> {
         Ok(Some(Lost { file, alias }))
     }
 
+    /// Takes a name from `ino`, whose object is gone from the cloud and its bytes with it. The inode goes with its last name; returns the
+    /// file behind, if it has others: it goes on with what the cloud has of these.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn lose(&self, ino: Ino, now: Time) -> Result<Option<Inode>> {
+        let lost = match self.a_name(ino)? {
+            Some((parent, name)) => self.take_name(parent, &name, ino, now)?,
+            None => None,
+        };
+        let Some(Lost { file, alias }) = lost.filter(|lost| lost.file.attr.nlink > 0) else {
+            self.remove_inode(ino)?;
+            return Ok(None);
+        };
+        if let Some(alias) = alias {
+            self.remove_inode(alias.ino)?;
+        }
+        self.differs(file.ino, file.share, now.millis(), now.millis())?;
+        Ok(Some(file))
+    }
+
     /// Puts `file` in the place of one of its aliases, which stands for nothing then. It takes over an object that holds the same;
     /// else its own has to be moved there.
     fn take_place(&self, file: &mut Inode) -> Result<Option<Inode>> {

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::types::{Attr, FileKind, Key, Time};
+use crate::types::{Attr, ETag, FileKind, Key, Time};
 
 struct Fixture {
     meta: Arc<Meta>,
@@ -226,4 +226,37 @@ fn what_waits_follows_a_clock_that_is_set_back() {
     assert_eq!((due(soon), due(late)), (11_000, 60_000));
     fixture.meta.write(|tx| tx.hasten_to(30_000)).unwrap();
     assert_eq!((due(soon), due(late)), (11_000, 30_000));
+}
+
+#[test]
+fn a_file_whose_object_is_gone_goes_on_with_what_the_cloud_has_of_its_other_name() {
+    let fixture = fixture();
+    let (root, share) = (fixture.share.root, fixture.share.id);
+    let ino = fixture.make(root, "a", FileKind::File);
+    fixture
+        .meta
+        .write(move |tx| -> Result<(), TreeError> {
+            let file = tx.link(ino, (root, b"b"), Time::default())?;
+            let alias = tx.lookup(root, b"b")?.unwrap();
+            for (ino, key) in [(ino, "a"), (alias, "b")] {
+                let mut inode = tx.inode(ino)?.unwrap();
+                inode.object = Some(ObjectRecord {
+                    key: Key::from_raw(key),
+                    etag: Some(ETag(key.into())),
+                    content: file.content,
+                    attrs: file.attrs,
+                });
+                tx.put_inode(&inode)?;
+            }
+            let left = tx.lose(ino, Time::default())?.unwrap();
+            assert_eq!(left.object.map(|object| object.key), Some(Key::from_raw("b")));
+            assert_eq!((tx.lookup(root, b"a")?, tx.lookup(root, b"b")?), (None, Some(ino)));
+            assert!(tx.item(ino)?.is_some() && tx.inode(alias)?.is_none());
+            tx.attempt(ino, share, &Key::from_raw("c"))?;
+            assert!(tx.lose(ino, Time::default())?.is_none());
+            assert!(tx.inode(ino)?.is_none() && tx.lookup(root, b"b")?.is_none());
+            assert!(tx.tombstone(share, &Key::from_raw("c"))?.is_some(), "it may be there");
+            Ok(())
+        })
+        .unwrap();
 }

@@ -134,20 +134,20 @@ impl Worker {
         if file == ino && whole {
             backing.file().sync_data().map_err(CacheError::from)?;
         }
+        let now = self.clock.wall();
         self.meta.write(move |tx| -> Result<(), MetaError> {
-            let Some(mut inode) = tx.inode(ino)?.filter(|inode| inode.object == known) else { return Ok(()) };
+            let Some(mut inode) = tx.inode(ino)?.filter(|inode| inode.object == known) else {
+                return Ok(());
+            };
+            if !whole {
+                tracing::warn!(%ino, "a renamed file's object was deleted in the cloud, and its bytes are not here");
+                return tx.lose(ino, now).map(drop);
+            }
             inode.object = None;
             tx.put_inode(&inode)?;
             if file == ino {
                 // A map from when part of it was not here would count again.
                 tx.set_presence(ino, None)?;
-            }
-            if !whole {
-                tracing::warn!(%ino, "a renamed file's object was deleted in the cloud, and its bytes are not here");
-                if let Some((parent, name)) = tx.a_name(ino)? {
-                    tx.remove_entry(parent, &name)?;
-                }
-                tx.remove_inode(ino)?;
             }
             Ok(())
         })?;
