@@ -4,22 +4,24 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
-use fsd_tests::sim::{Tally, run};
+use fsd_tests::sim::{Broken, Tally, run};
 
-const USAGE: &str = "usage: sim [--minutes N] [--seed N] [--steps N]";
+const USAGE: &str = "usage: sim [--minutes N] [--seed N] [--steps N] [--broken NAME]";
 
 #[expect(clippy::disallowed_methods, reason = "how long it runs is for who waits for it")]
 fn main() -> Result<()> {
     let (mut minutes, mut steps) = (1, 500);
     let mut seed = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs() << 8;
-    let mut only = false;
+    let (mut only, mut broken) = (false, None);
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
-        let number = words.next().and_then(|number| number.parse::<u64>().ok()).context(USAGE)?;
+        let value = words.next().context(USAGE)?;
+        let number = || value.parse::<u64>().context(USAGE);
         match word.as_str() {
-            "--minutes" => minutes = number,
-            "--steps" => steps = number,
-            "--seed" => (seed, only) = (number, true),
+            "--minutes" => minutes = number()?,
+            "--steps" => steps = number()?,
+            "--seed" => (seed, only) = (number()?, true),
+            "--broken" => broken = Some(Broken::named(&value).context(USAGE)?),
             _ => bail!(USAGE),
         }
     }
@@ -28,7 +30,7 @@ fn main() -> Result<()> {
     let begin = Instant::now();
     let (mut tally, mut runs) = (Tally::default(), 0);
     while runs == 0 || !only && begin.elapsed() < Duration::from_secs(60 * minutes) {
-        tally += run(seed + runs, steps)?;
+        tally += run(seed + runs, steps, broken)?;
         runs += 1;
     }
     let Tally { steps, requests, faults, crashes, seconds, digest } = tally;

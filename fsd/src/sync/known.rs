@@ -120,12 +120,7 @@ impl Worker {
     }
 
     /// The metadata of a copy of what the cloud has of `inode`: others may have written it, but the copy is ours.
-    pub(super) fn signed(
-        &self,
-        metadata: Option<Metadata>,
-        inode: &Inode,
-        key: &Key,
-    ) -> Metadata {
+    pub(super) fn signed(&self, metadata: Option<Metadata>, inode: &Inode, key: &Key) -> Metadata {
         let mut metadata = metadata.unwrap_or_default();
         if let Some(object) = &inode.object {
             let version = self.written(inode.ino, (object.content, object.attrs), key);

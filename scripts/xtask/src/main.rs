@@ -12,9 +12,10 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
   ci    everything that must hold before a commit, as the CI runs it
   tidy  the rules of the tree that no compiler checks
-  sim   [--minutes N] [--seed N] [--steps N]
+  sim   [--minutes N] [--seed N] [--steps N] [--broken NAME]
         the engine in a simulation: users, others in the cloud, faults and crashes at random, in virtual time. Without --seed,
-        new seeds for so many minutes; FSD_LOG=info,fsd=debug,fsd_tests=debug tells what happens
+        new seeds for so many minutes; FSD_LOG=info,fsd=debug,fsd_tests=debug tells what happens. --broken: with a mistake
+        that has to be found: conditions, aside, marks, items, rescan or evict
   bench [quick] [--only WORDS] [--subjects NAMES] [--smaller N] [--rounds N] [--write FILE]
         the drive against the disk below it, a floor and peers, with the bars that it must reach. WORDS: rows with
         one of them in their names; NAMES: of disk,floor,ours,rclone,juicefs,s3fs; both separated by commas.

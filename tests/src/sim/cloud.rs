@@ -17,12 +17,16 @@ use fsd::rng::Rng;
 use fsd::types::{ETag, Key, Metadata, Time, fnv1a};
 use tokio::sync::Notify;
 
+use super::broken::Broken;
 use super::laws::{Going, Laws};
 use crate::level::{Place, level};
 
 /// Larger bodies go up in parts.
 const PUT_BYTES_MAX: u64 = 48 << 10;
 const PAGE: usize = 7;
+/// In metadata, what a gateway knows its own versions by; and where objects stand aside.
+const MARK: &str = "fsdversion";
+const ASIDE: &str = ".fsd/moving/";
 
 #[derive(Clone, Debug)]
 struct Held {
@@ -45,6 +49,8 @@ pub(super) struct Trouble {
     pub(super) lost_before: u64,
     pub(super) lost_behind: u64,
     pub(super) crash: u64,
+    /// The same of requests for uploads in parts.
+    pub(super) crash_of_part: u64,
 }
 
 #[derive(Debug)]
@@ -55,6 +61,9 @@ struct State {
     rng: Rng,
     trouble: Trouble,
     online: bool,
+    /// A file and a directory can't have one name, as in stores that have real directories.
+    has_real_dirs: bool,
+    broken: Option<Broken>,
     requests: u64,
     faults: u64,
     /// Of all that was noted.
@@ -81,8 +90,10 @@ enum Fate {
 }
 
 impl Cloud {
-    pub(super) fn new(rng: Rng) -> Self {
+    pub(super) fn new(mut rng: Rng, broken: Option<Broken>) -> Self {
         let state = State {
+            has_real_dirs: rng.below(3) == 0,
+            broken,
             objects: BTreeMap::new(),
             uploads: BTreeMap::new(),
             versions: 0,
@@ -146,6 +157,26 @@ impl Cloud {
             .insert(key.to_owned(), Held { body, metadata, etag, modified, foreign: true });
     }
 
+    /// Somebody else copies an object, as a store does it: its metadata comes along. Returns its content.
+    pub(super) fn copy_foreign(&self, from: &str, to: &str, modified: Time) -> Option<Vec<u8>> {
+        let mut state = self.state();
+        let etag = state.next_version();
+        let held = state.objects.get(from)?.clone();
+        let body = held.body.to_vec();
+        state.objects.insert(to.to_owned(), Held { etag, modified, foreign: true, ..held });
+        Some(body)
+    }
+
+    /// Whether a file and a directory can't have one name.
+    pub(super) fn has_real_dirs(&self) -> bool {
+        self.state().has_real_dirs
+    }
+
+    /// Whether somebody else could.
+    pub(super) fn can_put(&self, key: &str) -> bool {
+        self.state().has_place(key)
+    }
+
     /// Somebody else deletes an object.
     pub(super) fn delete_foreign(&self, key: &str) {
         self.state().objects.remove(key);
@@ -166,9 +197,10 @@ impl State {
         self.digest = fnv1a(self.digest.to_le_bytes().into_iter().chain(what.bytes()));
     }
 
-    fn fate(&mut self) -> Fate {
+    fn fate(&mut self, what: &str) -> Fate {
         self.requests += 1;
-        let Trouble { lost_before, lost_behind, crash } = self.trouble;
+        let Trouble { lost_before, lost_behind, crash, crash_of_part } = self.trouble;
+        let crash = if what.starts_with("multipart") { crash_of_part } else { crash };
         let fate = match self.rng.below(1000) {
             _ if !self.online => Fate::LostBefore,
             n if n < lost_before => Fate::LostBefore,
@@ -192,6 +224,9 @@ impl State {
     }
 
     fn check(&self, key: &Key, condition: &Condition) -> Result<()> {
+        if self.broken == Some(Broken::Conditions) {
+            return Ok(());
+        }
         let there = self.objects.get(key.as_str());
         let holds = match condition {
             Condition::Always => true,
@@ -202,9 +237,34 @@ impl State {
     }
 
     fn object(&mut self, key: &Key) -> Result<Object> {
-        let held = self.held(key)?;
+        let mut held = self.held(key)?;
+        if self.broken == Some(Broken::Marks) {
+            held.metadata.remove(MARK);
+        }
         self.laws.saw(&held.etag);
         Ok(shown(key.as_str(), &held))
+    }
+
+    /// Whether an object can be there beside the others.
+    fn has_place(&self, key: &str) -> bool {
+        let is_above = |dir: &str| self.objects.contains_key(dir);
+        let below = format!("{key}/");
+        let is_below = |other: &String| !key.ends_with('/') && other.starts_with(&below);
+        !self.has_real_dirs
+            || !key.match_indices('/').any(|(slash, _)| is_above(&key[..slash]))
+                && !self
+                    .objects
+                    .range(below.clone()..)
+                    .next()
+                    .is_some_and(|(other, _)| is_below(other))
+    }
+
+    fn occupied(&self, key: &Key) -> Result<()> {
+        if self.has_place(key.as_str()) {
+            return Ok(());
+        }
+        let (store, source) = ("the cloud".into(), "something else stands there".into());
+        Err(RemoteError::Occupied { store, key: key.clone(), source })
     }
 
     fn held(&self, key: &Key) -> Result<Held> {
@@ -212,7 +272,14 @@ impl State {
         held.ok_or_else(|| RemoteError::NotFound { key: key.clone() })
     }
 
-    fn insert(&mut self, key: &Key, body: Bytes, metadata: Metadata, modified: Time) -> ETag {
+    fn insert(
+        &mut self,
+        key: &Key,
+        body: Bytes,
+        metadata: Metadata,
+        modified: Time,
+    ) -> Result<ETag> {
+        self.occupied(key)?;
         let etag = self.next_version();
         let held = Held { body, metadata, etag: etag.clone(), modified, foreign: false };
         let before = self.objects.insert(key.as_str().to_owned(), held);
@@ -223,7 +290,7 @@ impl State {
             self.laws.put(key.as_str(), &body, going.as_ref());
         }
         self.laws.saw(&etag);
-        etag
+        Ok(etag)
     }
 
     fn has_twin(&self, key: &Key, body: &Bytes) -> bool {
@@ -261,7 +328,7 @@ impl Wire {
     ) -> Result<T> {
         let (fate, before, behind) = {
             let mut state = self.cloud.state();
-            (state.fate(), state.latency(), state.latency())
+            (state.fate(&what), state.latency(), state.latency())
         };
         self.clock.sleep(before).await;
         let now = self.clock.wall();
@@ -347,7 +414,7 @@ impl Remote for Wire {
     ) -> Result<ETag> {
         self.ask(format!("put {key} {condition:?}"), |state, now| {
             state.check(key, condition)?;
-            Ok(state.insert(key, body, metadata.clone(), now))
+            state.insert(key, body, metadata.clone(), now)
         })
         .await
     }
@@ -364,8 +431,11 @@ impl Remote for Wire {
             let source = state.held(from)?;
             state.check(from, &Condition::Match(expect.clone()))?;
             state.check(to, condition)?;
+            if state.broken == Some(Broken::Aside) && to.as_str().starts_with(ASIDE) {
+                return Ok(expect.clone());
+            }
             let body = source.body;
-            Ok(state.insert(to, body, metadata.clone(), now))
+            state.insert(to, body, metadata.clone(), now)
         })
         .await
     }
@@ -374,7 +444,7 @@ impl Remote for Wire {
         self.ask(format!("set_metadata {key}"), |state, now| {
             state.check(key, &Condition::Match(expect.clone()))?;
             let body = state.held(key)?.body;
-            Ok(state.insert(key, body, metadata.clone(), now))
+            state.insert(key, body, metadata.clone(), now)
         })
         .await
     }
@@ -433,8 +503,9 @@ impl Remote for Wire {
                 body.extend(part.ok_or_else(|| RemoteError::NotFound { key: key.clone() })?);
             }
             state.check(key, condition)?;
+            let etag = state.insert(key, body.into(), metadata.clone(), now)?;
             state.uploads.remove(&id.0);
-            Ok(state.insert(key, body.into(), metadata.clone(), now))
+            Ok(etag)
         })
         .await
     }

@@ -19,6 +19,7 @@ use fsd::vfs::{self, OpenHow, Share, Vfs};
 use policies::{Quotas, Rate};
 use tokio::runtime::Handle;
 
+use super::broken::Broken;
 use super::clock::VirtualClock;
 use super::cloud::Cloud;
 
@@ -53,11 +54,18 @@ pub(super) struct Gateway {
     pub(super) clock: Arc<dyn Clock>,
     share: ShareId,
     meta: Arc<Meta>,
+    cache: Arc<Cache>,
 }
 
 impl Gateway {
     /// Starts one over `dir`, whose clock is `passed` on. Not before a runtime runs.
-    pub(super) fn start(dir: &Path, cloud: &Cloud, passed: Duration, rng: Rng) -> Result<Self> {
+    pub(super) fn start(
+        dir: &Path,
+        cloud: &Cloud,
+        passed: Duration,
+        rng: Rng,
+        broken: Option<Broken>,
+    ) -> Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(VirtualClock::new(passed));
         let tasks = Tasks::new(Handle::current()).in_place();
         let events = Arc::new(Events::default());
@@ -90,7 +98,9 @@ impl Gateway {
             shares: vec![share],
         });
         vfs.count_usage()?;
-        vfs.recover()?;
+        if broken != Some(Broken::Rescan) {
+            vfs.recover()?;
+        }
         sync::start(sync::Parts {
             meta: meta.clone(),
             cache: cache.clone(),
@@ -102,11 +112,29 @@ impl Gateway {
             delay_max: UPLOAD_DELAY,
             links,
         });
+        let files = cache.clone();
         cloud.laws(|laws| {
-            let is_here = move |ino| cache.backing(ino).is_ok_and(|backing| backing.is_whole());
+            let is_here = move |ino| files.backing(ino).is_ok_and(|backing| backing.is_whole());
             laws.ask_gateway(Some(Arc::new(is_here)));
         });
-        Ok(Self { vfs, root, clock, share: id, meta })
+        Ok(Self { vfs, root, clock, share: id, meta, cache })
+    }
+
+    /// Makes a mistake now and then.
+    pub(super) fn sabotage(&self, broken: Broken, rng: &mut Rng) -> Result<()> {
+        let now_and_then = rng.below(20) == 0;
+        let item = self.meta.read(|tx| tx.items(1))?.pop().filter(|_| now_and_then);
+        let Some(ino) = item.map(|item| item.ino) else { return Ok(()) };
+        match broken {
+            Broken::Items => self.meta.write(move |tx| tx.remove_item(ino))?,
+            Broken::Evict => {
+                if let Some(inode) = self.meta.read(|tx| tx.inode(ino))? {
+                    self.cache.forget(ino, inode.backing);
+                }
+            }
+            Broken::Conditions | Broken::Aside | Broken::Marks | Broken::Rescan => {}
+        }
+        Ok(())
     }
 
     /// The directory and the name of `path`.

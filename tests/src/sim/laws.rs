@@ -24,12 +24,20 @@ struct Live {
     ino: Ino,
 }
 
+/// What is known of a content.
+#[derive(Clone, Copy, Debug)]
+struct Whole {
+    version: Version,
+    /// It is several files' by now: somebody copied it in the cloud.
+    is_shared: bool,
+}
+
 type IsHere = Arc<dyn Fn(Ino) -> bool + Send + Sync>;
 
 /// All that was ever whole, what is alive, and what the gateway has seen.
 #[derive(Default)]
 pub(super) struct Laws {
-    whole: HashMap<u64, Version>,
+    whole: HashMap<u64, Whole>,
     live: BTreeMap<u64, Live>,
     seen: BTreeSet<String>,
     is_here: Option<IsHere>,
@@ -51,12 +59,19 @@ pub(super) struct Going<'a> {
 impl Laws {
     /// From now on `body` is a whole version: somebody is about to close it.
     pub(super) fn is_whole(&mut self, body: &[u8], version: Version) {
-        self.whole.insert(hash(body), version);
+        let entry = self.whole.entry(hash(body)).or_insert(Whole { version, is_shared: false });
+        entry.is_shared |= entry.version.file != version.file;
+        entry.version = version;
     }
 
-    /// Which version `body` is.
+    /// From now on `body` may be several files'.
+    pub(super) fn is_shared(&mut self, body: &[u8]) {
+        self.whole.entry(hash(body)).and_modify(|whole| whole.is_shared = true);
+    }
+
+    /// Which version `body` is, if it is one file's alone.
     pub(super) fn version_of(&self, body: &[u8]) -> Option<Version> {
-        self.whole.get(&hash(body)).copied()
+        self.whole.get(&hash(body)).filter(|whole| !whole.is_shared).map(|whole| whole.version)
     }
 
     /// From now on a name leads to `version`.
@@ -82,7 +97,7 @@ impl Laws {
     /// The gateway puts `body` in place of what was at the key.
     pub(super) fn put(&mut self, key: &str, body: &[u8], before: Option<&Going<'_>>) {
         let version = self.version_of(body);
-        if version.is_none() && !body.is_empty() {
+        if !self.whole.contains_key(&hash(body)) && !body.is_empty() {
             self.broken(format!("{key} gets {} bytes that never were a whole version", body.len()));
         }
         let Some(before) = before else { return };

@@ -3,6 +3,7 @@
 //!
 //! A crash leaves the disk as it is at that moment: the next gateway starts over a copy of it.
 
+mod broken;
 mod clock;
 mod cloud;
 mod gateway;
@@ -10,15 +11,14 @@ mod laws;
 mod model;
 mod walk;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use fsd::clock::Clock as _;
 use fsd::rng::Rng;
 use tempfile::TempDir;
 
-use self::clock::VirtualClock;
+pub use self::broken::Broken;
 use self::cloud::Cloud;
 use self::gateway::Gateway;
 use self::walk::Walk;
@@ -61,14 +61,14 @@ enum End {
     Done,
 }
 
-/// Runs `steps` steps that follow from `seed`.
+/// Runs `steps` steps that follow from `seed`, of an engine that makes the mistake `broken`.
 ///
 /// # Errors
-/// What was violated, with the last steps before it.
-pub fn run(seed: u64, steps: u64) -> Result<Tally> {
+/// What was violated, with the last steps before it, and the command that repeats it.
+pub fn run(seed: u64, steps: u64, broken: Option<Broken>) -> Result<Tally> {
     let mut rng = Rng::new(seed);
-    let cloud = Cloud::new(Rng::new(rng.next_u64()));
-    let mut walk = Walk::new(Rng::new(rng.next_u64()), cloud.clone());
+    let cloud = Cloud::new(Rng::new(rng.next_u64()), broken);
+    let mut walk = Walk::new(Rng::new(rng.next_u64()), cloud.clone(), broken);
     let mut disk = Disk::new()?;
     let (mut crashes, mut passed) = (0, Duration::ZERO);
     loop {
@@ -76,12 +76,14 @@ pub fn run(seed: u64, steps: u64) -> Result<Tally> {
         let runtime = builder.enable_all().start_paused(true).max_blocking_threads(1).build()?;
         let rng_of_life = Rng::new(rng.next_u64());
         let dir = disk.path();
-        let life = live(&dir, &cloud, &mut walk, steps, passed, rng_of_life);
+        let gateway = || Gateway::start(&dir, &cloud, passed, rng_of_life, broken);
+        let life = live(gateway, &cloud, &mut walk, steps);
         let lived = runtime.block_on(life);
         let told = || {
             let from = walk.trace.len().saturating_sub(STEPS_TOLD);
+            let mistake = broken.map_or(String::new(), |it| format!(" --broken {}", it.name()));
             format!(
-                "step {}, after {:#?}\ncargo xtask sim --seed {seed} --steps {steps}",
+                "step {}, after {:#?}\ncargo xtask sim --seed {seed} --steps {steps}{mistake}",
                 walk.steps,
                 &walk.trace[from..]
             )
@@ -97,7 +99,7 @@ pub fn run(seed: u64, steps: u64) -> Result<Tally> {
         }
         crashes += 1;
         disk.crash()?;
-        walk.trace.push("crash".into());
+        walk.crashed();
         drop(runtime);
         disk.bury(rng.below(2) == 0)?;
     }
@@ -105,15 +107,13 @@ pub fn run(seed: u64, steps: u64) -> Result<Tally> {
 
 /// A gateway's life, and what its clock shows at the end.
 async fn live(
-    dir: &Path,
+    gateway: impl FnOnce() -> Result<Gateway>,
     cloud: &Cloud,
     walk: &mut Walk,
     steps: u64,
-    passed: Duration,
-    rng: Rng,
 ) -> Result<(End, Duration)> {
-    let clock = VirtualClock::new(passed);
-    let gateway = Gateway::start(dir, cloud, passed, rng).context("start a gateway")?;
+    let gateway = gateway().context("start a gateway")?;
+    let clock = gateway.clock.clone();
     let walked = async {
         while walk.steps < steps {
             walk.step(&gateway).await?;
@@ -137,6 +137,8 @@ fn obeyed(cloud: &Cloud) -> Result<()> {
     Ok(())
 }
 
+/// Where Linux has a disk in memory.
+const MEMORY: &str = "/dev/shm";
 /// In a disk: what can be lost.
 const INDEX: &str = "index";
 
@@ -149,7 +151,9 @@ struct Disk {
 
 impl Disk {
     fn new() -> Result<Self> {
-        let disk = Self { all: tempfile::tempdir().context("make a directory")?, number: 0 };
+        // In memory if that is there: nothing here depends on a disk that keeps what it was told to.
+        let all = tempfile::tempdir_in(MEMORY).or_else(|_| tempfile::tempdir());
+        let disk = Self { all: all.context("make a directory")?, number: 0 };
         std::fs::create_dir(disk.path())?;
         Ok(disk)
     }
