@@ -8,7 +8,7 @@ use fsd_tests::sim::{Broken, Tally, run};
 
 const STEPS: u64 = 400;
 /// The first ones, and some that have found something once.
-const SEEDS: [u64; 24] = [
+const SEEDS: [u64; 25] = [
     1,
     2,
     3,
@@ -27,6 +27,7 @@ const SEEDS: [u64; 24] = [
     2091,
     2103,
     2145,
+    5208,
     10_725_933_478_189,
     23_372_104_356_931,
     29_987_485_740_681,
