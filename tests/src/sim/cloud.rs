@@ -157,12 +157,12 @@ impl Cloud {
             .insert(key.to_owned(), Held { body, metadata, etag, modified, foreign: true });
     }
 
-    /// Somebody else copies an object, as a store does it: its metadata comes along. Returns its content.
+    /// Somebody else copies an object of the gateway's, as a store does it: its metadata comes along. Returns its content. What was copied
+    /// before, and comes back to its own key, nobody could tell from a version of the gateway's whose answer was lost.
     pub(super) fn copy_foreign(&self, from: &str, to: &str, modified: Time) -> Option<Vec<u8>> {
         let mut state = self.state();
-        let etag = state.next_version();
-        let held = state.objects.get(from)?.clone();
-        let body = held.body.to_vec();
+        let held = state.objects.get(from).filter(|held| !held.foreign)?.clone();
+        let (etag, body) = (state.next_version(), held.body.to_vec());
         state.objects.insert(to.to_owned(), Held { etag, modified, foreign: true, ..held });
         Some(body)
     }

@@ -53,11 +53,12 @@ impl Walk {
             return Ok(());
         }
         let of = keys.get(usize::try_from(self.rng.below(keys.len() as u64 * 4 + 1))?);
-        if let Some(of) = of.filter(|of| **of != &key) {
+        if let Some(of) = of.filter(|of| **of != &key)
+            && let Some(body) = self.cloud.copy_foreign(of, &key, gateway.clock.wall())
+        {
             self.note(format!("somebody else copies {of} to {key}"));
-            let body = self.cloud.copy_foreign(of, &key, gateway.clock.wall());
-            self.cloud.laws(|laws| body.iter().for_each(|body| laws.is_shared(body)));
-            self.foreign.insert(key, body);
+            self.cloud.laws(|laws| laws.is_shared(&body));
+            self.foreign.insert(key, Some(body));
             return Ok(());
         }
         let body = self.body();
