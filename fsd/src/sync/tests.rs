@@ -269,7 +269,11 @@ impl World {
                 Step::Done => at = ino,
                 Step::First(other) if at == ino => at = other,
                 Step::Wait | Step::Park(_) | Step::First(_) => break,
-                step => {
+                Step::Put { .. }
+                | Step::SetMetadata { .. }
+                | Step::Move { .. }
+                | Step::Descend
+                | Step::Aside { .. } => {
                     if !self.perform(&subject, step)? {
                         break;
                     }
@@ -306,7 +310,8 @@ impl World {
             }
             Step::SetMetadata { key, expect } => {
                 let attrs = inode.attrs;
-                let etag = self.put(&key, ino, inode.content, &Condition::Match(expect))?;
+                let content = self.cloud.get(&key).map_or(0, |held| held.content);
+                let etag = self.put(&key, ino, content, &Condition::Match(expect))?;
                 let object = self.inode(ino).object.as_mut();
                 let object = object.ok_or(TestCaseError::fail("attributes of nothing"))?;
                 (object.etag, object.attrs) = (etag, attrs);
@@ -371,6 +376,7 @@ impl World {
         prop_assert!(holds, "{} is {:?}, not {:?}", key, there, condition);
         if let Some(there) = there
             && there.ino != ino
+            && !self.tombstones.contains_key(key)
         {
             // A directory's marker has no content.
             let other = self.inodes.get(&there.ino);
@@ -464,7 +470,8 @@ fn stands(inode: &Inode) -> Option<Occupant> {
 fn can_be_beside(key: &Key, other: &Key) -> bool {
     let bare = |key: &Key| key.as_str().trim_end_matches('/').to_owned();
     let is_one = bare(key) == bare(other) && key != other;
-    !is_one && !(other.is_below(key) && !key.is_dir()) && !(key.is_below(other) && !other.is_dir())
+    let is_in_file = |key: &Key, other: &Key| key.is_below(other) && !other.is_dir();
+    !is_one && !is_in_file(other, key) && !is_in_file(key, other)
 }
 
 fn is_below(path: &str, dir: &str) -> bool {
