@@ -34,6 +34,9 @@ pub(super) struct Subject {
     pub(super) at_home: bool,
     /// It is open for writing.
     pub(super) writing: bool,
+    /// The uppermost directory above it that has another name than its record says: what is in it may have gone up under any of its names, and
+    /// it does not know that any more once its record fits again.
+    pub(super) above: Option<Ino>,
     /// Who is at `wanted`, if that is another inode; or where a directory above it has to be.
     pub(super) occupant: Option<Occupant>,
     /// The version of a deleted file's object that is still at `wanted`.
@@ -70,13 +73,16 @@ pub(super) fn aside_key(ino: Ino) -> Key {
 
 /// The next step for `subject`.
 pub(super) fn plan(subject: &Subject) -> Step {
-    let Subject { inode, file: _, wanted, at_home, writing, occupant, tombstone } = subject;
+    let Subject { inode, file: _, wanted, at_home, writing, above, occupant, tombstone } = subject;
     let wanted = match wanted {
         None => return Step::Done,
         Some(_) if *writing => return Step::Wait,
         Some(Err(error)) => return Step::Park(error.clone()),
         Some(Ok(key)) => key,
     };
+    if let Some(dir) = above {
+        return Step::First(*dir);
+    }
     let is_dir = inode.attr.kind == FileKind::Dir;
     let Some(object) = &inode.object else {
         if let Some(occupant) = occupant {
@@ -184,6 +190,7 @@ mod tests {
             wanted: Some(Ok(Key::from_raw(wanted))),
             at_home,
             writing: false,
+            above: None,
             occupant: None,
             tombstone: None,
         }

@@ -34,8 +34,25 @@ pub(super) fn subject(tx: &Tx<'_>, ino: Ino) -> Result<Option<(ShareId, Subject)
         }
         tombstone = tx.tombstone(share, key)?.and_then(|t| t.etag);
     }
-    let writing = tx.is_writing(file)?;
-    Ok(Some((share, Subject { inode, file, wanted, at_home, writing, occupant, tombstone })))
+    let (writing, above) = (tx.is_writing(file)?, moved_above(tx, ino)?);
+    let subject = Subject { inode, file, wanted, at_home, writing, above, occupant, tombstone };
+    Ok(Some((share, subject)))
+}
+
+/// The uppermost directory above `ino` whose record is of another name.
+fn moved_above(tx: &Tx<'_>, ino: Ino) -> Result<Option<Ino>, MetaError> {
+    let (mut at, mut moved) = (ino, None);
+    while let Some((parent, _)) = tx.a_name(at)? {
+        at = parent;
+        let object = tx.inode(at)?.and_then(|dir| dir.object);
+        if let (Some(object), Some(path)) = (object, tx.path(at)?)
+            && !path.is_empty()
+            && !key_names_path(&object.key, names(&path))
+        {
+            moved = Some(at);
+        }
+    }
+    Ok(moved)
 }
 
 fn names(path: &[Vec<u8>]) -> impl Iterator<Item = &[u8]> {

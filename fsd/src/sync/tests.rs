@@ -212,8 +212,18 @@ impl World {
             wanted: wanted.map(Ok),
             at_home,
             writing: false,
+            above: self.moved_above(ino),
             occupant,
             tombstone,
+        })
+    }
+
+    fn moved_above(&self, ino: Ino) -> Option<Ino> {
+        let path = self.path(ino)?;
+        let mut above = path.match_indices('/').map(|(slash, _)| self.tree[&path[..slash]]);
+        above.find(|dir| {
+            let object = self.inodes[dir].object.as_ref();
+            object.is_some_and(|object| Some(&object.key) != self.home(*dir).as_ref())
         })
     }
 
