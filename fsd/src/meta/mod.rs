@@ -8,6 +8,7 @@ mod batch;
 mod checkpoint;
 mod inodes;
 mod links;
+mod log;
 mod pins;
 mod queue;
 mod schema;
@@ -234,7 +235,8 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    Connection::open_with_flags_and_vfs(path, flags, c"unix-excl")
+    log::register().map_err(|code| rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None))?;
+    Connection::open_with_flags_and_vfs(path, flags, log::VFS)
 }
 
 fn run_look<T, E: From<MetaError>>(
