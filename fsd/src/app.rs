@@ -521,6 +521,7 @@ fn mount_all(shares: &[OpenShare], vfs: &Arc<Vfs>) -> anyhow::Result<Vec<Mount>>
             allow_other: share.config.allow_other,
             no_exec: share.config.no_exec,
             passthrough: share.config.passthrough,
+            acl: share.config.acl,
             read_only: share.config.read_only,
         };
         mounts.push(fuse::mount(vfs, share.id, &share.config.mount, &options)?);

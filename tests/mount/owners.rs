@@ -48,6 +48,31 @@ fn access_control_lists_are_those_of_the_disk_and_come_back() -> Result<()> {
 }
 
 #[test]
+fn without_access_control_lists_modes_alone_decide() -> Result<()> {
+    const LISTS: &str = "
+touch file; chmod 640 file
+setfacl -m u:65534:rw file 2>&1 || true
+getfacl -c file; ls -l file | cut -c1-11
+setpriv --reuid 65534 --regid 65534 --clear-groups cat file 2>/dev/null && echo yes || echo no
+getfattr -d -m - file";
+    const WANTED: &str = "setfacl: file: Operation not supported
+user::rw-
+group::r--
+other::---
+
+-rw-r----- 
+no
+";
+    on_a_dir(|store| {
+        let drive = Drive::over(store)?.with(&["--allow-other", "-o", "noacl"]).started()?;
+        shell(drive.mount().parent().unwrap_or(&drive.mount()), "chmod 755 .")?;
+        let said = shell(&drive.mount(), LISTS)?;
+        ensure!(said == WANTED, "{said}");
+        Ok(())
+    })
+}
+
+#[test]
 fn nobody_gets_beyond_his_quota() -> Result<()> {
     if !can_mount() {
         return Ok(());

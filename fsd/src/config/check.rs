@@ -163,6 +163,7 @@ fn share(index: usize, section: &ShareSection, findings: &mut Findings) -> Share
         allow_other: section.allow_other,
         no_exec: section.no_exec,
         passthrough: section.passthrough.unwrap_or(true),
+        acl: section.acl.unwrap_or(true),
         upload_delay: findings.read(key("upload_delay"), delay_text, UPLOAD_DELAY, delay),
         upload_rate_max: findings.read(key("upload_max"), up, Rate::Unlimited, str::parse),
         download_rate_max: findings.read(key("download_max"), down, Rate::Unlimited, str::parse),

@@ -67,6 +67,8 @@ pub struct ShareSection {
     pub no_exec: bool,
     /// See [`super::ShareConfig::passthrough`].
     pub passthrough: Option<bool>,
+    /// See [`super::ShareConfig::acl`].
+    pub acl: Option<bool>,
     /// See [`super::ShareConfig::upload_delay`].
     pub upload_delay: Option<String>,
     /// See [`super::ShareConfig::upload_rate_max`].

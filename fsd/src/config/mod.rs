@@ -101,6 +101,8 @@ pub struct ShareConfig {
     pub no_exec: bool,
     /// Whether the kernel may read and write by itself what is wholly here.
     pub passthrough: bool,
+    /// Whether access control lists are kept and decide.
+    pub acl: bool,
     /// How long a file is quiet before it is uploaded.
     pub upload_delay: Duration,
     /// The pace of this share's uploads, below that of the gateway.

@@ -53,6 +53,7 @@ fn what_is_left_out_has_its_default() {
             allow_other: false,
             no_exec: false,
             passthrough: true,
+            acl: true,
             upload_delay: UPLOAD_DELAY,
             upload_rate_max: Rate::Unlimited,
             download_rate_max: Rate::Unlimited,

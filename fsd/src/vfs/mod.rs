@@ -50,7 +50,7 @@ pub use self::recover::Recovered;
 pub use self::state::{Explained, FileState, Standing};
 pub use self::warm::{Evicted, Pinned};
 pub use self::work::{Progress, Work};
-pub use self::xattr::XattrHow;
+pub use self::xattr::{XattrHow, is_acl};
 pub use crate::cache::Trouble;
 
 /// The longest name in bytes.

@@ -95,7 +95,9 @@ impl Vfs {
     }
 }
 
-fn is_acl(name: &[u8]) -> bool {
+/// Whether the attribute `name` is an access control list.
+#[must_use]
+pub fn is_acl(name: &[u8]) -> bool {
     name == acl::ACCESS || name == acl::DEFAULT
 }
 

@@ -41,7 +41,7 @@ pub(super) struct MountArgs {
     bwlimit_down: Option<String>,
     #[command(flatten)]
     daemonize: DaemonizeArgs,
-    /// The same as options of mount(8): ro, noexec, nopassthrough, allow_other, cache_dir=DIR, cache_size=SIZE, hooks=DIR, bwlimit_up=RATE,
+    /// The same as options of mount(8): ro, noexec, nopassthrough, noacl, allow_other, cache_dir=DIR, cache_size=SIZE, hooks=DIR, bwlimit_up=RATE,
     /// bwlimit_down=RATE
     #[arg(short, value_name = "OPTIONS", value_delimiter = ',')]
     options: Vec<String>,
@@ -143,6 +143,8 @@ fn file(args: &MountArgs, context: &Context<'_>) -> Result<File, Failure> {
             "exec" => share.no_exec = false,
             "noexec" => share.no_exec = true,
             "nopassthrough" => share.passthrough = Some(false),
+            "noacl" => share.acl = Some(false),
+            "acl" => share.acl = Some(true),
             "cache_dir" => cache_dir = Some(value.into()),
             "cache_size" => cache_size = given(),
             "hooks" => hooks.push(value.into()),
@@ -151,7 +153,7 @@ fn file(args: &MountArgs, context: &Context<'_>) -> Result<File, Failure> {
             "comment" => {}
             name if FOR_OTHERS.contains(&name) || name.starts_with("x-") || args.helper.sloppy => {}
             name => {
-                let hint = "options are ro, noexec, nopassthrough, allow_other, cache_dir=, cache_size=, hooks=, bwlimit_up=, bwlimit_down=";
+                let hint = "options are ro, noexec, nopassthrough, noacl, allow_other, cache_dir=, cache_size=, hooks=, bwlimit_up=, bwlimit_down=";
                 return Err(
                     Failure::new(Exit::Usage, format!("there is no option {name:?}")).hint(hint)
                 );

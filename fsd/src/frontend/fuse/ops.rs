@@ -23,7 +23,7 @@ use super::reply::{GENERATION, dots, names_behind, reply_empty, reply_entry, rep
 use crate::types::FileKind;
 use crate::vfs::{
     AttrChange, Caller, Entry, HandleId, NAME_BYTES_MAX, OpenHow, RenameHow, Seek, Vfs, VfsError,
-    WriteHow, XattrHow,
+    WriteHow, XattrHow, is_acl,
 };
 
 /// Entries that one request for a directory's content may take: with names of common length what fits into the 32 KiB that the C
@@ -49,6 +49,8 @@ pub(super) struct Drive {
     buffer: Mutex<Vec<u8>>,
     polling: Arc<Polling>,
     paths: Arc<DataPaths>,
+    /// Whether there are access control lists.
+    acl: bool,
 }
 
 fn caller(request: &Request, umask: u32) -> Caller {
@@ -75,8 +77,9 @@ impl Drive {
         ttl: Duration,
         polling: Arc<Polling>,
         paths: Arc<DataPaths>,
+        acl: bool,
     ) -> Self {
-        Self { vfs, nodes, ttl, buffer: Mutex::default(), polling, paths }
+        Self { vfs, nodes, ttl, buffer: Mutex::default(), polling, paths, acl }
     }
 
     /// Tries a request at once; what has to wait goes on as a task.
@@ -101,6 +104,14 @@ impl Drive {
         });
     }
 
+    /// The name of an attribute, if there is such a thing here.
+    fn attribute<'n>(&self, name: &'n OsStr) -> Result<&'n [u8], VfsError> {
+        match name.as_bytes() {
+            name if is_acl(name) && !self.acl => Err(VfsError::Unsupported("this attribute")),
+            name => Ok(name),
+        }
+    }
+
     fn entry(
         &self,
         reply: ReplyEntry,
@@ -123,10 +134,10 @@ impl Filesystem for Drive {
             InitFlags::FUSE_PARALLEL_DIROPS,
             InitFlags::FUSE_HANDLE_KILLPRIV_V2,
             InitFlags::FUSE_CACHE_SYMLINKS,
-            InitFlags::FUSE_POSIX_ACL,
             InitFlags::FUSE_DONT_MASK,
         ];
-        for flag in wanted {
+        let lists = self.acl.then_some(InitFlags::FUSE_POSIX_ACL);
+        for flag in wanted.into_iter().chain(lists) {
             if config.add_capabilities(flag).is_err() {
                 tracing::debug!(?flag, "this kernel does not have it");
             }
@@ -687,13 +698,15 @@ impl Filesystem for Drive {
             libc::XATTR_REPLACE => XattrHow::Replace,
             _ => XattrHow::Any,
         };
-        let set = self.vfs.set_xattr(self.nodes.ino(ino), name.as_bytes(), value, how);
+        let set = self
+            .attribute(name)
+            .and_then(|name| self.vfs.set_xattr(self.nodes.ino(ino), name, value, how));
         reply_empty(reply, set, "setxattr", ino);
     }
 
     fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         self.polling.seen();
-        match self.vfs.xattr(self.nodes.ino(ino), name.as_bytes()) {
+        match self.attribute(name).and_then(|name| self.vfs.xattr(self.nodes.ino(ino), name)) {
             Ok(value) => reply_sized(reply, &value, size),
             Err(error) => reply.error(said(&error, "getxattr", ino)),
         }
@@ -702,8 +715,8 @@ impl Filesystem for Drive {
     fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         match self.vfs.xattr_names(self.nodes.ino(ino)) {
             Ok(names) => {
-                let list: Vec<u8> =
-                    names.into_iter().flat_map(|name| name.into_iter().chain([0])).collect();
+                let shown = names.into_iter().filter(|name| self.acl || !is_acl(name));
+                let list: Vec<u8> = shown.flat_map(|name| name.into_iter().chain([0])).collect();
                 reply_sized(reply, &list, size);
             }
             Err(error) => reply.error(said(&error, "listxattr", ino)),
@@ -711,12 +724,10 @@ impl Filesystem for Drive {
     }
 
     fn removexattr(&self, _: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        reply_empty(
-            reply,
-            self.vfs.remove_xattr(self.nodes.ino(ino), name.as_bytes()),
-            "removexattr",
-            ino,
-        );
+        let removed = self
+            .attribute(name)
+            .and_then(|name| self.vfs.remove_xattr(self.nodes.ino(ino), name));
+        reply_empty(reply, removed, "removexattr", ino);
     }
 }
 

@@ -44,6 +44,8 @@ pub struct MountOptions {
     pub no_exec: bool,
     /// Whether the kernel may read and write by itself what is wholly here.
     pub passthrough: bool,
+    /// Whether access control lists are kept and decide.
+    pub acl: bool,
     /// Nothing may be changed.
     pub read_only: bool,
 }
@@ -128,7 +130,7 @@ pub fn mount(
     if !options.passthrough {
         paths.refuse("it is switched off".to_owned());
     }
-    let drive = Drive::new(vfs.clone(), nodes, ttl, polling.clone(), paths.clone());
+    let drive = Drive::new(vfs.clone(), nodes, ttl, polling.clone(), paths.clone(), options.acl);
     let session = fuser::Session::new(drive, &path, &config)
         .and_then(|session| {
             polling.start(&session, begun)?;
