@@ -14,6 +14,7 @@ pub(super) enum Row {
     RandomMapped,
     CreateSmall,
     StoreSmall,
+    StoreSmallFar,
     CreateSynced,
     ReadSmallWarm,
     ReadSmallHot,
@@ -143,7 +144,10 @@ impl Row {
             Self::RandomMixedDeep => spec("random 60/40, depth 8", OpsPerSecond, &[Native(0.8)]),
             Self::RandomMapped => spec("random 60/40 by mmap", OpsPerSecond, &[Native(0.95)]),
             Self::CreateSmall => quick("create small", FilesPerSecond, &[Floor(0.6), Peer(6.0)]),
-            Self::StoreSmall => quick("create small until in the store", Seconds, &[]),
+            Self::StoreSmall => quick("create small until in the store", Seconds, &[Peer(5.0)]),
+            Self::StoreSmallFar => {
+                spec("create small until in the store, far", Seconds, &[Peer(5.0)])
+            }
             Self::CreateSynced => spec("create small with fsync", FilesPerSecond, &[Floor(0.6)]),
             Self::ReadSmallWarm => quick("read small warm", FilesPerSecond, &[Floor(0.8)]),
             Self::ReadSmallHot => spec("read small hot", FilesPerSecond, &[Floor(0.9)]),

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, ensure};
 
 use super::programs::{self, run};
-use super::{Bench, Measured, Watch, noise, rate, stamp};
+use super::{Bench, Measured, Watch, cold, noise, rate, stamp};
 use crate::bench::row::Row;
 use crate::bench::sizes::SMALL_BYTES;
 use crate::bench::subject::Subject;
@@ -42,6 +42,19 @@ pub(super) fn create(bench: &Bench, subject: &mut Subject) -> anyhow::Result<Mea
     let spent = subject.cpu_seconds()?.zip(cpu);
     figures.extend(spent.map(|(after, before)| (Row::CpuSmall, after - before)));
     Ok(figures)
+}
+
+/// As [`create`], with the store far away.
+pub(super) fn create_far(bench: &Bench, subject: &mut Subject) -> anyhow::Result<Measured> {
+    let (dir, count) = (subject.dir().join("small-far"), bench.sizes.small_files);
+    let counts = subject.counts()?;
+    fs::create_dir(&dir).context("make a directory")?;
+    let stored = cold::far(subject, || {
+        let watch = Watch::start();
+        create_all(&dir, count, false)?;
+        subject.until_stored(&watch, counts, count * SMALL_BYTES as u64)
+    })?;
+    Ok(stored.map(|took| (Row::StoreSmallFar, took.as_secs_f64())).into_iter().collect())
 }
 
 pub(super) fn create_synced(bench: &Bench, subject: &mut Subject) -> anyhow::Result<Measured> {

@@ -99,6 +99,12 @@ pub(in crate::bench) const EACH_ROUND: &[Step] = &[
     },
     Step { rows: &[Row::StatSmall], prepare: small::prepare, measure: small::stat, ..WARM },
     Step { rows: &[Row::ListLong], prepare: small::prepare, measure: small::list_long, ..WARM },
+    Step {
+        rows: &[Row::StoreSmallFar],
+        suits: Kind::has_store,
+        measure: small::create_far,
+        ..WRITES
+    },
     // Not soon after the large writes, which the disk's cache may still be busy with.
     Step { rows: &[Row::CreateSynced], measure: small::create_synced, ..WRITES },
     Step { rows: &[Row::Tar], measure: programs::tar, ..WRITES },
