@@ -117,7 +117,7 @@ pub(super) fn register() -> Result<(), c_int> {
         let mut ours = unsafe { *below };
         ours.zName = VFS.as_ptr();
         ours.pNext = null_mut();
-        ours.szOsFile += size_of::<Log>() as c_int;
+        ours.szOsFile += c_int::try_from(size_of::<Log>()).unwrap_or(c_int::MAX);
         ours.xOpen = Some(open);
         // SAFETY: what is registered stays there for ever.
         unsafe { ffi::sqlite3_vfs_register(Box::leak(Box::new(ours)), 0) }
@@ -193,8 +193,8 @@ fn flush(file: *mut ffi::sqlite3_file) -> c_int {
     if held.bytes.is_empty() {
         return ffi::SQLITE_OK;
     }
-    let code =
-        below!(file, xWrite, held.bytes.as_ptr().cast(), held.bytes.len() as c_int, held.offset);
+    let length = c_int::try_from(held.bytes.len()).unwrap_or(c_int::MAX);
+    let code = below!(file, xWrite, held.bytes.as_ptr().cast(), length, held.offset);
     held.bytes.clear();
     code
 }

@@ -724,9 +724,8 @@ impl Filesystem for Drive {
     }
 
     fn removexattr(&self, _: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let removed = self
-            .attribute(name)
-            .and_then(|name| self.vfs.remove_xattr(self.nodes.ino(ino), name));
+        let removed =
+            self.attribute(name).and_then(|name| self.vfs.remove_xattr(self.nodes.ino(ino), name));
         reply_empty(reply, removed, "removexattr", ino);
     }
 }

@@ -120,7 +120,10 @@ fn first_dir(subject: &Subject) -> PathBuf {
 }
 
 /// Does `work` while the store is far.
-pub(super) fn far<T>(subject: &Subject, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+pub(super) fn far<T>(
+    subject: &Subject,
+    work: impl FnOnce() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     let store = subject.store().context("it has no store")?;
     store.set_latency(LATENCY)?;
     let done = work();
