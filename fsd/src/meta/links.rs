@@ -90,13 +90,25 @@ impl Tx<'_> {
     /// # Errors
     /// If the store fails.
     pub fn take_name(&self, parent: Ino, name: &[u8], ino: Ino, now: Time) -> Result<Option<Lost>> {
+        self.take(parent, name, ino, false, now)
+    }
+
+    /// The same, of a file whose own object may be gone.
+    fn take(
+        &self,
+        parent: Ino,
+        name: &[u8],
+        ino: Ino,
+        is_gone: bool,
+        now: Time,
+    ) -> Result<Option<Lost>> {
         self.remove_entry(parent, name)?;
         let Some(inode) = self.inode(ino)? else { return Ok(None) };
         if let Some(file) = self.remove_alias(ino, now)? {
             return Ok(Some(Lost { file, alias: Some(inode) }));
         }
         let mut file = inode;
-        let alias = self.take_place(&mut file)?;
+        let alias = self.take_place(&mut file, is_gone)?;
         self.lose_name(&mut file, now)?;
         Ok(Some(Lost { file, alias }))
     }
@@ -108,7 +120,7 @@ impl Tx<'_> {
     /// If the store fails.
     pub fn lose(&self, ino: Ino, now: Time) -> Result<Option<Inode>> {
         let lost = match self.a_name(ino)? {
-            Some((parent, name)) => self.take_name(parent, &name, ino, now)?,
+            Some((parent, name)) => self.take(parent, &name, ino, true, now)?,
             None => None,
         };
         let Some(Lost { file, alias }) = lost.filter(|lost| lost.file.attr.nlink > 0) else {
@@ -123,15 +135,15 @@ impl Tx<'_> {
     }
 
     /// Puts `file` in the place of one of its aliases, which stands for nothing then. It takes over an object that holds the same;
-    /// else its own has to be moved there.
-    fn take_place(&self, file: &mut Inode) -> Result<Option<Inode>> {
+    /// else its own has to be moved there. If that is gone, also one that is on its way elsewhere is taken over.
+    fn take_place(&self, file: &mut Inode, is_gone: bool) -> Result<Option<Inode>> {
         let holds = |inode: &Inode| inode.object.as_ref().map(|o| (o.content, o.etag.is_some()));
         let mut found: Option<(Inode, bool)> = None;
         for ino in self.aliases(file.ino)?.into_iter().take(ALIASES_LOOKED_AT_MAX) {
             let Some(alias) = self.inode(ino)? else { continue };
             let same = holds(&alias).is_some_and(|(_, there)| there)
                 && holds(&alias) == holds(file)
-                && self.item(ino)?.is_none();
+                && (is_gone || self.item(ino)?.is_none());
             if same || found.is_none() {
                 found = Some((alias, same));
             }

@@ -247,6 +247,8 @@ fn a_file_whose_object_is_gone_goes_on_with_what_the_cloud_has_of_its_other_name
                     attrs: file.attrs,
                 });
                 tx.put_inode(&inode)?;
+                // The other one is on its way elsewhere.
+                tx.differs(ino, share, 0, 0)?;
             }
             let left = tx.lose(ino, Time::default())?.unwrap();
             assert_eq!(left.object.map(|object| object.key), Some(Key::from_raw("b")));
