@@ -56,7 +56,9 @@ fn build() -> Result<PathBuf> {
     };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let build = Command::new(cargo)
-        .args(["build", "--quiet", "--package", "fsd", "--bin", "fsd", "--profile", profile])
+        .args(["build", "--quiet", "--workspace", "--bin", "fsd", "--profile", profile])
+        // Else what looks at it is built anew each time, and all that is made of that.
+        .env_remove("CARGO_MANIFEST_DIR")
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .context("run cargo")?;
@@ -253,7 +255,15 @@ impl Drive {
     /// # Errors
     /// What is left if that does not come.
     pub fn wait(&self) -> Result<()> {
-        let waited = self.json(&["wait", "--timeout", "120s"]);
+        self.wait_for("120s")
+    }
+
+    /// As [`Drive::wait`], where it takes long for good reason.
+    ///
+    /// # Errors
+    /// What is left after `timeout`.
+    pub fn wait_for(&self, timeout: &str) -> Result<()> {
+        let waited = self.json(&["wait", "--timeout", timeout]);
         waited.map(drop).with_context(|| match self.json(&["queue"]) {
             Ok(queue) => format!("{queue:#}\n{}", self.log()),
             Err(error) => format!("{error:#}\n{}", self.log()),
