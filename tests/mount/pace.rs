@@ -159,7 +159,7 @@ fn a_budget_is_kept_over_restarts_and_says_so() -> Result<()> {
         ensure!(up["until"].as_str().is_some_and(|at| at.contains("-01T00:00:00")), "{up:#}");
         let there: usize = store.files()?.values().map(Vec::len).sum();
         ensure!(there <= 3 << 20, "{there} bytes are there");
-        let waited = drive.run(&["wait", "--timeout", "1s", "--json"])?;
+        let waited = drive.run(&["wait", "--timeout", "5s", "--json"])?;
         let said = String::from_utf8_lossy(&waited.stdout).into_owned();
         ensure!(said.contains("budget"), "{said}");
         Ok(())

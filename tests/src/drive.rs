@@ -55,10 +55,16 @@ fn build() -> Result<PathBuf> {
         Some(profile) => profile,
     };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let build = Command::new(cargo)
+    let mut build = Command::new(cargo);
+    // What looks at these would be built anew each time, and all that is made of it.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_MANIFEST_") || text.starts_with("CARGO_PKG_") {
+            build.env_remove(&name);
+        }
+    }
+    let build = build
         .args(["build", "--quiet", "--workspace", "--bin", "fsd", "--profile", profile])
-        // Else what looks at it is built anew each time, and all that is made of that.
-        .env_remove("CARGO_MANIFEST_DIR")
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .context("run cargo")?;
