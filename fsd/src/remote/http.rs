@@ -147,7 +147,6 @@ impl Http {
         let url = parts.uri.to_string().parse().map_err(malformed)?;
         let mut request = reqwest::Request::new(parts.method, url);
         *request.headers_mut() = parts.headers;
-        self.pacers.up.take_control(request_head_bytes(&request)).await;
         let Some(bytes) = body.as_bytes().cloned() else {
             return Err(SendError::Malformed("the body is in pieces".into()));
         };
@@ -155,6 +154,7 @@ impl Http {
             if matches!(*request.method(), Method::PUT | Method::POST) {
                 request.headers_mut().insert(http::header::CONTENT_LENGTH, 0.into());
             }
+            self.pacers.up.take_control(request_head_bytes(&request)).await;
             return Ok(request);
         }
         request.headers_mut().insert(http::header::CONTENT_LENGTH, bytes.len().into());
@@ -174,6 +174,8 @@ impl Http {
                 bytes.into()
             }
         });
+        // Last, so that it is sent as soon as it is paid for.
+        self.pacers.up.take_control(request_head_bytes(&request)).await;
         progress.moved();
         Ok(request)
     }

@@ -208,13 +208,20 @@ impl Pacer {
     /// # Cancel safety
     /// As [`Pacer::take`].
     pub async fn take_control(&self, bytes: usize) {
-        for pacer in self.chain() {
+        let (mut flow, mut weight) = (0, 1);
+        let mut pacer = self;
+        loop {
+            // All at once, so that it is on the wire soon after it was begun to be paid for.
+            let turn = pacer.turn_unless_paused(flow, weight, bytes as u64).await;
             let mut rest = bytes as u64;
             while rest > 0 {
                 let piece = pacer.piece_bytes_max().min(rest);
                 pacer.wait_for(piece, OnPause::Pass).await;
                 rest -= piece;
             }
+            drop(turn);
+            let Some(above) = &pacer.above else { break };
+            (pacer, flow, weight) = (&above.pacer, above.flow, above.weight);
         }
     }
 
@@ -249,6 +256,22 @@ impl Pacer {
             waker.notified().await;
         }
         place
+    }
+
+    /// The same; none if nothing may pass, or as soon as that is so: who is before in the line waits for the end of that.
+    async fn turn_unless_paused(&self, flow: u64, weight: u32, bytes: u64) -> Option<InLine<'_>> {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if self.rate() == Rate::Paused {
+                return None;
+            }
+            tokio::select! {
+                biased;
+                turn = self.turn(flow, weight, bytes) => return Some(turn),
+                () = changed => {}
+            }
+        }
     }
 
     /// Takes `bytes` of what was granted; false if that is not enough.

@@ -24,7 +24,7 @@ impl Gateway {
             api::QueueChange::Resume { share } => self.pause(share.as_deref(), false)?,
             api::QueueChange::Cancel { path } => {
                 let cancelled = self.change_items(path, |_, item| {
-                    (!item.held).then(|| Item { held: true, parked: false, ..item })
+                    (!item.held).then_some(Item { held: true, parked: false, ..item })
                 });
                 let cancelled = cancelled.await?;
                 cancelled.iter().for_each(|ino| self.parts.sync.stop(*ino));
@@ -40,7 +40,7 @@ impl Gateway {
             api::QueueChange::Retry { path: Some(path) } => {
                 let retried = self.change_items(path, |now, item| {
                     let waits = item.held || item.parked || item.tries > 0;
-                    waits.then(|| Item { held: false, parked: false, tries: 0, due: now, ..item })
+                    waits.then_some(Item { held: false, parked: false, tries: 0, due: now, ..item })
                 });
                 retried.await?.len() as u64
             }
