@@ -13,61 +13,53 @@ const PARTS: u128 = 1 << 20;
 pub struct Ticket {
     start: u128,
     number: u64,
+    flow: u64,
+    length: u128,
 }
 
-/// The line. One is served at a time: from when it is at the head until it leaves.
+/// The line. Who is first may change until he passes: somebody who is further behind may come.
 #[derive(Debug, Default)]
 pub struct Line {
     now: u128,
     /// When what a flow has asked for ends.
     ends: BTreeMap<u64, u128>,
     waiting: BTreeSet<Ticket>,
-    served: Option<Ticket>,
     tickets: u64,
 }
 
 impl Line {
     /// Joins the line with `bytes` of `flow`, which has `weight`.
     pub fn join(&mut self, flow: u64, weight: u32, bytes: u64) -> Ticket {
-        if self.served.is_none() && self.waiting.is_empty() {
-            // All start alike again.
-            self.now = 0;
-            self.ends.clear();
-        }
         let start = self.ends.get(&flow).copied().unwrap_or(0).max(self.now);
         let length = u128::from(bytes) * PARTS / u128::from(weight.max(1));
         self.ends.insert(flow, start + length);
-        let ticket = Ticket { start, number: self.tickets };
+        let ticket = Ticket { start, number: self.tickets, flow, length };
         self.tickets += 1;
-        if self.served.is_none() {
-            self.serve(ticket);
-        } else {
-            self.waiting.insert(ticket);
-        }
+        self.waiting.insert(ticket);
         ticket
     }
 
-    /// Whether it is the turn of `ticket`.
+    /// Whose turn it is.
     #[must_use]
-    pub fn is_served(&self, ticket: Ticket) -> bool {
-        self.served == Some(ticket)
+    pub fn first(&self) -> Option<Ticket> {
+        self.waiting.first().copied()
     }
 
-    /// Leaves the line, served or not; returns whose turn it is from now on, if that has changed.
-    pub fn leave(&mut self, ticket: Ticket) -> Option<Ticket> {
-        if self.served != Some(ticket) {
-            self.waiting.remove(&ticket);
-            return None;
+    /// Leaves the line, `passed` or not; returns whose turn it is from now on.
+    pub fn leave(&mut self, ticket: Ticket, passed: bool) -> Option<Ticket> {
+        self.waiting.remove(&ticket);
+        let end = ticket.start + ticket.length;
+        if passed {
+            self.now = self.now.max(ticket.start);
+        } else if self.ends.get(&ticket.flow) == Some(&end) {
+            self.ends.insert(ticket.flow, ticket.start);
         }
-        self.served = None;
-        let next = self.waiting.pop_first()?;
-        self.serve(next);
-        Some(next)
-    }
-
-    fn serve(&mut self, ticket: Ticket) {
-        self.now = self.now.max(ticket.start);
-        self.served = Some(ticket);
+        if self.waiting.is_empty() {
+            // Flows that are not behind the others any more need no record.
+            let now = self.now;
+            self.ends.retain(|_, end| *end > now);
+        }
+        self.first()
     }
 }
 
@@ -89,11 +81,11 @@ mod tests {
                     held[flow] = Some(ticket);
                 }
             }
-            let Some(flow) = held.iter().position(|t| t.is_some_and(|t| line.is_served(t))) else {
+            let Some(flow) = held.iter().position(|t| t.is_some() && *t == line.first()) else {
                 continue;
             };
             passed[flow] += pieces[flow];
-            line.leave(held[flow].take().unwrap());
+            line.leave(held[flow].take().unwrap(), true);
         }
         passed
     }
@@ -109,10 +101,14 @@ mod tests {
     fn who_gives_up_waiting_is_passed_over() {
         let mut line = Line::default();
         let [a, b, c] = [0, 1, 2].map(|flow| line.join(flow, 1, 10));
-        assert!(line.is_served(a));
-        assert_eq!(line.leave(b), None);
-        assert_eq!(line.leave(a), Some(c));
-        assert_eq!(line.leave(c), None);
+        assert_eq!(line.first(), Some(a));
+        assert_eq!(line.leave(b, false), Some(a));
+        assert_eq!(line.leave(a, true), Some(c));
+        assert_eq!(line.leave(c, true), None);
+        // He was not charged for what did not pass.
+        let late = line.join(1, 1, 10);
+        line.join(0, 1, 10);
+        assert_eq!(line.first(), Some(late));
     }
 
     #[test]
@@ -120,7 +116,7 @@ mod tests {
         let mut line = Line::default();
         let tickets: Vec<Ticket> = (0..5).map(|_| line.join(7, 1, 10)).collect();
         for pair in tickets.windows(2) {
-            assert_eq!(line.leave(pair[0]), Some(pair[1]));
+            assert_eq!(line.leave(pair[0], true), Some(pair[1]));
         }
     }
 

@@ -19,6 +19,9 @@ const FREE_PIECE_BYTES: u64 = 256 << 10;
 /// Below so much of what was granted, more is asked for.
 pub const SHORT_BYTES: u64 = 4 * FREE_PIECE_BYTES;
 
+/// What a head may have, and is paid for at once.
+const HEAD_BYTES: u64 = 4 << 10;
+
 /// A rate that many transfers share. They are served in the order in which they ask; those of several pacers below one, by the weights
 /// of these.
 pub struct Pacer {
@@ -58,13 +61,22 @@ struct Queue {
 struct InLine<'p> {
     pacer: &'p Pacer,
     ticket: Ticket,
+    /// Told when it may be his turn.
+    waker: Arc<Notify>,
+    passed: bool,
+}
+
+impl InLine<'_> {
+    fn is_first(&self) -> bool {
+        self.pacer.queue().line.first() == Some(self.ticket)
+    }
 }
 
 impl Drop for InLine<'_> {
     fn drop(&mut self) {
         let mut queue = self.pacer.queue();
         queue.wakers.remove(&self.ticket);
-        let next = queue.line.leave(self.ticket);
+        let next = queue.line.leave(self.ticket, self.passed);
         if let Some(waker) = next.and_then(|next| queue.wakers.get(&next)) {
             waker.notify_one();
         }
@@ -178,16 +190,7 @@ impl Pacer {
     /// Bytes granted to a future that is dropped are lost to the rate, never passed twice.
     pub async fn take(&self, wanted: usize) -> usize {
         let bytes = self.piece_bytes_max().min(wanted as u64);
-        // Of transfers with one pacer, all have one flow.
-        let (mut flow, mut weight) = (0, 1);
-        let mut pacer = self;
-        loop {
-            let turn = pacer.turn(flow, weight, bytes).await;
-            pacer.wait_for(bytes, OnPause::Wait).await;
-            drop(turn);
-            let Some(above) = &pacer.above else { break };
-            (pacer, flow, weight) = (&above.pacer, above.flow, above.weight);
-        }
+        self.pass_all(bytes, OnPause::Wait).await;
         usize::try_from(bytes).unwrap_or(wanted)
     }
 
@@ -208,18 +211,22 @@ impl Pacer {
     /// # Cancel safety
     /// As [`Pacer::take`].
     pub async fn take_control(&self, bytes: usize) {
+        // In pieces that hold a head, so that it is on the wire soon after it was begun to be paid for.
+        let mut rest = bytes as u64;
+        while rest > 0 {
+            let piece = self.piece_bytes_max().max(HEAD_BYTES).min(rest);
+            self.pass_all(piece, OnPause::Pass).await;
+            rest -= piece;
+        }
+    }
+
+    /// Waits until `bytes` may pass here and above.
+    async fn pass_all(&self, bytes: u64, on_pause: OnPause) {
+        // Of transfers with one pacer, all have one flow.
         let (mut flow, mut weight) = (0, 1);
         let mut pacer = self;
         loop {
-            // All at once, so that it is on the wire soon after it was begun to be paid for.
-            let turn = pacer.turn_unless_paused(flow, weight, bytes as u64).await;
-            let mut rest = bytes as u64;
-            while rest > 0 {
-                let piece = pacer.piece_bytes_max().min(rest);
-                pacer.wait_for(piece, OnPause::Pass).await;
-                rest -= piece;
-            }
-            drop(turn);
+            pacer.pass(flow, weight, bytes, on_pause).await;
             let Some(above) = &pacer.above else { break };
             (pacer, flow, weight) = (&above.pacer, above.flow, above.weight);
         }
@@ -241,39 +248,6 @@ impl Pacer {
         }
     }
 
-    /// Waits for the turn of `bytes` of `flow`.
-    async fn turn(&self, flow: u64, weight: u32, bytes: u64) -> InLine<'_> {
-        let waker = Arc::new(Notify::new());
-        let place = {
-            let mut queue = self.queue();
-            let ticket = queue.line.join(flow, weight, bytes);
-            if !queue.line.is_served(ticket) {
-                queue.wakers.insert(ticket, waker.clone());
-            }
-            InLine { pacer: self, ticket }
-        };
-        while !self.queue().line.is_served(place.ticket) {
-            waker.notified().await;
-        }
-        place
-    }
-
-    /// The same; none if nothing may pass, or as soon as that is so: who is before in the line waits for the end of that.
-    async fn turn_unless_paused(&self, flow: u64, weight: u32, bytes: u64) -> Option<InLine<'_>> {
-        loop {
-            let mut changed = std::pin::pin!(self.changed.notified());
-            changed.as_mut().enable();
-            if self.rate() == Rate::Paused {
-                return None;
-            }
-            tokio::select! {
-                biased;
-                turn = self.turn(flow, weight, bytes) => return Some(turn),
-                () = changed => {}
-            }
-        }
-    }
-
     /// Takes `bytes` of what was granted; false if that is not enough.
     fn take_granted(&self, bytes: u64, on_pause: OnPause) -> bool {
         let mut granted = self.granted();
@@ -288,20 +262,33 @@ impl Pacer {
         enough
     }
 
-    async fn wait_for(&self, bytes: u64, on_pause: OnPause) {
+    /// Waits for the turn of `bytes` of `flow`, and until they may pass.
+    async fn pass(&self, flow: u64, weight: u32, bytes: u64, on_pause: OnPause) {
+        let waker = Arc::new(Notify::new());
+        let mut place = {
+            let mut queue = self.queue();
+            let ticket = queue.line.join(flow, weight, bytes);
+            queue.wakers.insert(ticket, waker.clone());
+            InLine { pacer: self, ticket, waker, passed: false }
+        };
+        let mut is_granted = false;
         loop {
-            // Armed before the bucket is asked, so that a change in between is not missed.
+            // Armed before anything is looked at, so that a change in between is not missed.
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
-            if !self.take_granted(bytes, on_pause) {
+            let passes_pause = matches!(on_pause, OnPause::Pass) && self.rate() == Rate::Paused;
+            if !passes_pause && !place.is_first() {
+                tokio::select! {
+                    () = place.waker.notified() => {}
+                    () = changed => {}
+                }
+                continue;
+            }
+            is_granted = is_granted || self.take_granted(bytes, on_pause);
+            if !is_granted {
                 changed.await;
                 continue;
             }
-            break;
-        }
-        loop {
-            let mut changed = std::pin::pin!(self.changed.notified());
-            changed.as_mut().enable();
             let take = self.bucket().take(self.clock.monotonic(), bytes);
             match (take, on_pause) {
                 (Take::Now, _) | (Take::Paused, OnPause::Pass) => break,
@@ -312,6 +299,7 @@ impl Pacer {
                 },
             }
         }
+        place.passed = true;
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
@@ -457,8 +445,8 @@ mod tests {
             () = heavy.take_all(1 << 40) => 0,
             () = sleep(20) => light.bytes(),
         };
-        assert!((1_960_000..2_060_000).contains(&sent), "{sent}");
-        assert!((5_900_000..6_060_000).contains(&heavy.bytes()), "{}", heavy.bytes());
+        assert!((1_940_000..2_120_000).contains(&sent), "{sent}");
+        assert!((5_880_000..6_080_000).contains(&heavy.bytes()), "{}", heavy.bytes());
         // Alone, the light one gets all.
         let took = seconds(light.take_all(4_000_000)).await;
         assert!((9.8..10.2).contains(&took), "{took}");
