@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(lines[2], "cam: user 7 has 1.0 MiB of 2.0 MiB");
         assert_eq!(lines[4], "cache 1.0 GiB of 64.0 GiB, 1 file, 1.0 MiB not uploaded");
         assert_eq!(lines[5], "memory 30.0 MiB, of it inodes and names 5.0 MiB of 24.0 MiB");
-        assert_eq!(lines[6], "queue 2 items, 1.0 MiB, 1 sent now, 0 parked");
+        assert_eq!(lines[6], "queue 2 items, 1.0 MiB, 1 sent now, 0 parked, 0 cancelled");
         assert_eq!(lines[7], "up 1.0 KiB/s, at most 1.0 MiB/s, 3.0 MiB since the start");
         assert_eq!(lines[8], "down 0 B/s, no limit, 0 B since the start");
         assert_eq!(lines[9], "worker process 8, none: no Vulkan, no files, no network");
