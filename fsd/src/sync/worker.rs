@@ -305,11 +305,9 @@ impl Worker {
                     sent => sent?,
                 };
                 let differs = self.uploaded(inode, key, &etag)?;
-                let (file, written) = (subject.file, |tx: &Tx<'_>| tx.is_writing(subject.file));
-                if !self.meta.read(written)? {
+                // What is open for writing is noted when it is closed.
+                if !self.meta.read(|tx| tx.is_writing(subject.file))? {
                     self.cache.remember(version.backing())?;
-                } else {
-                    tracing::debug!(%file, "it went up while it is open for writing");
                 }
                 return Ok(differs);
             }
