@@ -5,7 +5,7 @@ use policies::sides::Ours;
 
 use super::error::SyncError;
 use super::plan::Subject;
-use super::worker::Worker;
+use super::worker::{Worker, is_for};
 use crate::cache::CacheError;
 use crate::meta::{Conflict, MetaError, ObjectRecord, Tx};
 use crate::remote::{Object, RemoteError, RemoteRef};
@@ -53,6 +53,9 @@ impl Worker {
             let Some(mut inode) = tx.inode(ino)?.filter(|inode| inode.attr.nlink > 0) else {
                 return Ok(());
             };
+            if !is_for(tx, ino, &there.key)? {
+                return Ok(());
+            }
             let known = inode.object.as_ref().is_some_and(|object| object.key == there.key);
             if !known && (inode.object.is_some() || tx.inode_by_key(share, &there.key)?.is_some()) {
                 // It is somebody's by now.
@@ -77,9 +80,11 @@ impl Worker {
         self.cache.set_aside(self.cache.backing(ino)?.as_ref(), &name).map_err(CacheError::from)?;
         conflict.aside = Some(name.clone());
         let share = subject.inode.share;
+        let key = there.key.clone();
         let yielded = self.cache.yield_to(ino, there, move |tx, inode| {
             // What somebody writes now is not what was set aside.
-            if inode.content != planned || inode.attr.nlink != 1 || tx.is_writing(ino)? {
+            let same = inode.content == planned && inode.attr.nlink == 1;
+            if !same || tx.is_writing(ino)? || !is_for(tx, ino, &key)? {
                 return Ok(false);
             }
             tracing::warn!(path = %String::from_utf8_lossy(&conflict.path), aside = conflict.aside, "both sides changed a file: the cloud's takes the place of ours, which is set aside");

@@ -508,7 +508,7 @@ impl Worker {
 }
 
 /// Whether the object `key` is what the name of `ino` asks for. It may have another name by now, where nothing is in the way.
-fn is_for(tx: &Tx<'_>, ino: Ino, key: &Key) -> Result<bool, MetaError> {
+pub(super) fn is_for(tx: &Tx<'_>, ino: Ino, key: &Key) -> Result<bool, MetaError> {
     let Some((_, Subject { wanted, at_home, inode, .. })) = subject(tx, ino)? else {
         return Ok(false);
     };
