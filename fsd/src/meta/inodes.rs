@@ -478,7 +478,7 @@ impl Tx<'_> {
         self.run("DELETE FROM item WHERE ino = ?1", number)?;
         // What may be in the cloud of it is to be deleted, whoever removes it.
         self.run(
-            "INSERT INTO tombstone SELECT share, object_key, NULL, ino, 0, 0, 0, NULL FROM attempt WHERE ino = ?1 \
+            "INSERT INTO tombstone SELECT share, object_key, NULL, ino, 0, 0, 0, NULL, 0, NULL FROM attempt WHERE ino = ?1 \
              ON CONFLICT (share, object_key) DO NOTHING",
             number,
         )?;
