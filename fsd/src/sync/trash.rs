@@ -91,7 +91,9 @@ impl Worker {
             let etag = changed(copied)?;
             changed(remote.delete(&key, &Condition::Match(there.etag)).await)?;
             tracing::info!(%key, %to, "a deleted file's object was moved to the trash");
-            let (path, size, at) = (key.clone(), there.size, tombstone.since);
+            // When it was deleted is not known of what only may have been there.
+            let at = if tombstone.since > 0 { tombstone.since } else { self.millis() };
+            let (path, size) = (key.clone(), there.size);
             trashed = Some(Trashed { share, key: to, path, etag, size, at });
         }
         self.cache.deleted(share, &key);
