@@ -29,9 +29,10 @@ use crate::events::Events;
 use crate::frontend::fuse::{self, Mount, MountOptions};
 use crate::hooks::{self, Hooks, ResultsPlace, Rule};
 use crate::meta::{Meta, MetaError};
+use crate::pace::{LaneParts, Paces, Way};
 use crate::remote::{self, Env, Opened, Pacer, Pacers, RemoteError, RemoteUrl};
 use crate::rng::Rng;
-use crate::sync::{self, Sync};
+use crate::sync::{self, Receipts, Sync};
 use crate::tasks::{self, Tasks};
 use crate::types::{Attr, FileKind, ShareId};
 use crate::vfs::{self, Vfs};
@@ -44,6 +45,8 @@ const STOP_PATIENCE: Duration = Duration::from_secs(10);
 const MOUNTS_POLL: Duration = Duration::from_millis(200);
 /// How old a listing of the cloud may get before it is asked again.
 const LISTING_AGE_MAX: Duration = Duration::from_secs(60);
+/// The folder with receipts, in the state directory.
+const RECEIPTS: &str = "receipts";
 const LOCK_FILE: &str = "lock";
 
 /// The program around the commands.
@@ -193,18 +196,18 @@ async fn serve(start: Start, env: Env, background: Handle) -> anyhow::Result<()>
     let meta = Arc::new(Meta::open(&config.state_dir)?);
     let ground = Ground { env, clock, tasks, background, events: Arc::default(), meta };
     let pacers = Pacers {
-        up: Pacer::new(ground.clock.clone(), rate_now(&config.upload, &ground), None),
-        down: Pacer::new(ground.clock.clone(), rate_now(&config.download, &ground), None),
+        up: Pacer::new(ground.clock.clone(), rate_now(&config.upload, &ground.clock), None),
+        down: Pacer::new(ground.clock.clone(), rate_now(&config.download, &ground.clock), None),
     };
     let mut shares = Vec::new();
     for share in &config.shares {
         shares.push(open_share(share, &ground, &pacers).await?);
     }
     let rules = rules(&config.hooks, &shares)?;
+    let (meta, clock) = (ground.meta.clone(), ground.clock.clone());
+    let paces = Paces::start(lanes(&config, &pacers, &shares), meta, clock, &ground.tasks)?;
     let (cache, vfs) = open_files(&config, &ground, &shares, &rules)?;
-    let sync = Arc::new(start_sync(&ground, &cache, &shares)?);
-    follow_schedule(config.upload.clone(), pacers.up.clone(), &ground);
-    follow_schedule(config.download.clone(), pacers.down.clone(), &ground);
+    let sync = Arc::new(start_sync(&config, &ground, &cache, &shares)?);
     let hooks = start_hooks(&ground, &vfs, rules)?;
 
     let (ask, asked) = mpsc::channel(1);
@@ -220,6 +223,7 @@ async fn serve(start: Start, env: Env, background: Handle) -> anyhow::Result<()>
         events: ground.events.clone(),
         clock: ground.clock.clone(),
         pacers,
+        paces,
         mounts: shares.iter().zip(&mounts).map(|(share, mount)| mounted(share, mount)).collect(),
         unmount: ask,
     });
@@ -300,7 +304,12 @@ fn reserve_on(dir: &Path, configured: u64) -> anyhow::Result<u64> {
     Ok(configured.min(total / DEFAULT_PARTS_MAX))
 }
 
-fn start_sync(ground: &Ground, cache: &Arc<Cache>, shares: &[OpenShare]) -> anyhow::Result<Sync> {
+fn start_sync(
+    config: &Config,
+    ground: &Ground,
+    cache: &Arc<Cache>,
+    shares: &[OpenShare],
+) -> anyhow::Result<Sync> {
     let Ground { clock, background, events, meta, .. } = ground;
     let mut rng = Rng::seeded_by(clock.wall());
     let name = format!("{:08x}", rng.next_u64() >> 32);
@@ -320,6 +329,12 @@ fn start_sync(ground: &Ground, cache: &Arc<Cache>, shares: &[OpenShare]) -> anyh
         gateway,
         delay_max: delays.max().unwrap_or_default(),
         links: links.collect(),
+        rules: shares.iter().map(|share| (share.id, share.config.rules.clone())).collect(),
+        receipts: Some(Receipts::new(
+            config.state_dir.join(RECEIPTS),
+            config.receipts.clone(),
+            meta.clone(),
+        )),
     }))
 }
 
@@ -351,12 +366,8 @@ async fn open_share(
         StoreConfig::Cloud { url } => {
             let parsed: &RemoteUrl = url;
             let share_pacers = Pacers {
-                up: Pacer::new(clock.clone(), config.upload_rate_max, Some(pacers.up.clone())),
-                down: Pacer::new(
-                    clock.clone(),
-                    config.download_rate_max,
-                    Some(pacers.down.clone()),
-                ),
+                up: share_pacer(config, &config.upload, clock, &pacers.up),
+                down: share_pacer(config, &config.download, clock, &pacers.down),
             };
             let opened = remote::open(parsed, env, share_pacers.clone(), clock.clone(), tasks)?;
             (Some(parsed.to_string()), Some((opened, share_pacers)))
@@ -469,6 +480,8 @@ fn vfs_share(share: &OpenShare, rules: &[Rule]) -> vfs::Share {
         local: share.opened.is_none(),
         read_only: share.config.read_only,
         upload_delay: share.config.upload_delay,
+        offline_wait: share.config.offline_wait,
+        fsync_wait: share.config.fsync_wait,
         listing_age_max: LISTING_AGE_MAX,
         hooked: rules.iter().any(|rule| rule.shares.contains(&share.id)),
         quotas: share.config.quotas.clone(),
@@ -542,35 +555,41 @@ fn mounted(share: &OpenShare, mount: &Mount) -> MountedShare {
     }
 }
 
-fn rate_now(schedule: &Schedule, ground: &Ground) -> Rate {
-    schedule.rate_at(timestamp(ground.clock.as_ref()))
+fn share_pacer(
+    config: &ShareConfig,
+    schedule: &Schedule,
+    clock: &Arc<dyn Clock>,
+    above: &Arc<Pacer>,
+) -> Arc<Pacer> {
+    let rate = rate_now(schedule, clock);
+    Pacer::weighted(clock.clone(), rate, Some(above.clone()), config.rules.weight)
 }
 
-fn timestamp(clock: &dyn Clock) -> jiff::Timestamp {
+fn rate_now(schedule: &Schedule, clock: &Arc<dyn Clock>) -> Rate {
     let now = clock.wall();
-    jiff::Timestamp::new(now.secs, now.nanos.cast_signed()).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+    let now = jiff::Timestamp::new(now.secs, now.nanos.cast_signed());
+    schedule.rate_at(now.unwrap_or(jiff::Timestamp::UNIX_EPOCH))
 }
 
-/// Sets the pace as the schedule says, also for transfers under way.
-fn follow_schedule(schedule: Schedule, pacer: Arc<Pacer>, ground: &Ground) {
-    /// A clock that is set meanwhile is noticed after this time.
-    const LOOK_AFTER_MAX: Duration = Duration::from_secs(30);
-    let (clock, stopping) = (ground.clock.clone(), ground.tasks.clone());
-    ground.tasks.spawn("app.schedule", async move {
-        loop {
-            let rate = schedule.rate_at(timestamp(clock.as_ref()));
-            if pacer.rate() != rate {
-                tracing::info!(?rate, "the schedule changes the pace");
-                pacer.set_rate(rate);
-            }
-            let now = timestamp(clock.as_ref());
-            let until = schedule.next_change(now).map(|at| at.duration_since(now).unsigned_abs());
-            tokio::select! {
-                () = stopping.cancelled() => return,
-                () = clock.sleep(until.map_or(LOOK_AFTER_MAX, |until| until.min(LOOK_AFTER_MAX))) => {}
-            }
+/// All that has a pace of its own.
+fn lanes(config: &Config, pacers: &Pacers, shares: &[OpenShare]) -> Vec<LaneParts> {
+    let both = |share, name: &str, pacers: &Pacers, (up, down): (&Schedule, &Schedule)| {
+        let lane = |way, word, schedule: &Schedule, pacer: &Arc<Pacer>| LaneParts {
+            id: (share, way),
+            name: format!("{name}{word}"),
+            schedule: schedule.clone(),
+            pacer: pacer.clone(),
+        };
+        [lane(Way::Up, "up", up, &pacers.up), lane(Way::Down, "down", down, &pacers.down)]
+    };
+    let mut lanes = Vec::from(both(None, "", pacers, (&config.upload, &config.download)));
+    for OpenShare { config, id, opened, .. } in shares {
+        if let Some((_, pacers)) = opened {
+            let name = format!("{}/", config.name);
+            lanes.extend(both(Some(*id), &name, pacers, (&config.upload, &config.download)));
         }
-    });
+    }
+    lanes
 }
 
 /// Until a signal comes or the last mount is gone; then takes all mounts away.

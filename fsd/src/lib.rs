@@ -9,6 +9,7 @@ pub mod events;
 pub mod frontend;
 pub mod hooks;
 pub mod meta;
+pub mod pace;
 pub mod remote;
 pub mod rng;
 pub mod sync;

@@ -3,12 +3,21 @@
 //! Invariant: pure. Time is an argument, there is no clock, no I/O and no randomness here.
 
 pub mod bucket;
+pub mod budget;
+pub mod line;
+pub mod order;
+pub mod pace;
 pub mod pins;
 pub mod quota;
 pub mod schedule;
+pub mod sides;
 pub mod units;
 
 pub use bucket::{Rate, Take, TokenBucket};
+pub use budget::{Budget, Spent};
+pub use line::{Line, Ticket};
+pub use order::Order;
 pub use pins::Pins;
 pub use quota::Quotas;
 pub use schedule::{Schedule, ScheduleError, ScheduleSection, WindowSection};
+pub use sides::{Conflicts, Deletes};

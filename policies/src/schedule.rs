@@ -9,9 +9,14 @@ use jiff::{Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
 
 use crate::bucket::{Rate, RateError};
+use crate::budget::Budget;
+use crate::units::{UnitError, parse_bytes, show_bytes};
 
 /// The most windows of one schedule.
 pub const WINDOWS_MAX: usize = 64;
+
+/// The smallest budget that is useful.
+pub const BUDGET_BYTES_LEAST: u64 = 1 << 20;
 
 /// How far [`Schedule::next_change`] looks: two weeks, since a change of the clocks may skip a window once.
 const HORIZON_DAYS: i32 = 15;
@@ -24,8 +29,12 @@ const DAY_MINUTES: u16 = 24 * 60;
 pub struct ScheduleSection {
     /// The rate outside of every window; `unlimited` if left out.
     pub default: Option<String>,
-    /// The IANA name of the zone that the windows are meant in; needed if there is a window.
+    /// The IANA name of the zone that windows and budgets are meant in; needed if there are any.
     pub time_zone: Option<String>,
+    /// The most bytes from midnight to midnight.
+    pub budget_day: Option<String>,
+    /// The most bytes of a month.
+    pub budget_month: Option<String>,
     /// Windows. Where two overlap, the later one in the file wins.
     #[serde(default)]
     pub window: Vec<WindowSection>,
@@ -69,6 +78,14 @@ pub enum ScheduleProblem {
     #[error("windows need a `time_zone`, such as \"Europe/Berlin\" or \"UTC\"")]
     NoTimeZone,
     #[error(
+        "a budget needs a `time_zone` that says when midnight is, such as \"Europe/Berlin\" or \"UTC\""
+    )]
+    NoMidnight,
+    #[error(transparent)]
+    Bytes(#[from] UnitError),
+    #[error("the smallest useful budget is {}", show_bytes(BUDGET_BYTES_LEAST))]
+    BudgetTooSmall,
+    #[error(
         "days are mon, tue, wed, thu, fri, sat, sun, as a list (\"sat, sun\") or a range (\"mon-fri\")"
     )]
     Days,
@@ -88,6 +105,7 @@ pub struct Schedule {
     default: Rate,
     zone: TimeZone,
     windows: Vec<Window>,
+    budget: Budget,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,7 +122,7 @@ struct Window {
 impl From<Rate> for Schedule {
     /// The same rate at all times.
     fn from(rate: Rate) -> Self {
-        Self { default: rate, zone: TimeZone::UTC, windows: Vec::new() }
+        Self { default: rate, zone: TimeZone::UTC, windows: Vec::new(), budget: Budget::default() }
     }
 }
 
@@ -139,6 +157,8 @@ impl Schedule {
             None => {
                 if !section.window.is_empty() {
                     note("time_zone", "", ScheduleProblem::NoTimeZone);
+                } else if section.budget_day.is_some() || section.budget_month.is_some() {
+                    note("time_zone", "", ScheduleProblem::NoMidnight);
                 }
                 TimeZone::UTC
             }
@@ -147,6 +167,22 @@ impl Schedule {
                 TimeZone::UTC
             }),
         };
+        let mut bytes =
+            |key: &str, text: Option<&str>| match text.map(|text| (text, parse_bytes(text))) {
+                None => None,
+                Some((text, Ok(bytes))) if bytes < BUDGET_BYTES_LEAST => {
+                    note(key, text, ScheduleProblem::BudgetTooSmall);
+                    None
+                }
+                Some((_, Ok(bytes))) => Some(bytes),
+                Some((text, Err(error))) => {
+                    note(key, text, error.into());
+                    None
+                }
+            };
+        let day = bytes("budget_day", section.budget_day.as_deref());
+        let month = bytes("budget_month", section.budget_month.as_deref());
+        let budget = Budget { day, month, zone: zone.clone() };
         if section.window.len() > WINDOWS_MAX {
             note("window", &section.window.len().to_string(), ScheduleProblem::TooMany);
         }
@@ -159,7 +195,13 @@ impl Schedule {
                 }
             }
         }
-        if errors.is_empty() { Ok(Self { default, zone, windows }) } else { Err(errors) }
+        if errors.is_empty() { Ok(Self { default, zone, windows, budget }) } else { Err(errors) }
+    }
+
+    /// How many bytes may pass in a day and in a month.
+    #[must_use]
+    pub fn budget(&self) -> &Budget {
+        &self.budget
     }
 
     /// The rate at a moment.

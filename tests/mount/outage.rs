@@ -134,3 +134,27 @@ fn a_request_whose_answer_was_lost_does_no_harm() -> Result<()> {
         Ok(())
     })
 }
+
+#[test]
+fn a_read_may_wait_for_the_link_while_others_go_on() -> Result<()> {
+    on_s3(|store| {
+        store.put("far", b"only there")?;
+        let (proxy, variables) = store.behind_a_proxy()?;
+        let options = ["-o", "offline_reads=wait,offline_wait=10m"];
+        let drive = Drive::over(store)?.with_variables(variables).with(&options).started()?;
+        ensure!(drive.path("far").metadata()?.len() == 10, "its name is known");
+        proxy.set(Network::Refusing);
+        let far = drive.path("far");
+        let reading = std::thread::spawn(move || std::fs::read(far));
+        until("the link is seen to be down", || {
+            Ok(drive.json(&["status"])?["mounts"][0]["link"]["state"] == "offline")
+        })?;
+        std::fs::write(drive.path("here"), "written meanwhile")?;
+        ensure!(std::fs::read(drive.path("here"))? == b"written meanwhile", "read meanwhile");
+        ensure!(!reading.is_finished(), "it waits");
+        proxy.set(Network::Up);
+        let read = reading.join().map_err(|_| anyhow::anyhow!("the reader died"))?;
+        ensure!(read? == b"only there", "it got what it waited for");
+        drive.wait()
+    })
+}

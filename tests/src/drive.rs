@@ -261,7 +261,15 @@ impl Drive {
     /// # Errors
     /// What is left if that does not come.
     pub fn wait(&self) -> Result<()> {
-        let waited = self.json(&["wait", "--timeout", "120s"]);
+        self.wait_for("120s")
+    }
+
+    /// As [`Drive::wait`], where it takes long for good reason.
+    ///
+    /// # Errors
+    /// What is left after `timeout`.
+    pub fn wait_for(&self, timeout: &str) -> Result<()> {
+        let waited = self.json(&["wait", "--timeout", timeout]);
         waited.map(drop).with_context(|| match self.json(&["queue"]) {
             Ok(queue) => format!("{queue:#}\n{}", self.log()),
             Err(error) => format!("{error:#}\n{}", self.log()),

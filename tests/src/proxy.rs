@@ -1,10 +1,10 @@
-//! A network between a gateway and its store that can be cut.
+//! A network between a gateway and its store that can be cut, and that counts what passes.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How the network is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub struct Proxy {
 struct State {
     network: AtomicU8,
     sockets: Mutex<Vec<TcpStream>>,
+    /// What came from the gateway: when, and how many bytes.
+    sent: Mutex<Vec<(Instant, usize)>>,
 }
 
 impl State {
@@ -52,6 +54,7 @@ impl Proxy {
         let state = Arc::new(State {
             network: AtomicU8::new(Network::Up as u8),
             sockets: Mutex::default(),
+            sent: Mutex::default(),
         });
         let shared = state.clone();
         std::thread::spawn(move || {
@@ -66,6 +69,12 @@ impl Proxy {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What came from the gateway so far: when each piece did, and how many bytes it was.
+    #[must_use]
+    pub fn sent(&self) -> Vec<(Instant, usize)> {
+        self.state.sent.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Sets how the network is from now on. Connections live on only in a black hole.
@@ -86,19 +95,23 @@ fn take(client: TcpStream, server: SocketAddr, state: &Arc<State>) {
     }
     let Ok(upstream) = TcpStream::connect(server) else { return };
     let ends = [(client.try_clone(), upstream.try_clone()), (Ok(upstream), Ok(client))];
-    for (from, to) in ends {
+    for (counted, (from, to)) in [true, false].into_iter().zip(ends) {
         let (Ok(from), Ok(to)) = (from, to) else { return };
         if let Ok(held) = from.try_clone() {
             state.sockets().push(held);
         }
         let state = state.clone();
-        std::thread::spawn(move || pass(from, to, &state));
+        std::thread::spawn(move || pass(from, to, &state, counted));
     }
 }
 
-fn pass(mut from: TcpStream, mut to: TcpStream, state: &State) {
+fn pass(mut from: TcpStream, mut to: TcpStream, state: &State, counted: bool) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
+        if counted {
+            let mut sent = state.sent.lock().unwrap_or_else(PoisonError::into_inner);
+            sent.push((Instant::now(), count));
+        }
         while state.is(Network::BlackHole) {
             std::thread::sleep(Duration::from_millis(10));
         }

@@ -21,6 +21,17 @@ use crate::types::{ETag, Ino, Key, ShareId, Time};
 /// A change this shortly after another may leave the same times on disks with coarse clocks.
 const YOUNG_NANOS: i128 = 50_000_000;
 
+/// Whether a backing file that somebody has open for writing is at rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// It is as it was, and any change would show in its times.
+    Still,
+    /// It is as it was, but a change might not show yet.
+    Young,
+    /// It has changed.
+    Changed,
+}
+
 /// A backing file that is open, with what is here of it. At most one for each inode exists at a time.
 #[derive(Debug)]
 pub struct Backing {

@@ -87,6 +87,40 @@ pub(super) fn take_over(tx: &Tx<'_>, answer: Answer, now: Time) -> Result<(Merge
     Ok((merged, (!same).then_some(backing)))
 }
 
+/// Makes the file `ino` what the cloud's `object` is, and lets what is here of it count no more, nor its item. Returns also the backing
+/// file that it had.
+pub(super) fn yield_to(
+    tx: &Tx<'_>,
+    ino: Ino,
+    object: &Object,
+    defaults: &Defaults,
+    now: Time,
+) -> Result<(Merged, Option<u64>)> {
+    let mut merged = Merged::default();
+    let Some(mut inode) = tx.inode(ino)? else { return Ok((merged, None)) };
+    let (share, backing, before) = (inode.share, inode.backing, inode.object.take());
+    if let Some(ObjectRecord { key, etag: Some(etag), .. }) = before
+        && key != object.key
+    {
+        tx.bury(share, &key, Some(&etag), ino, now.millis())?;
+    }
+    tx.end_attempts(ino, share, Some(&object.key), now.millis())?;
+    tx.end_multipart(ino)?;
+    tx.set_presence(ino, None)?;
+    tx.remove_item(ino)?;
+    take_object(&mut inode, object, true, defaults);
+    tx.put_inode(&inode)?;
+    for name in tx.xattrs(ino)?.into_keys() {
+        tx.set_xattr(ino, &name, None)?;
+    }
+    for (name, value) in xattrs_of(object) {
+        tx.set_xattr(ino, &name, Some(&value))?;
+    }
+    merged.inodes.push(ino);
+    merged.names.extend(tx.a_name(ino)?);
+    Ok((merged, Some(backing)))
+}
+
 /// The object of `inode` is not there any more.
 fn gone(tx: &Tx<'_>, mut inode: Inode, now: Time) -> Result<(Merged, Option<u64>)> {
     let mut merged = Merged::default();
@@ -185,6 +219,13 @@ pub(super) fn add_one(
     let Some(name) = name_in(parent, &key) else { return Ok(Added::Known) };
     if tx.lookup(parent.ino, &name)?.is_some() || !untouched && tx.is_in_motion(share, &key)? {
         return Ok(Added::Known);
+    }
+    if !untouched && let Some(kept) = tx.kept_object(share, &key)? {
+        // Its file was deleted here: it is shown again only if somebody changes it.
+        if object.as_ref().is_none_or(|object| object.etag == kept) {
+            return Ok(Added::Known);
+        }
+        tx.forget_kept(share, &key)?;
     }
     let new = new_inode(share, key, object.as_ref(), defaults, now);
     let ino = tx.add_inode(&new)?;

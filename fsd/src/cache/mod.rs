@@ -3,6 +3,7 @@
 //! Invariant: a block counts as present only after its bytes are in the backing file.
 //! Invariant: a backing file is removed only with [`Uploaded`](crate::meta::Uploaded), and never while it is open.
 
+mod aside;
 mod backing;
 mod evict;
 mod fill;
@@ -28,12 +29,12 @@ use self::backing::Base;
 use self::index::Index;
 use self::present::{Presence, blocks_of};
 use crate::clock::Clock;
-use crate::meta::{Inode, Meta, MetaError};
+use crate::meta::{Inode, Meta, MetaError, Stamp};
 use crate::remote::{RemoteError, RemoteRef};
 use crate::tasks::Tasks;
 use crate::types::{Ino, ShareId};
 
-pub use self::backing::Backing;
+pub use self::backing::{Backing, Rest};
 pub use self::evict::Eviction;
 pub use self::fill::ReadAhead;
 pub use self::merge::{Defaults, Merged};
@@ -250,6 +251,12 @@ impl Cache {
         self.stores.get(&share).map(|store| &store.remote)
     }
 
+    /// The shares that have a store.
+    #[must_use]
+    pub fn cloud_shares(&self) -> Vec<ShareId> {
+        self.stores.keys().copied().collect()
+    }
+
     /// The number of a new file's backing file.
     pub const FIRST_BACKING: u64 = 1;
 
@@ -314,6 +321,22 @@ impl Cache {
     /// If the disk fails.
     pub fn is_written_elsewhere(&self, inode: &Inode) -> Result<bool> {
         Ok(backing::is_written(&self.path(inode.ino, inode.backing))?)
+    }
+
+    /// Whether `backing` is as `stamp` says, and a change of it would show: after what was written to it is on the disk, also a write to
+    /// a map of it sets its times.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn rests(&self, backing: &Backing, stamp: &Stamp) -> io::Result<Rest> {
+        backing.file.sync_data()?;
+        let now = backing.stamp(self.clock.wall())?;
+        let same = (now.size, now.mtime, now.ctime) == (stamp.size, stamp.mtime, stamp.ctime);
+        Ok(match same {
+            false => Rest::Changed,
+            true if now.young => Rest::Young,
+            true => Rest::Still,
+        })
     }
 
     /// Whether all of `inode` is here, without opening it.

@@ -15,10 +15,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::merge::{
     Added, Answer, Defaults, Doubt, Found, Merged, add_one, add_plain, is_untouched, part_plain,
-    take_over,
+    take_over, yield_to,
 };
 use super::{Cache, Result, Store, lock};
-use crate::meta::Inode;
+use crate::meta::{Inode, MetaError, Tx};
 use crate::remote::{Object, Page, Remote, RemoteError};
 use crate::types::{Ino, Key, ShareId, segment_of_name};
 
@@ -217,6 +217,32 @@ impl Cache {
     pub async fn refresh(&self, inode: &Inode) -> Result<Merged> {
         let Some(object) = inode.object.clone() else { return Ok(Merged::default()) };
         self.settle(vec![Doubt { ino: inode.ino, object }]).await
+    }
+
+    /// Makes the file `ino` what the cloud's `object` is, whatever is here of it, if `is_wanted`, in the same transaction, says so.
+    ///
+    /// # Errors
+    /// If the metadata store fails.
+    pub fn yield_to(
+        &self,
+        ino: Ino,
+        object: Object,
+        is_wanted: impl FnOnce(&Tx<'_>, &Inode) -> Result<bool, MetaError> + Send + 'static,
+    ) -> Result<Option<Merged>> {
+        let now = self.clock.wall();
+        let stores: BTreeMap<ShareId, Defaults> =
+            self.stores.iter().map(|(share, store)| (*share, store.defaults)).collect();
+        let yielded = self.meta.write(move |tx| -> Result<_> {
+            let Some(inode) = tx.inode(ino)? else { return Ok(None) };
+            let Some(defaults) = stores.get(&inode.share) else { return Ok(None) };
+            let wanted = is_wanted(tx, &inode)?;
+            wanted.then(|| yield_to(tx, ino, &object, defaults, now)).transpose()
+        })?;
+        let Some((merged, backing)) = yielded else { return Ok(None) };
+        if let Some(backing) = backing {
+            self.forget(ino, backing);
+        }
+        Ok(Some(merged))
     }
 
     async fn list_now(

@@ -9,14 +9,16 @@ use jiff::tz::TimeZoneDatabase;
 use policies::units::{parse_bytes, parse_duration};
 use policies::{Quotas, Rate, Schedule, ScheduleSection};
 
-use super::file::{CacheSection, File, HookSection, ShareSection};
+use super::file::{CacheSection, File, HookSection, ReceiptsSection, ShareSection};
 use super::problem::{Problem, ProblemKind};
 use super::{
-    CacheConfig, Config, DISK_BYTES_LEAST, DISK_BYTES_MAX, FREE_BYTES_MIN, HOOKS_MAX, HookConfig,
-    MARKS, RESULTS_FOLDER, ResultsTo, SHARES_MAX, STATE_DIR, ShareConfig, StoreConfig,
-    UPLOAD_DELAY, UPLOAD_DELAY_MAX,
+    CacheConfig, Config, DISK_BYTES_LEAST, DISK_BYTES_MAX, FREE_BYTES_MIN, FSYNC_WAIT,
+    FSYNC_WAIT_MAX, HOOKS_MAX, HookConfig, MARKS, OFFLINE_WAIT, OFFLINE_WAIT_MAX,
+    RECEIPT_FILES_MAX, RESULTS_FOLDER, ResultsTo, SHARES_MAX, STATE_DIR, ShareConfig, StoreConfig,
+    UPLOAD_DELAY, UPLOAD_DELAY_MAX, WEIGHT_MAX,
 };
 use crate::remote::{Place, UrlError};
+use crate::sync::{RETENTION, ReceiptRules, Rules};
 
 /// The longest name of a share, which is part of file names.
 const NAME_BYTES_MAX: usize = 64;
@@ -60,6 +62,28 @@ impl Findings {
     }
 }
 
+/// What a share's section says of its pace: in a word, or with windows and budgets.
+fn share_schedule(
+    key: &str,
+    (name, word): (&str, Option<&str>),
+    section: Option<&ScheduleSection>,
+    zones: &TimeZoneDatabase,
+    findings: &mut Findings,
+) -> Schedule {
+    match (word, section) {
+        (Some(word), Some(_)) => {
+            findings.note(format!("{key}.{name}_max"), word, ProblemKind::TwoPaces);
+            Schedule::default()
+        }
+        (word, None) => {
+            let rate =
+                findings.read(format!("{key}.{name}_max"), word, Rate::Unlimited, str::parse);
+            rate.into()
+        }
+        (None, Some(section)) => schedule(&format!("{key}.{name}"), section, zones, findings),
+    }
+}
+
 pub(super) fn config(file: &File, zones: &TimeZoneDatabase) -> Result<Config, Vec<Problem>> {
     let mut findings = Findings::default();
     let state_dir = file.state_dir.clone().unwrap_or_else(|| STATE_DIR.into());
@@ -68,11 +92,24 @@ pub(super) fn config(file: &File, zones: &TimeZoneDatabase) -> Result<Config, Ve
         cache: cache(&file.cache, &mut findings),
         upload: schedule("upload", &file.upload, zones, &mut findings),
         download: schedule("download", &file.download, zones, &mut findings),
-        shares: shares(&file.share, &mut findings),
+        shares: shares(&file.share, zones, &mut findings),
+        receipts: receipts(&file.receipts, &mut findings),
         hooks: hooks(&file.hook, &file.share, &mut findings),
     };
     check_places(&config, &mut findings);
     if findings.0.is_empty() { Ok(config) } else { Err(findings.0) }
+}
+
+fn receipts(section: &ReceiptsSection, findings: &mut Findings) -> ReceiptRules {
+    let default = ReceiptRules::default();
+    let file_max = section.file_max.as_deref();
+    let file_bytes_max =
+        findings.read("receipts.file_max".into(), file_max, default.file_bytes_max, parse_bytes);
+    let files_max = section.files.unwrap_or(default.files_max);
+    if !(2..=RECEIPT_FILES_MAX).contains(&files_max) {
+        findings.note("receipts.files", files_max.to_string(), ProblemKind::ReceiptFiles);
+    }
+    ReceiptRules { file_bytes_max, files_max }
 }
 
 fn cache(section: &CacheSection, findings: &mut Findings) -> CacheConfig {
@@ -114,16 +151,26 @@ fn schedule(
     })
 }
 
-fn shares(sections: &[ShareSection], findings: &mut Findings) -> Vec<ShareConfig> {
+fn shares(
+    sections: &[ShareSection],
+    zones: &TimeZoneDatabase,
+    findings: &mut Findings,
+) -> Vec<ShareConfig> {
     match sections.len() {
         0 => findings.note("share", "", ProblemKind::NoShare),
         1..=SHARES_MAX => {}
         count => findings.note("share", count.to_string(), ProblemKind::TooManyShares),
     }
-    sections.iter().enumerate().map(|(index, section)| share(index, section, findings)).collect()
+    let sections = sections.iter().enumerate();
+    sections.map(|(index, section)| share(index, section, zones, findings)).collect()
 }
 
-fn share(index: usize, section: &ShareSection, findings: &mut Findings) -> ShareConfig {
+fn share(
+    index: usize,
+    section: &ShareSection,
+    zones: &TimeZoneDatabase,
+    findings: &mut Findings,
+) -> ShareConfig {
     let key = |name: &str| format!("share.{index}.{name}");
     if !is_name(&section.name) {
         findings.note(key("name"), &section.name, ProblemKind::Name);
@@ -150,11 +197,10 @@ fn share(index: usize, section: &ShareSection, findings: &mut Findings) -> Share
         delay if delay > UPLOAD_DELAY_MAX => Err(ProblemKind::DelayTooLong),
         delay => Ok::<Duration, ProblemKind>(delay),
     };
-    let (delay_text, up, down) = (
-        section.upload_delay.as_deref(),
-        section.upload_max.as_deref(),
-        section.download_max.as_deref(),
-    );
+    let delay_text = section.upload_delay.as_deref();
+    let (up, down) = (section.upload_max.as_deref(), section.download_max.as_deref());
+    let (upload, download) = (section.upload.as_ref(), section.download.as_ref());
+    let at = format!("share.{index}");
     ShareConfig {
         name: section.name.clone(),
         mount: findings.absolute(key("mount"), &section.mount),
@@ -165,10 +211,70 @@ fn share(index: usize, section: &ShareSection, findings: &mut Findings) -> Share
         passthrough: section.passthrough.unwrap_or(true),
         acl: section.acl.unwrap_or(true),
         upload_delay: findings.read(key("upload_delay"), delay_text, UPLOAD_DELAY, delay),
-        upload_rate_max: findings.read(key("upload_max"), up, Rate::Unlimited, str::parse),
-        download_rate_max: findings.read(key("download_max"), down, Rate::Unlimited, str::parse),
+        fsync_wait: fsync_wait(index, section, findings),
+        offline_wait: offline_wait(index, section, findings),
+        upload: share_schedule(&at, ("upload", up), upload, zones, findings),
+        download: share_schedule(&at, ("download", down), download, zones, findings),
+        rules: rules(index, section, findings),
         quotas: quotas(index, section, findings),
     }
+}
+
+fn fsync_wait(index: usize, section: &ShareSection, findings: &mut Findings) -> Option<Duration> {
+    let key = |name: &str| format!("share.{index}.{name}");
+    let waits = |text: &str| match text {
+        "local" => Ok(false),
+        "uploaded" => Ok(true),
+        _ => Err(ProblemKind::Fsync),
+    };
+    let waits = findings.read(key("fsync"), section.fsync.as_deref(), false, waits);
+    let limit = |text: &str| match parse_duration(text)? {
+        wait if wait > FSYNC_WAIT_MAX => Err(ProblemKind::FsyncWaitTooLong),
+        wait => Ok::<Duration, ProblemKind>(wait),
+    };
+    let limit = findings.read(key("fsync_wait"), section.fsync_wait.as_deref(), FSYNC_WAIT, limit);
+    waits.then_some(limit)
+}
+
+fn offline_wait(index: usize, section: &ShareSection, findings: &mut Findings) -> Duration {
+    let key = |name: &str| format!("share.{index}.{name}");
+    let waits = |text: &str| match text {
+        "fail" => Ok(false),
+        "wait" => Ok(true),
+        _ => Err(ProblemKind::OfflineReads),
+    };
+    let reads = section.offline_reads.as_deref();
+    let waits = findings.read(key("offline_reads"), reads, false, waits);
+    let limit = |text: &str| match parse_duration(text)? {
+        wait if wait > OFFLINE_WAIT_MAX => Err(ProblemKind::OfflineWaitTooLong),
+        wait => Ok::<Duration, ProblemKind>(wait),
+    };
+    let limit =
+        findings.read(key("offline_wait"), section.offline_wait.as_deref(), OFFLINE_WAIT, limit);
+    if waits { limit } else { Duration::ZERO }
+}
+
+fn rules(index: usize, section: &ShareSection, findings: &mut Findings) -> Rules {
+    let key = |name: &str| format!("share.{index}.{name}");
+    let mut rules = Rules::default();
+    let (conflicts, deletes) = (section.conflicts.as_deref(), section.deletes.as_deref());
+    rules.conflicts = findings.read(key("conflicts"), conflicts, rules.conflicts, str::parse);
+    rules.deletes = findings.read(key("deletes"), deletes, rules.deletes, str::parse);
+    let (aside, trash) =
+        (section.conflicts_retention.as_deref(), section.trash_retention.as_deref());
+    rules.order = findings.read(key("order"), section.order.as_deref(), rules.order, str::parse);
+    rules.priority = section.priority.unwrap_or(rules.priority);
+    rules.weight = section.weight.unwrap_or(rules.weight);
+    if !(1..=WEIGHT_MAX).contains(&rules.weight) {
+        findings.note(key("weight"), rules.weight.to_string(), ProblemKind::Weight);
+    }
+    let alert = section.alert_after.as_deref();
+    let some = |text: &str| parse_duration(text).map(Some);
+    rules.alert_after = findings.read(key("alert_after"), alert, None, some);
+    rules.conflicts_retention =
+        findings.read(key("conflicts_retention"), aside, RETENTION, parse_duration);
+    rules.trash_retention = findings.read(key("trash_retention"), trash, RETENTION, parse_duration);
+    rules
 }
 
 fn quotas(index: usize, section: &ShareSection, findings: &mut Findings) -> Quotas {

@@ -21,6 +21,9 @@ pub struct File {
     /// See [`super::Config::download`].
     #[serde(default)]
     pub download: ScheduleSection,
+    /// See [`super::Config::receipts`].
+    #[serde(default)]
+    pub receipts: ReceiptsSection,
     /// See [`super::ShareConfig`].
     #[serde(default)]
     pub share: Vec<ShareSection>,
@@ -41,6 +44,16 @@ pub struct CacheSection {
     pub high_mark: Option<u8>,
     /// See [`super::CacheConfig::low_mark`].
     pub low_mark: Option<u8>,
+}
+
+/// `[receipts]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReceiptsSection {
+    /// See [`crate::sync::ReceiptRules::file_bytes_max`].
+    pub file_max: Option<String>,
+    /// See [`crate::sync::ReceiptRules::files_max`].
+    pub files: Option<usize>,
 }
 
 /// `[[share]]`
@@ -71,10 +84,38 @@ pub struct ShareSection {
     pub acl: Option<bool>,
     /// See [`super::ShareConfig::upload_delay`].
     pub upload_delay: Option<String>,
-    /// See [`super::ShareConfig::upload_rate_max`].
+    /// What `fsync` waits for: `local` or `uploaded`.
+    pub fsync: Option<String>,
+    /// See [`super::ShareConfig::fsync_wait`].
+    pub fsync_wait: Option<String>,
+    /// Whether reads wait for a store that can't be reached: `fail` or `wait`.
+    pub offline_reads: Option<String>,
+    /// See [`super::ShareConfig::offline_wait`].
+    pub offline_wait: Option<String>,
+    /// The pace of its uploads in a word; or a section `upload`.
     pub upload_max: Option<String>,
-    /// See [`super::ShareConfig::download_rate_max`].
+    /// The pace of its downloads in a word; or a section `download`.
     pub download_max: Option<String>,
+    /// See [`super::ShareConfig::upload`].
+    pub upload: Option<ScheduleSection>,
+    /// See [`super::ShareConfig::download`].
+    pub download: Option<ScheduleSection>,
+    /// See [`crate::sync::Rules::priority`].
+    pub priority: Option<i32>,
+    /// See [`crate::sync::Rules::weight`].
+    pub weight: Option<u32>,
+    /// See [`crate::sync::Rules::order`].
+    pub order: Option<String>,
+    /// See [`crate::sync::Rules::alert_after`].
+    pub alert_after: Option<String>,
+    /// See [`crate::sync::Rules::conflicts`].
+    pub conflicts: Option<String>,
+    /// See [`crate::sync::Rules::conflicts_retention`].
+    pub conflicts_retention: Option<String>,
+    /// See [`crate::sync::Rules::deletes`].
+    pub deletes: Option<String>,
+    /// See [`crate::sync::Rules::trash_retention`].
+    pub trash_retention: Option<String>,
     /// See [`policies::Quotas::each`].
     pub user_quota: Option<String>,
     /// See [`policies::Quotas::of_users`]; by number or name.

@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::tz::TimeZoneDatabase;
-use policies::{Quotas, Rate, Schedule};
+use policies::{Quotas, Schedule};
 
 use crate::remote::RemoteUrl;
+use crate::sync::{ReceiptRules, Rules};
 
 pub use file::File;
 pub use problem::{ConfigError, Problem, ProblemKind};
@@ -42,11 +43,29 @@ pub const UPLOAD_DELAY: Duration = Duration::from_secs(1);
 /// The longest such time.
 pub const UPLOAD_DELAY_MAX: Duration = Duration::from_secs(7 * 86_400);
 
+/// How long `fsync` waits for an upload, if it does, unless said otherwise.
+pub const FSYNC_WAIT: Duration = Duration::from_secs(60);
+
+/// The longest such time.
+pub const FSYNC_WAIT_MAX: Duration = Duration::from_secs(86_400);
+
+/// How long reads wait for a store that can't be reached, if they do, unless said otherwise.
+pub const OFFLINE_WAIT: Duration = Duration::from_secs(60);
+
+/// The longest such time.
+pub const OFFLINE_WAIT_MAX: Duration = Duration::from_secs(86_400);
+
 /// Where results of hooks go unless said otherwise.
 pub const RESULTS_FOLDER: &str = "fsd-results";
 
 /// The most shares of one gateway.
 pub const SHARES_MAX: usize = 256;
+
+/// The most files with receipts.
+pub const RECEIPT_FILES_MAX: usize = 10_000;
+
+/// The most that one share weighs beside others.
+pub const WEIGHT_MAX: u32 = 1000;
 
 /// The most hooks of one gateway.
 pub const HOOKS_MAX: usize = 256;
@@ -63,6 +82,8 @@ pub struct Config {
     pub upload: Schedule,
     /// The pace of all downloads together.
     pub download: Schedule,
+    /// How it is kept what went up.
+    pub receipts: ReceiptRules,
     /// What is looked at on arrival, in this order.
     pub hooks: Vec<HookConfig>,
     /// What is mounted; at least one.
@@ -105,10 +126,16 @@ pub struct ShareConfig {
     pub acl: bool,
     /// How long a file is quiet before it is uploaded.
     pub upload_delay: Duration,
+    /// How long `fsync` waits until the version is uploaded; none: it returns when it is durable here.
+    pub fsync_wait: Option<Duration>,
+    /// How long a read waits for what is only in a store that can't be reached; zero: it fails at once.
+    pub offline_wait: Duration,
     /// The pace of this share's uploads, below that of the gateway.
-    pub upload_rate_max: Rate,
+    pub upload: Schedule,
     /// The pace of this share's downloads, below that of the gateway.
-    pub download_rate_max: Rate,
+    pub download: Schedule,
+    /// What is done where both sides differ, and with what is deleted.
+    pub rules: Rules,
     /// How much each user's files may take.
     pub quotas: Quotas,
 }

@@ -8,10 +8,14 @@ use miette::{
 };
 use policies::bucket::RateError;
 use policies::schedule::ScheduleProblem;
+use policies::sides::WordError;
 use policies::units::{UnitError, show_bytes, show_duration};
 use toml::de::{DeTable, DeValue};
 
-use super::{DISK_BYTES_LEAST, HOOKS_MAX, SHARES_MAX, UPLOAD_DELAY_MAX};
+use super::{
+    DISK_BYTES_LEAST, FSYNC_WAIT_MAX, HOOKS_MAX, OFFLINE_WAIT_MAX, RECEIPT_FILES_MAX, SHARES_MAX,
+    UPLOAD_DELAY_MAX, WEIGHT_MAX,
+};
 use crate::remote::UrlError;
 
 /// What is wrong with one value.
@@ -36,6 +40,8 @@ pub enum ProblemKind {
     #[error(transparent)]
     Rate(#[from] RateError),
     #[error(transparent)]
+    Word(#[from] WordError),
+    #[error(transparent)]
     Schedule(#[from] ScheduleProblem),
     #[error("the smallest useful cache is {}", show_bytes(DISK_BYTES_LEAST))]
     CacheTooSmall,
@@ -59,6 +65,20 @@ pub enum ProblemKind {
         "a name is 1 to 64 letters, digits, `-`, `_` and `.`, and starts with a letter or digit"
     )]
     Name,
+    #[error("the pace is said in a word or in a section of its own, not both")]
+    TwoPaces,
+    #[error("receipts are kept in 2 to {RECEIPT_FILES_MAX} files")]
+    ReceiptFiles,
+    #[error("it must be one of local, uploaded")]
+    Fsync,
+    #[error("the longest wait is {}", show_duration(FSYNC_WAIT_MAX))]
+    FsyncWaitTooLong,
+    #[error("it must be one of fail, wait")]
+    OfflineReads,
+    #[error("the longest wait is {}", show_duration(OFFLINE_WAIT_MAX))]
+    OfflineWaitTooLong,
+    #[error("a weight is a number from 1 to {WEIGHT_MAX}")]
+    Weight,
     #[error("a gateway needs a share: add [[share]] with `name`, `mount` and `url`")]
     NoShare,
     #[error("a gateway has at most {SHARES_MAX} shares")]

@@ -1,4 +1,4 @@
-use policies::{Quotas, Rate};
+use policies::Quotas;
 
 use super::*;
 
@@ -55,8 +55,11 @@ fn what_is_left_out_has_its_default() {
             passthrough: true,
             acl: true,
             upload_delay: UPLOAD_DELAY,
-            upload_rate_max: Rate::Unlimited,
-            download_rate_max: Rate::Unlimited,
+            fsync_wait: None,
+            offline_wait: Duration::ZERO,
+            upload: Schedule::default(),
+            download: Schedule::default(),
+            rules: Rules::default(),
             quotas: Quotas::default(),
         }
     );
@@ -182,6 +185,49 @@ fn values_that_can_not_be_are_refused() {
             share("x", "mount = \"/x\"\nlocal = true\nupload_max = \"1\""),
             "share.2.upload_max is \"1\": the unit is missing",
         ),
+        (
+            share("x", "mount = \"/x\"\nlocal = true\nconflicts = \"mine\""),
+            "share.2.conflicts is \"mine\": it must be one of keep-both, local-wins, cloud-wins",
+        ),
+        (
+            share("x", "mount = \"/x\"\nlocal = true\ntrash_retention = \"a while\""),
+            "share.2.trash_retention is \"a while\": a number and a unit",
+        ),
+        (
+            share("x", "mount = \"/x\"\nlocal = true\nweight = 0"),
+            "share.2.weight is \"0\": a weight is a number from 1 to 1000",
+        ),
+        (
+            share("x", "mount = \"/x\"\nlocal = true\norder = \"random\""),
+            "share.2.order is \"random\": it must be one of oldest, newest",
+        ),
+        (
+            share(
+                "x",
+                "mount = \"/x\"\nlocal = true\nupload_max = \"off\"\n[share.upload]\ndefault = \"off\"",
+            ),
+            "share.2.upload_max is \"off\": the pace is said in a word or in a section",
+        ),
+        (
+            share("x", "mount = \"/x\"\nlocal = true\n[share.upload]\nbudget_day = \"10GiB\""),
+            "share.2.upload.time_zone is \"\": a budget needs a `time_zone`",
+        ),
+        (
+            share(
+                "x",
+                "mount = \"/x\"\nlocal = true\n[share.upload]\ntime_zone = \"UTC\"\nbudget_month = \"1kB\"",
+            ),
+            "share.2.upload.budget_month is \"1kB\": the smallest useful budget is 1.0 MiB",
+        ),
+        (
+            share("x", "mount = \"/x\"\nlocal = true\noffline_reads = \"hang\""),
+            "share.2.offline_reads is \"hang\": it must be one of fail, wait",
+        ),
+        (
+            share("x", "mount = \"/x\"\nlocal = true\nfsync = \"never\""),
+            "share.2.fsync is \"never\": it must be one of local, uploaded",
+        ),
+        (with("[receipts]\nfiles = 1", ""), "receipts are kept in 2 to 10000 files"),
         (url("http://box/a"), "share.2.url is \"http://box/a\": a remote is az://container/prefix"),
         (
             url("s3://key:secret@box/a"),

@@ -2,6 +2,8 @@
 
 mod files;
 mod gateway;
+mod sides;
+mod steer;
 mod works;
 
 use std::error::Error;
@@ -10,6 +12,10 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
+use super::api::sides::{Conflict, Emptied, Restored, Settle, Trashed};
+use super::api::steer::{
+    PaceChange, PaceState, QueueChange, QueueChanged, ReceiptFilter, Receipts,
+};
 use super::api::types::{
     Evicted, Explanation, Hook, HookResult, Job, JobFilter, Pin, PinChange, Queue, Retried, Retry,
     Status, Unmounted, WaitProgress, WorkId, WorkProgress, WorkStart,
@@ -115,6 +121,33 @@ pub trait Operations: fmt::Debug + Send + Sync + 'static {
 
     /// All that is known of the file at `path`.
     async fn explain(&self, path: &Path) -> Result<Explanation, OperationError>;
+
+    /// Pauses, resumes, holds back, retries or puts first what waits to be uploaded.
+    async fn change_queue(&self, change: &QueueChange) -> Result<QueueChanged, OperationError>;
+
+    /// The pace of the gateway and of each share, and what sets it.
+    async fn paces(&self) -> Result<Vec<PaceState>, OperationError>;
+
+    /// Sets a pace, also for transfers under way; answers with all.
+    async fn set_pace(&self, change: &PaceChange) -> Result<Vec<PaceState>, OperationError>;
+
+    /// What went up, the first of it that is asked for.
+    async fn receipts(&self, filter: &ReceiptFilter) -> Result<Receipts, OperationError>;
+
+    /// Files that both sides had changed and that nobody has settled yet, the latest first.
+    async fn conflicts(&self) -> Result<Vec<Conflict>, OperationError>;
+
+    /// Settles one of them; answers with what it was.
+    async fn settle_conflict(&self, settle: &Settle) -> Result<Conflict, OperationError>;
+
+    /// What was deleted and can be got back.
+    async fn trash(&self) -> Result<Vec<Trashed>, OperationError>;
+
+    /// Brings back what was at and below `path`.
+    async fn restore(&self, path: &Path) -> Result<Restored, OperationError>;
+
+    /// Deletes for good what can be got back.
+    async fn empty_trash(&self) -> Result<Emptied, OperationError>;
 
     /// Takes a mount away, and answers when it is gone. What is not uploaded is kept.
     ///

@@ -8,6 +8,8 @@ use jiff::Timestamp;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
+use super::api::sides::*;
+use super::api::steer::*;
 use super::api::types::*;
 use super::api::{Client, ClientError, RuntimeDir, serve, socket::current_uid};
 use super::ops::{OperationError, Operations};
@@ -44,6 +46,7 @@ pub(super) fn status(mounts: &[PathBuf]) -> Status {
         mount: mount.clone(),
         daemon_path: None,
         read_only: true,
+        late_since: None,
         link: Link::Offline { since: moment(), error: "no route".to_owned() },
         quotas: vec![Quota { uid: 7, bytes_used: 1 << 20, bytes_max: Some(2 << 20) }],
     };
@@ -58,7 +61,7 @@ pub(super) fn status(mounts: &[PathBuf]) -> Status {
             bytes_metadata: 5 << 20,
             bytes_metadata_max: 24 << 20,
         },
-        queue: QueueTotals { items: 2, bytes: 1 << 20, in_flight: 1, parked: 0 },
+        queue: QueueTotals { items: 2, bytes: 1 << 20, in_flight: 1, parked: 0, cancelled: 0 },
         rates: Rates {
             up: Pace {
                 bytes_per_second: 1_024,
@@ -124,6 +127,32 @@ fn work(over: bool) -> WorkProgress {
     }
 }
 
+fn conflict() -> Conflict {
+    let version = Version { bytes: 9, modified: Some(moment()), etag: Some("e".to_owned()) };
+    Conflict {
+        id: 3,
+        share: "cam".to_owned(),
+        path: "/mnt/cam/a.jpg".into(),
+        kept_as: Some("/mnt/cam/a (conflict g T).jpg".into()),
+        rule: "keep-both".to_owned(),
+        at: moment(),
+        ours: version.clone(),
+        theirs: version,
+        until: None,
+    }
+}
+
+fn trashed() -> Trashed {
+    Trashed {
+        share: "cam".to_owned(),
+        path: "/mnt/cam/a.jpg".into(),
+        bytes: 9,
+        key: ".fsd/trash/T-g-7/a.jpg".to_owned(),
+        deleted: moment(),
+        until: moment(),
+    }
+}
+
 fn explanation(path: &Path) -> Explanation {
     Explanation {
         path: path.to_owned(),
@@ -140,6 +169,20 @@ fn explanation(path: &Path) -> Explanation {
         daemon_path: Some("not all of it is here".to_owned()),
         object: Some(ExplainedObject { key: "a/b".to_owned(), etag: None, current: true }),
         queue: None,
+        bytes_are: "in the store, and in part here".to_owned(),
+        next: "nothing".to_owned(),
+    }
+}
+
+fn pace() -> PaceState {
+    PaceState {
+        share: Some("cam".to_owned()),
+        way: "up".to_owned(),
+        rate: "10Mbit/s".to_owned(),
+        reason: PaceReason::ByHand,
+        until: Some(moment()),
+        day: Some(BudgetState { bytes: 9, spent: 5 }),
+        month: None,
     }
 }
 
@@ -214,6 +257,48 @@ impl Operations for Scripted {
 
     async fn explain(&self, path: &Path) -> Result<Explanation, OperationError> {
         Ok(explanation(path))
+    }
+
+    async fn change_queue(&self, change: &QueueChange) -> Result<QueueChanged, OperationError> {
+        self.note(format!("{change:?}"));
+        Ok(QueueChanged { items: 2 })
+    }
+
+    async fn paces(&self) -> Result<Vec<PaceState>, OperationError> {
+        Ok(vec![pace()])
+    }
+
+    async fn set_pace(&self, change: &PaceChange) -> Result<Vec<PaceState>, OperationError> {
+        self.note(format!("pace {:?} {:?}", change.up, change.seconds));
+        Ok(vec![pace()])
+    }
+
+    async fn receipts(&self, filter: &ReceiptFilter) -> Result<Receipts, OperationError> {
+        self.note(format!("receipts {:?}", filter.path));
+        Ok(Receipts::default())
+    }
+
+    async fn conflicts(&self) -> Result<Vec<Conflict>, OperationError> {
+        Ok(vec![conflict()])
+    }
+
+    async fn settle_conflict(&self, settle: &Settle) -> Result<Conflict, OperationError> {
+        self.note(format!("settle {} {:?}", settle.path.display(), settle.keep));
+        Ok(conflict())
+    }
+
+    async fn trash(&self) -> Result<Vec<Trashed>, OperationError> {
+        Ok(vec![trashed()])
+    }
+
+    async fn restore(&self, path: &Path) -> Result<Restored, OperationError> {
+        self.note(format!("restore {}", path.display()));
+        Ok(Restored { files: 1 })
+    }
+
+    async fn empty_trash(&self) -> Result<Emptied, OperationError> {
+        self.note("empty".to_owned());
+        Ok(Emptied { objects: 2 })
     }
 
     async fn unmount(&self, mount: &Path) -> Result<Unmounted, OperationError> {
@@ -293,6 +378,20 @@ async fn what_is_asked_arrives_and_what_is_answered_comes_back() {
     assert!(client.stop_work(id).await.unwrap().stopped);
     assert_eq!(client.evict(path).await.unwrap().pinned, 1);
     assert_eq!(client.explain(path).await.unwrap(), explanation(path));
+    let change = QueueChange::Pause { share: Some("cam".to_owned()) };
+    assert_eq!(client.change_queue(&change).await.unwrap(), QueueChanged { items: 2 });
+    assert_eq!(client.paces().await.unwrap(), [pace()]);
+    let up = Some("1MiB/s".to_owned());
+    let change = PaceChange { up, seconds: Some(7), ..PaceChange::default() };
+    assert_eq!(client.set_pace(&change).await.unwrap(), [pace()]);
+    let filter = ReceiptFilter { path: Some(path.to_owned()), ..ReceiptFilter::default() };
+    assert_eq!(client.receipts(&filter).await.unwrap(), Receipts::default());
+    assert_eq!(client.conflicts().await.unwrap(), [conflict()]);
+    let settle = Settle { path: path.to_owned(), keep: Keep::Mine };
+    assert_eq!(client.settle_conflict(&settle).await.unwrap(), conflict());
+    assert_eq!(client.trash().await.unwrap(), [trashed()]);
+    assert_eq!(client.restore(path.to_owned()).await.unwrap(), Restored { files: 1 });
+    assert_eq!(client.empty_trash().await.unwrap(), Emptied { objects: 2 });
     let filter = JobFilter { hook: Some("thumbnail".to_owned()), state: None, limit: usize::MAX };
     client.hook_jobs(&filter).await.unwrap();
     assert_eq!(
@@ -307,6 +406,12 @@ async fn what_is_asked_arrives_and_what_is_answered_comes_back() {
             "Scrub /mnt/cam/a b",
             "stop 4",
             "evict /mnt/cam/a b",
+            "Pause { share: Some(\"cam\") }",
+            "pace Some(\"1MiB/s\") Some(7)",
+            "receipts Some(\"/mnt/cam/a b\")",
+            "settle /mnt/cam/a b Mine",
+            "restore /mnt/cam/a b",
+            "empty",
             "jobs Some(\"thumbnail\") None 10000",
         ]
     );
@@ -344,7 +449,7 @@ async fn the_answer_to_the_last_unmount_still_arrives_and_the_socket_goes() {
 fn the_json_of_a_status_is_as_documented() {
     let json = serde_json::to_value(status(&["/mnt/cam".into()])).unwrap();
     let mount = serde_json::json!({
-        "share": "cam", "url": "s3://box/a", "mount": "/mnt/cam", "quotas": [{"uid": 7, "bytes_used": 1_048_576, "bytes_max": 2_097_152}], "read_only": true, "daemon_path": null,
+        "share": "cam", "url": "s3://box/a", "mount": "/mnt/cam", "quotas": [{"uid": 7, "bytes_used": 1_048_576, "bytes_max": 2_097_152}], "read_only": true, "daemon_path": null, "late_since": null,
         "link": { "state": "offline", "since": "2026-11-22T10:00:00Z", "error": "no route" },
     });
     assert_eq!(json["mounts"][0], mount);

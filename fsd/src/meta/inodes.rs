@@ -478,7 +478,7 @@ impl Tx<'_> {
         self.run("DELETE FROM item WHERE ino = ?1", number)?;
         // What may be in the cloud of it is to be deleted, whoever removes it.
         self.run(
-            "INSERT INTO tombstone SELECT share, object_key, NULL, ino, 0, 0, 0, NULL FROM attempt WHERE ino = ?1 \
+            "INSERT INTO tombstone SELECT share, object_key, NULL, ino, 0, 0, 0, NULL, 0, NULL FROM attempt WHERE ino = ?1 \
              ON CONFLICT (share, object_key) DO NOTHING",
             number,
         )?;
@@ -571,7 +571,7 @@ impl Tx<'_> {
     pub fn begin_writing(&self, ino: Ino, stamp: &Stamp) -> Result<()> {
         let Stamp { size, mtime, ctime, young } = stamp;
         self.run(
-            "INSERT OR REPLACE INTO writing VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT OR REPLACE INTO writing VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, NULL)",
             params![
                 ino.0.cast_signed(),
                 size.cast_signed(),
@@ -602,6 +602,37 @@ impl Tx<'_> {
         let found =
             self.one("SELECT 1 FROM writing WHERE ino = ?1", [ino.0.cast_signed()], |_| Ok(()))?;
         Ok(found.is_some())
+    }
+
+    /// Says that the version `content` of `ino`, which is open for writing, may go up as long as its backing file is as `stamp` says.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn publish(&self, ino: Ino, stamp: &Stamp, content: u64) -> Result<()> {
+        self.begin_writing(ino, stamp)?;
+        self.run(
+            "UPDATE writing SET published = ?2 WHERE ino = ?1",
+            params![ino.0.cast_signed(), content.cast_signed()],
+        )?;
+        Ok(())
+    }
+
+    /// Takes back what [`Tx::publish`] said: the file is written further.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn unpublish(&self, ino: Ino) -> Result<()> {
+        self.run("UPDATE writing SET published = NULL WHERE ino = ?1", [ino.0.cast_signed()])?;
+        Ok(())
+    }
+
+    /// Whether `ino` is open for writing and its version is not one that [`Tx::publish`] let go.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn is_unpublished(&self, ino: Ino) -> Result<bool> {
+        let sql = "SELECT 1 FROM writing JOIN inode USING (ino) WHERE ino = ?1 AND published IS NOT inode.content";
+        Ok(self.one(sql, [ino.0.cast_signed()], |_| Ok(()))?.is_some())
     }
 
     /// What the backing file was like before it was opened for writing, if it is open for writing.

@@ -11,7 +11,9 @@ mod links;
 mod log;
 mod pins;
 mod queue;
+mod receipts;
 mod schema;
+mod sides;
 mod tree;
 mod usage;
 
@@ -28,6 +30,8 @@ pub use self::arrivals::{Job, JobId, JobState};
 pub use self::inodes::{Inode, NewInode, ObjectRecord, Share, Stamp, Uploaded};
 pub use self::links::Lost;
 pub use self::queue::{FinishedParts, Item, ItemCounts, Multipart, Tombstone};
+pub use self::receipts::UploadedVersion;
+pub use self::sides::{Conflict, Trashed};
 pub use self::tree::{Dentry, Listed, Replaced, TreeError, cookie_of_name};
 
 /// Why the store could not answer.

@@ -1,6 +1,9 @@
 //! What differs from the cloud: items («inode X differs»), tombstones (objects whose file is gone), multipart uploads under way.
 //! Times are milliseconds since 1970.
 
+use std::collections::BTreeSet;
+
+use policies::order;
 use rusqlite::{Row, params};
 
 use super::inodes::{limit, unsigned};
@@ -22,8 +25,14 @@ pub struct Item {
     pub tries: u32,
     /// It needs a person: nothing more is tried until it changes or is retried by hand.
     pub parked: bool,
+    /// A person holds it back: nothing is tried until he lets it go, whatever becomes of the file.
+    pub held: bool,
     /// Why the last try failed.
     pub error: Option<String>,
+    /// What kind of failure that was.
+    pub code: Option<String>,
+    /// Its place in the queue, the lowest first; below zero if a person put it first.
+    pub rank: i64,
 }
 
 /// An object whose file is gone here, and is to be deleted.
@@ -37,6 +46,8 @@ pub struct Tombstone {
     pub etag: Option<ETag>,
     /// The deleted file: what it was at other times goes too.
     pub ino: Ino,
+    /// When its name went, ms since 1970.
+    pub since: i64,
     /// When it may be worked on, ms since 1970.
     pub due: i64,
     /// Tries that failed.
@@ -45,6 +56,8 @@ pub struct Tombstone {
     pub parked: bool,
     /// Why the last try failed.
     pub error: Option<String>,
+    /// What kind of failure that was.
+    pub code: Option<String>,
 }
 
 /// A multipart upload under way.
@@ -78,9 +91,17 @@ pub struct ItemCounts {
     pub tombstones: u64,
     /// Of both: what needs a person.
     pub parked: u64,
+    /// What a person holds back.
+    pub held: u64,
     /// Bytes of files whose content is not uploaded.
     pub bytes: u64,
 }
+
+/// In the column `parked`.
+const PARKED: i64 = 1;
+const HELD: i64 = 2;
+/// Above so many items that are due, they are read in the order of their ranks; below, all are read and sorted.
+const DUE_SORTED_MAX: i64 = 1024;
 
 fn item(row: &Row<'_>) -> rusqlite::Result<Item> {
     Ok(Item {
@@ -89,8 +110,11 @@ fn item(row: &Row<'_>) -> rusqlite::Result<Item> {
         since: row.get("since")?,
         due: row.get("due")?,
         tries: row.get("tries")?,
-        parked: row.get("parked")?,
+        parked: row.get::<_, i64>("parked")? == PARKED,
+        held: row.get::<_, i64>("parked")? == HELD,
         error: row.get("error")?,
+        code: row.get("code")?,
+        rank: row.get("rank")?,
     })
 }
 
@@ -100,31 +124,42 @@ fn tombstone(row: &Row<'_>) -> rusqlite::Result<Tombstone> {
         key: Key::from_raw(row.get::<_, String>("object_key")?),
         etag: row.get::<_, Option<String>>("etag")?.map(ETag),
         ino: Ino(unsigned(row, "ino")?),
+        since: row.get("since")?,
         due: row.get("due")?,
         tries: row.get("tries")?,
         parked: row.get("parked")?,
         error: row.get("error")?,
+        code: row.get("code")?,
     })
 }
 
 /// Tables of what waits for a moment, and which rows do: said so that an index finds those that are due late.
 const WAITING: [(&str, &str); 4] = [
-    ("item", "share IN (SELECT id FROM share) AND parked IN (0, 1)"),
+    ("item", "share IN (SELECT id FROM share) AND parked IN (0, 1, 2)"),
     ("tombstone", "share IN (SELECT id FROM share) AND parked IN (0, 1)"),
     ("arrival", "true"),
     ("job", "state = 'waiting'"),
 ];
 
 impl Tx<'_> {
-    /// Says that `ino` and its aliases differ, and when that may be worked on. A failure from before is forgotten.
+    /// Says that `ino` and its aliases differ, and when that may be worked on. A failure from before is forgotten; who holds it back or
+    /// has put it first has done so for what it becomes too.
     ///
     /// # Errors
     /// If the store fails.
     pub fn differs(&self, ino: Ino, share: ShareId, now: i64, due: i64) -> Result<()> {
         self.run(
-            "INSERT INTO item VALUES (?1, ?2, ?3, ?4, 0, 0, NULL) \
-             ON CONFLICT (ino) DO UPDATE SET due = excluded.due, tries = 0, parked = 0, error = NULL",
-            params![ino.0.cast_signed(), share.0, now, due],
+            "INSERT INTO item SELECT ino, ?2, ?3, ?4, 0, 0, NULL, ?3 + min(size / ?5, ?6), NULL FROM inode WHERE ino = ?1 \
+             ON CONFLICT (ino) DO UPDATE SET due = excluded.due, tries = 0, parked = CASE parked WHEN 2 THEN 2 ELSE 0 END, \
+             error = NULL, code = NULL, rank = CASE WHEN rank < 0 THEN rank ELSE since + excluded.rank - excluded.since END",
+            params![
+                ino.0.cast_signed(),
+                share.0,
+                now,
+                due,
+                order::BYTES_PER_MILLISECOND.cast_signed(),
+                order::HANDICAP_MILLIS_MAX
+            ],
         )?;
         for alias in self.aliases(ino)? {
             self.differs(alias, share, now, due)?;
@@ -154,30 +189,113 @@ impl Tx<'_> {
     /// # Errors
     /// If the store fails.
     pub fn put_item(&self, item: &Item) -> Result<()> {
-        let Item { ino, share: _, since: _, due, tries, parked, error } = item;
+        let Item { ino, share: _, since: _, due, tries, parked, held, error, code, rank } = item;
+        let parked = if *held { HELD } else { i64::from(*parked) };
         self.run(
-            "UPDATE item SET due = ?2, tries = ?3, parked = ?4, error = ?5 WHERE ino = ?1",
-            params![ino.0.cast_signed(), due, tries, parked, error],
+            "UPDATE item SET due = ?2, tries = ?3, parked = ?4, error = ?5, code = ?6, rank = ?7 WHERE ino = ?1",
+            params![ino.0.cast_signed(), due, tries, parked, error, code, rank],
         )?;
         Ok(())
     }
 
-    /// Items of `share` that may be worked on at `now`, the longest due first; none that is open for writing.
+    /// Items of `share` that may be worked on at `now`, in the order of their ranks; none that is open for writing.
     ///
     /// # Errors
     /// If the store fails.
     pub fn due_items(&self, share: ShareId, now: i64, count: usize) -> Result<Vec<Item>> {
-        let sql = "SELECT * FROM item WHERE share = ?1 AND parked = 0 AND due <= ?2 \
-             AND ino NOT IN (SELECT ino FROM writing) ORDER BY due LIMIT ?3";
+        // Each index is slow where the other is fast: one finds few that are due among many that are not, the other the first of many.
+        let few = "SELECT count(*) FROM (SELECT 1 FROM item WHERE share = ?1 AND parked = 0 AND due <= ?2 LIMIT ?3)";
+        let few = self.one(few, params![share.0, now, DUE_SORTED_MAX], |r| r.get::<_, i64>(0))?;
+        let sql = match few.unwrap_or(0) < DUE_SORTED_MAX {
+            true => {
+                "SELECT * FROM item INDEXED BY item_due WHERE share = ?1 AND parked = 0 AND due <= ?2 \
+                 AND ino NOT IN (SELECT ino FROM writing WHERE published IS NULL) ORDER BY rank LIMIT ?3"
+            }
+            false => {
+                "SELECT * FROM item INDEXED BY item_rank WHERE share = ?1 AND parked = 0 AND due <= ?2 \
+                 AND ino NOT IN (SELECT ino FROM writing WHERE published IS NULL) ORDER BY rank LIMIT ?3"
+            }
+        };
         self.all(sql, params![share.0, now, limit(count)], item)
     }
 
-    /// All items, the oldest first.
+    /// As [`Tx::due_items`], but what became due last comes first.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn newest_items(&self, share: ShareId, now: i64, count: usize) -> Result<Vec<Item>> {
+        let sql = "SELECT * FROM item INDEXED BY item_due WHERE share = ?1 AND parked = 0 AND due <= ?2 \
+             AND ino NOT IN (SELECT ino FROM writing WHERE published IS NULL) ORDER BY due DESC LIMIT ?3";
+        self.all(sql, params![share.0, now, limit(count)], item)
+    }
+
+    /// All items, in no order that means anything.
     ///
     /// # Errors
     /// If the store fails.
     pub fn items(&self, count: usize) -> Result<Vec<Item>> {
-        self.all("SELECT * FROM item ORDER BY since LIMIT ?1", [limit(count)], item)
+        self.all("SELECT * FROM item LIMIT ?1", [limit(count)], item)
+    }
+
+    /// Items of `share`: those that wait in the order of their ranks, then those that are parked, then those that are held back.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn ordered_items(&self, share: ShareId, count: usize) -> Result<Vec<Item>> {
+        let sql = "SELECT * FROM item WHERE share = ?1 ORDER BY parked, rank LIMIT ?2";
+        self.all(sql, params![share.0, limit(count)], item)
+    }
+
+    /// Since when the item of `share` differs that does so for longest, but for those that a person holds back.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn oldest_item(&self, share: ShareId) -> Result<Option<i64>> {
+        let sql = "SELECT min(since) FROM item WHERE share = ?1 AND parked IN (0, 1)";
+        Ok(self.one(sql, [share.0], |r| r.get(0))?.flatten())
+    }
+
+    /// The shares whose uploads a person has paused; zero stands for all.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn paused(&self) -> Result<BTreeSet<ShareId>> {
+        let read = |r: &Row<'_>| Ok(ShareId(r.get(0)?));
+        Ok(self.all("SELECT share FROM paused", [], read)?.into_iter().collect())
+    }
+
+    /// What passed in `lane`: the day, bytes on it, bytes in its month.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn spent(&self, lane: &str) -> Result<Option<(String, u64, u64)>> {
+        let sql = "SELECT date, day, month FROM spent WHERE lane = ?1";
+        self.one(sql, [lane], |r| Ok((r.get(0)?, unsigned(r, 1)?, unsigned(r, 2)?)))
+    }
+
+    /// Stores what passed in `lane`.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn set_spent(&self, lane: &str, date: &str, day: u64, month: u64) -> Result<()> {
+        self.run(
+            "INSERT OR REPLACE INTO spent VALUES (?1, ?2, ?3, ?4)",
+            params![lane, date, day.cast_signed(), month.cast_signed()],
+        )?;
+        Ok(())
+    }
+
+    /// Stores whether the uploads of `share` are paused.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn set_paused(&self, share: ShareId, paused: bool) -> Result<()> {
+        let sql = match paused {
+            true => "INSERT OR IGNORE INTO paused VALUES (?1)",
+            false => "DELETE FROM paused WHERE share = ?1",
+        };
+        self.run(sql, [share.0])?;
+        Ok(())
     }
 
     /// When the next item or tombstone of `share` behind `now` becomes due.
@@ -195,13 +313,13 @@ impl Tx<'_> {
         Ok(item.into_iter().chain(tombstone).min())
     }
 
-    /// Lets everything that is parked or waits after a failure be tried at once; tells how many there were.
+    /// Lets everything that is parked, held back or waits after a failure be tried at once; tells how many there were.
     ///
     /// # Errors
     /// If the store fails.
     pub fn retry_all(&self, now: i64) -> Result<usize> {
         let items = self.run(
-            "UPDATE item SET due = ?1, tries = 0, parked = 0 WHERE parked = 1 OR tries > 0",
+            "UPDATE item SET due = ?1, tries = 0, parked = 0 WHERE parked > 0 OR tries > 0",
             [now],
         )?;
         let tombstones = self.run(
@@ -218,24 +336,25 @@ impl Tx<'_> {
     pub fn item_counts(&self, share: Option<ShareId>) -> Result<ItemCounts> {
         let share = share.map(|s| s.0);
         let counts = self.one(
-            "SELECT count(*), coalesce(sum(item.parked), 0), coalesce(sum(CASE WHEN inode.kind = 1 AND \
-             (inode.object_etag IS NULL OR inode.object_content <> inode.content) THEN inode.size ELSE 0 END), 0) \
-             FROM item JOIN inode USING (ino) WHERE ?1 IS NULL OR item.share = ?1",
+            "SELECT count(*), coalesce(sum(item.parked = 1), 0), coalesce(sum(CASE WHEN inode.kind = 1 AND \
+             (inode.object_etag IS NULL OR inode.object_content <> inode.content) THEN inode.size ELSE 0 END), 0), \
+             coalesce(sum(item.parked = 2), 0) FROM item JOIN inode USING (ino) WHERE ?1 IS NULL OR item.share = ?1",
             [share],
-            |r| Ok((r.get::<_, i64>(0)?, r.get::<_, i64>(1)?, r.get::<_, i64>(2)?)),
+            |r| Ok((r.get::<_, i64>(0)?, r.get::<_, i64>(1)?, r.get::<_, i64>(2)?, r.get::<_, i64>(3)?)),
         )?;
         let gone = self.one(
             "SELECT count(*), coalesce(sum(parked), 0) FROM tombstone WHERE ?1 IS NULL OR share = ?1",
             [share],
             |r| Ok((r.get::<_, i64>(0)?, r.get::<_, i64>(1)?)),
         )?;
-        let (items, parked, bytes) = counts.unwrap_or_default();
+        let (items, parked, bytes, held) = counts.unwrap_or_default();
         let (tombstones, parked_too) = gone.unwrap_or_default();
         Ok(ItemCounts {
             items: items.cast_unsigned(),
             tombstones: tombstones.cast_unsigned(),
             parked: (parked + parked_too).cast_unsigned(),
             bytes: bytes.cast_unsigned(),
+            held: held.cast_unsigned(),
         })
     }
 
@@ -261,9 +380,9 @@ impl Tx<'_> {
         due: i64,
     ) -> Result<()> {
         self.run(
-            "INSERT INTO tombstone VALUES (?1, ?2, ?3, ?4, ?5, 0, 0, NULL) ON CONFLICT (share, object_key) DO UPDATE \
-             SET etag = coalesce(excluded.etag, etag), ino = excluded.ino, due = excluded.due, tries = 0, parked = 0, \
-             error = NULL",
+            "INSERT INTO tombstone VALUES (?1, ?2, ?3, ?4, ?5, 0, 0, NULL, ?5, NULL) ON CONFLICT (share, object_key) DO UPDATE \
+             SET etag = coalesce(excluded.etag, etag), due = excluded.due, tries = 0, parked = 0, error = NULL, code = NULL, \
+             since = CASE ino WHEN excluded.ino THEN since ELSE excluded.since END, ino = excluded.ino",
             params![share.0, key.as_str(), etag.map(|e| e.0.as_str()), ino.0.cast_signed(), due],
         )?;
         Ok(())
@@ -296,7 +415,10 @@ impl Tx<'_> {
     /// If the store fails.
     pub fn is_known_between(&self, share: ShareId, first: &Key, last: &Key) -> Result<bool> {
         // Behind all that begins with a slash.
-        self.is_any_known(share, first.as_str(), &format!("{last}0"))
+        let (from, end) = (first.as_str(), format!("{last}0"));
+        let sql = "SELECT EXISTS (SELECT 1 FROM kept WHERE share = ?1 AND object_key >= ?2 AND object_key < ?3)";
+        let is_kept = self.one(sql, params![share.0, from, end], |r| r.get(0))?.unwrap_or(false);
+        Ok(is_kept || self.is_any_known(share, from, &end)?)
     }
 
     /// Whether anything is known of objects whose keys are at or behind `from` and before `end`.
@@ -387,13 +509,14 @@ impl Tx<'_> {
         Ok(self.one(sql, range, |r| r.get(0))?.unwrap_or(false))
     }
 
-    /// The object of a tombstone is gone, or is somebody's again.
+    /// The object of a tombstone is gone, or is somebody's again: so is one that was to stay.
     ///
     /// # Errors
     /// If the store fails.
     pub fn remove_tombstone(&self, share: ShareId, key: &Key) -> Result<()> {
         let sql = "DELETE FROM tombstone WHERE share = ?1 AND object_key = ?2";
         self.run(sql, params![share.0, key.as_str()])?;
+        self.forget_kept(share, key)?;
         Ok(())
     }
 
@@ -402,10 +525,11 @@ impl Tx<'_> {
     /// # Errors
     /// If the store fails.
     pub fn put_tombstone(&self, tombstone: &Tombstone) -> Result<()> {
-        let Tombstone { share, key, etag: _, ino: _, due, tries, parked, error } = tombstone;
+        let Tombstone { share, key, etag: _, ino: _, since: _, due, tries, parked, error, code } =
+            tombstone;
         self.run(
-            "UPDATE tombstone SET due = ?3, tries = ?4, parked = ?5, error = ?6 WHERE share = ?1 AND object_key = ?2",
-            params![share.0, key.as_str(), due, tries, parked, error],
+            "UPDATE tombstone SET due = ?3, tries = ?4, parked = ?5, error = ?6, code = ?7 WHERE share = ?1 AND object_key = ?2",
+            params![share.0, key.as_str(), due, tries, parked, error, code],
         )?;
         Ok(())
     }

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 use super::{MetaError, Result};
 
-const FORMAT: i64 = 3;
+const FORMAT: i64 = 4;
 const APPLICATION_ID: i64 = 0x6673_6431; // "fsd1"
 
 const TABLES: &str = "
@@ -33,15 +33,17 @@ CREATE TABLE xattr (
   ino INTEGER NOT NULL, name BLOB NOT NULL, value BLOB NOT NULL, PRIMARY KEY (ino, name)) WITHOUT ROWID;
 CREATE TABLE writing (
   ino INTEGER PRIMARY KEY, size INTEGER NOT NULL, mtime_s INTEGER NOT NULL, mtime_n INTEGER NOT NULL,
-  ctime_s INTEGER NOT NULL, ctime_n INTEGER NOT NULL, young INTEGER NOT NULL);
+  ctime_s INTEGER NOT NULL, ctime_n INTEGER NOT NULL, young INTEGER NOT NULL, published INTEGER);
 CREATE TABLE presence (ino INTEGER PRIMARY KEY, blocks BLOB NOT NULL);
 CREATE TABLE item (
   ino INTEGER PRIMARY KEY, share INTEGER NOT NULL, since INTEGER NOT NULL, due INTEGER NOT NULL,
-  tries INTEGER NOT NULL, parked INTEGER NOT NULL, error TEXT);
+  tries INTEGER NOT NULL, parked INTEGER NOT NULL, error TEXT,
+  rank INTEGER NOT NULL DEFAULT 0, code TEXT);
 CREATE INDEX item_due ON item (share, parked, due);
 CREATE TABLE tombstone (
   share INTEGER NOT NULL, object_key TEXT NOT NULL, etag TEXT, ino INTEGER NOT NULL, due INTEGER NOT NULL,
-  tries INTEGER NOT NULL, parked INTEGER NOT NULL, error TEXT, PRIMARY KEY (share, object_key)) WITHOUT ROWID;
+  tries INTEGER NOT NULL, parked INTEGER NOT NULL, error TEXT, since INTEGER NOT NULL DEFAULT 0, code TEXT,
+  PRIMARY KEY (share, object_key)) WITHOUT ROWID;
 CREATE INDEX tombstone_due ON tombstone (share, parked, due);
 CREATE TABLE attempt (
   share INTEGER NOT NULL, object_key TEXT NOT NULL, ino INTEGER NOT NULL, PRIMARY KEY (share, object_key, ino)) WITHOUT ROWID;
@@ -72,6 +74,45 @@ CREATE INDEX link_ino ON link (ino);
 /// Pins, since format 3.
 const PINS: &str = "CREATE TABLE pin (share INTEGER NOT NULL, pattern TEXT NOT NULL, PRIMARY KEY (share, pattern)) WITHOUT ROWID;";
 
+/// Rules about what both sides have, since format 4.
+const SIDES: &str = "
+CREATE TABLE conflict (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, share INTEGER NOT NULL, path BLOB NOT NULL, rule TEXT NOT NULL, at INTEGER NOT NULL,
+  ino INTEGER, aside TEXT, size INTEGER NOT NULL, attrs TEXT NOT NULL, base TEXT,
+  their_etag TEXT NOT NULL, their_size INTEGER NOT NULL, their_mtime INTEGER NOT NULL);
+CREATE TABLE trash (
+  share INTEGER NOT NULL, object_key TEXT NOT NULL, path TEXT NOT NULL, etag TEXT NOT NULL, size INTEGER NOT NULL,
+  at INTEGER NOT NULL, PRIMARY KEY (share, object_key)) WITHOUT ROWID;
+CREATE INDEX trash_at ON trash (share, at);
+CREATE TABLE kept (
+  share INTEGER NOT NULL, object_key TEXT NOT NULL, etag TEXT NOT NULL, PRIMARY KEY (share, object_key)) WITHOUT ROWID;
+";
+
+/// How the queue is ordered and held back, since format 4.
+const QUEUE: &str = "
+CREATE INDEX item_rank ON item (share, parked, rank);
+CREATE TABLE paused (share INTEGER PRIMARY KEY);
+CREATE TABLE spent (lane TEXT PRIMARY KEY, date TEXT NOT NULL, day INTEGER NOT NULL, month INTEGER NOT NULL) WITHOUT ROWID;
+";
+
+/// What went up and has no line in the file of receipts yet, since format 4.
+const RECEIPTS: &str = "
+CREATE TABLE receipt (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT, share TEXT NOT NULL, path BLOB NOT NULL, object_key TEXT NOT NULL, size INTEGER,
+  sha256 TEXT, etag TEXT NOT NULL, at INTEGER NOT NULL);
+";
+
+/// What was not stored before format 4: when a file was deleted, where an item stands, what kind of failure it was.
+const COLUMNS: &str = "
+ALTER TABLE tombstone ADD COLUMN since INTEGER NOT NULL DEFAULT 0;
+UPDATE tombstone SET since = due;
+ALTER TABLE tombstone ADD COLUMN code TEXT;
+ALTER TABLE item ADD COLUMN rank INTEGER NOT NULL DEFAULT 0;
+UPDATE item SET rank = since;
+ALTER TABLE item ADD COLUMN code TEXT;
+ALTER TABLE writing ADD COLUMN published INTEGER;
+";
+
 /// Devices: in format 1 there were none.
 const RDEV: &str = "ALTER TABLE inode ADD COLUMN rdev INTEGER NOT NULL DEFAULT 0;";
 
@@ -79,9 +120,10 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let steps: &[&str] = match found {
         FORMAT => return Ok(()),
-        0 => &[TABLES, LINKS, PINS],
-        1 => &[RDEV, LINKS, PINS],
-        2 => &[PINS],
+        0 => &[TABLES, LINKS, PINS, SIDES, QUEUE, RECEIPTS],
+        1 => &[RDEV, LINKS, PINS, COLUMNS, SIDES, QUEUE, RECEIPTS],
+        2 => &[PINS, COLUMNS, SIDES, QUEUE, RECEIPTS],
+        3 => &[COLUMNS, SIDES, QUEUE, RECEIPTS],
         _ => return Err(MetaError::NewerFormat { path: path.to_owned(), found, known: FORMAT }),
     };
     let tx = connection.transaction()?;

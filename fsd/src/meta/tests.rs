@@ -112,7 +112,11 @@ fn the_format_before_is_brought_up_to_this_one() {
     let connection = rusqlite::Connection::open(dir.path().join("meta.sqlite")).unwrap();
     connection
         .execute_batch(
-            "DROP TABLE alias; DROP TABLE link; DROP TABLE pin; ALTER TABLE inode DROP COLUMN rdev; PRAGMA user_version = 1;",
+            "DROP TABLE alias; DROP TABLE link; DROP TABLE pin; ALTER TABLE inode DROP COLUMN rdev; \
+             DROP TABLE conflict; DROP TABLE trash; DROP TABLE kept; ALTER TABLE tombstone DROP COLUMN since; \
+             ALTER TABLE tombstone DROP COLUMN code; DROP INDEX item_rank; DROP TABLE paused; DROP TABLE spent; DROP TABLE receipt; ALTER TABLE item DROP COLUMN rank; \
+             ALTER TABLE item DROP COLUMN code; ALTER TABLE writing DROP COLUMN published; \
+             PRAGMA user_version = 1;",
         )
         .unwrap();
     drop(connection);

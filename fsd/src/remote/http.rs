@@ -103,6 +103,8 @@ impl Http {
             response = self.client.execute(request) => response.map_err(connection)?,
             () = progress.stalled() => return Err(SendError::Stalled),
         };
+        let head = STATUS_LINE_BYTES + header_bytes(response.headers());
+        self.pacers.down.take_control(head).await;
         // An error's text is no content, and not as short as a short range.
         let (pace, reply_bytes_max) = match response.status().is_success() {
             true => (pace, reply_bytes_max),
@@ -152,6 +154,7 @@ impl Http {
             if matches!(*request.method(), Method::PUT | Method::POST) {
                 request.headers_mut().insert(http::header::CONTENT_LENGTH, 0.into());
             }
+            self.pacers.up.take_control(request_head_bytes(&request)).await;
             return Ok(request);
         }
         request.headers_mut().insert(http::header::CONTENT_LENGTH, bytes.len().into());
@@ -171,9 +174,32 @@ impl Http {
                 bytes.into()
             }
         });
+        // Last, so that it is sent as soon as it is paid for.
+        self.pacers.up.take_control(request_head_bytes(&request)).await;
         progress.moved();
         Ok(request)
     }
+}
+
+/// What stands before the headers of an answer: `HTTP/1.1 200 OK` and the ends of that line and of the head.
+const STATUS_LINE_BYTES: usize = 19;
+
+/// Bytes of a request's head on the wire, as HTTP/1.1 has it, with what is added where it is sent.
+fn request_head_bytes(request: &reqwest::Request) -> usize {
+    const ADDED: &str = concat!(
+        " HTTP/1.1\r\naccept: */*\r\nuser-agent: fsd/",
+        env!("CARGO_PKG_VERSION"),
+        "\r\nhost: \r\n\r\n "
+    );
+    let url = request.url();
+    let host = url.host_str().map_or(0, str::len) + url.port().map_or(0, |_| 6);
+    let query = url.query().map_or(0, |query| query.len() + 1);
+    let line = request.method().as_str().len() + url.path().len() + query;
+    line + host + ADDED.len() + header_bytes(request.headers())
+}
+
+fn header_bytes(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
 }
 
 /// A body on its way out.

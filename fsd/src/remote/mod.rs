@@ -29,7 +29,7 @@ use crate::types::{ETag, Key, Metadata, Time};
 pub use self::breaker::{Breaker, CircuitOpen, Link};
 pub use self::env::Env;
 pub use self::open::{OpenError, Opened, open, stack};
-pub use self::pacer::{Pacer, Pacers};
+pub use self::pacer::{Pacer, Pacers, SHORT_BYTES};
 pub use self::retrying::Retrying;
 pub use self::url::{Place, RemoteUrl, UrlError};
 

@@ -3,11 +3,12 @@
 //!
 //! Invariant: waiting for a pacer is never taken for a stall, and a pause never fails a transfer.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use policies::{Rate, Take, TokenBucket};
+use policies::{Line, Rate, Take, Ticket, TokenBucket};
 use tokio::sync::Notify;
 
 use crate::clock::Clock;
@@ -15,17 +16,71 @@ use crate::clock::Clock;
 /// The largest piece while no rate is set: what may be under way when one comes.
 const FREE_PIECE_BYTES: u64 = 256 << 10;
 
-/// A rate that many transfers share. They are served in the order in which they ask.
+/// Below so much of what was granted, more is asked for.
+pub const SHORT_BYTES: u64 = 4 * FREE_PIECE_BYTES;
+
+/// What a head may have, and is paid for at once.
+const HEAD_BYTES: u64 = 4 << 10;
+
+/// A rate that many transfers share. They are served in the order in which they ask; those of several pacers below one, by the weights
+/// of these.
 pub struct Pacer {
     bucket: Mutex<TokenBucket>,
-    /// Wakes who waits when the rate changes.
+    /// How many bytes may pass before more are granted; none is no limit.
+    granted: Mutex<Option<u64>>,
+    /// Wakes who waits when the rate changes, or more is granted.
     changed: Notify,
-    /// Held by the transfer whose turn it is.
-    turn: tokio::sync::Mutex<()>,
+    /// Wakes who grants when little is left.
+    short: Notify,
+    queue: Mutex<Queue>,
     bytes: AtomicU64,
     clock: Arc<dyn Clock>,
     /// A wider pacer (the gateway's above a share's), which is paid as well.
-    above: Option<Arc<Pacer>>,
+    above: Option<Above>,
+    /// Pacers below this one, so far.
+    below: AtomicU64,
+}
+
+/// A pacer's place below another.
+#[derive(Debug)]
+struct Above {
+    pacer: Arc<Pacer>,
+    /// Which of the pacers below that it is.
+    flow: u64,
+    weight: u32,
+}
+
+/// Who waits for his turn.
+#[derive(Debug, Default)]
+struct Queue {
+    line: Line,
+    wakers: BTreeMap<Ticket, Arc<Notify>>,
+}
+
+/// A place in the queue of a pacer, left when it is dropped.
+struct InLine<'p> {
+    pacer: &'p Pacer,
+    ticket: Ticket,
+    /// Told when it may be his turn.
+    waker: Arc<Notify>,
+    passed: bool,
+}
+
+impl InLine<'_> {
+    fn is_first(&self) -> bool {
+        self.pacer.queue().line.first() == Some(self.ticket)
+    }
+}
+
+impl Drop for InLine<'_> {
+    fn drop(&mut self) {
+        let mut queue = self.pacer.queue();
+        queue.wakers.remove(&self.ticket);
+        let next = queue.line.leave(self.ticket, self.passed);
+        if let Some(waker) = next.and_then(|next| queue.wakers.get(&next)) {
+            waker.notify_one();
+        }
+    }
 }
 
 /// The pacers of one store: what goes up and what comes down.
@@ -47,16 +102,34 @@ impl Pacers {
 }
 
 impl Pacer {
-    /// A pacer with `rate`, which also obeys the pacer `above`.
+    /// A pacer with `rate`, which also obeys the pacer `above`, as one of several of equal weight.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, rate: Rate, above: Option<Arc<Pacer>>) -> Arc<Self> {
+        Self::weighted(clock, rate, above, 1)
+    }
+
+    /// The same, with a `weight` beside others.
+    #[must_use]
+    pub fn weighted(
+        clock: Arc<dyn Clock>,
+        rate: Rate,
+        above: Option<Arc<Pacer>>,
+        weight: u32,
+    ) -> Arc<Self> {
+        let above = above.map(|pacer| {
+            let flow = pacer.below.fetch_add(1, Ordering::Relaxed);
+            Above { pacer, flow, weight }
+        });
         Arc::new(Self {
             bucket: Mutex::new(TokenBucket::new(clock.monotonic(), rate)),
+            granted: Mutex::default(),
             changed: Notify::new(),
-            turn: tokio::sync::Mutex::new(()),
+            short: Notify::new(),
+            queue: Mutex::default(),
             bytes: AtomicU64::new(0),
             clock,
             above,
+            below: AtomicU64::new(0),
         })
     }
 
@@ -78,6 +151,33 @@ impl Pacer {
         self.changed.notify_waiters();
     }
 
+    /// Lets so many bytes more pass than were granted and have not passed: for who counts them. Without any call of this, all may.
+    pub fn grant(&self, bytes: u64) {
+        let mut granted = self.granted();
+        *granted = Some(granted.unwrap_or(0).saturating_add(bytes));
+        drop(granted);
+        self.changed.notify_waiters();
+    }
+
+    /// Takes back what was granted and has not passed.
+    pub fn take_back(&self) -> u64 {
+        self.granted().replace(0).unwrap_or(0)
+    }
+
+    /// How much of what was granted is left; none is no limit.
+    #[must_use]
+    pub fn left(&self) -> Option<u64> {
+        *self.granted()
+    }
+
+    /// Waits until little of what was granted is left, and somebody asks for more.
+    ///
+    /// # Cancel safety
+    /// The next call returns at once if it was so.
+    pub async fn runs_short(&self) {
+        self.short.notified().await;
+    }
+
     /// Bytes that have passed since the start.
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -90,10 +190,7 @@ impl Pacer {
     /// Bytes granted to a future that is dropped are lost to the rate, never passed twice.
     pub async fn take(&self, wanted: usize) -> usize {
         let bytes = self.piece_bytes_max().min(wanted as u64);
-        for pacer in self.chain() {
-            let _turn = pacer.turn.lock().await;
-            pacer.wait_for(bytes, OnPause::Wait).await;
-        }
+        self.pass_all(bytes, OnPause::Wait).await;
         usize::try_from(bytes).unwrap_or(wanted)
     }
 
@@ -114,13 +211,24 @@ impl Pacer {
     /// # Cancel safety
     /// As [`Pacer::take`].
     pub async fn take_control(&self, bytes: usize) {
-        for pacer in self.chain() {
-            let mut rest = bytes as u64;
-            while rest > 0 {
-                let piece = pacer.piece_bytes_max().min(rest);
-                pacer.wait_for(piece, OnPause::Pass).await;
-                rest -= piece;
-            }
+        // In pieces that hold a head, so that it is on the wire soon after it was begun to be paid for.
+        let mut rest = bytes as u64;
+        while rest > 0 {
+            let piece = self.piece_bytes_max().max(HEAD_BYTES).min(rest);
+            self.pass_all(piece, OnPause::Pass).await;
+            rest -= piece;
+        }
+    }
+
+    /// Waits until `bytes` may pass here and above.
+    async fn pass_all(&self, bytes: u64, on_pause: OnPause) {
+        // Of transfers with one pacer, all have one flow.
+        let (mut flow, mut weight) = (0, 1);
+        let mut pacer = self;
+        loop {
+            pacer.pass(flow, weight, bytes, on_pause).await;
+            let Some(above) = &pacer.above else { break };
+            (pacer, flow, weight) = (&above.pacer, above.flow, above.weight);
         }
     }
 
@@ -140,11 +248,47 @@ impl Pacer {
         }
     }
 
-    async fn wait_for(&self, bytes: u64, on_pause: OnPause) {
+    /// Takes `bytes` of what was granted; false if that is not enough.
+    fn take_granted(&self, bytes: u64, on_pause: OnPause) -> bool {
+        let mut granted = self.granted();
+        let Some(left) = granted.as_mut() else { return true };
+        let enough = *left >= bytes || matches!(on_pause, OnPause::Pass);
+        if enough {
+            *left = left.saturating_sub(bytes);
+        }
+        if *left < SHORT_BYTES {
+            self.short.notify_one();
+        }
+        enough
+    }
+
+    /// Waits for the turn of `bytes` of `flow`, and until they may pass.
+    async fn pass(&self, flow: u64, weight: u32, bytes: u64, on_pause: OnPause) {
+        let waker = Arc::new(Notify::new());
+        let mut place = {
+            let mut queue = self.queue();
+            let ticket = queue.line.join(flow, weight, bytes);
+            queue.wakers.insert(ticket, waker.clone());
+            InLine { pacer: self, ticket, waker, passed: false }
+        };
+        let mut is_granted = false;
         loop {
-            // Armed before the bucket is asked, so that a change in between is not missed.
+            // Armed before anything is looked at, so that a change in between is not missed.
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
+            let passes_pause = matches!(on_pause, OnPause::Pass) && self.rate() == Rate::Paused;
+            if !passes_pause && !place.is_first() {
+                tokio::select! {
+                    () = place.waker.notified() => {}
+                    () = changed => {}
+                }
+                continue;
+            }
+            is_granted = is_granted || self.take_granted(bytes, on_pause);
+            if !is_granted {
+                changed.await;
+                continue;
+            }
             let take = self.bucket().take(self.clock.monotonic(), bytes);
             match (take, on_pause) {
                 (Take::Now, _) | (Take::Paused, OnPause::Pass) => break,
@@ -155,23 +299,34 @@ impl Pacer {
                 },
             }
         }
+        place.passed = true;
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// This pacer and those above it.
     fn chain(&self) -> impl Iterator<Item = &Pacer> {
-        std::iter::successors(Some(self), |pacer| pacer.above.as_deref())
+        std::iter::successors(Some(self), |pacer| pacer.above.as_ref().map(|above| &*above.pacer))
     }
 
     fn piece_bytes_max(&self) -> u64 {
         let piece = |pacer: &Pacer| {
+            let granted = pacer.left().filter(|left| *left > 0).unwrap_or(u64::MAX);
             let bucket = pacer.bucket();
-            match bucket.rate() {
+            let piece = match bucket.rate() {
                 Rate::Unlimited => FREE_PIECE_BYTES,
                 Rate::BytesPerSecond(_) | Rate::Paused => bucket.piece_bytes_max(),
-            }
+            };
+            piece.min(granted)
         };
         self.chain().map(piece).min().unwrap_or(FREE_PIECE_BYTES)
+    }
+
+    fn granted(&self) -> MutexGuard<'_, Option<u64>> {
+        self.granted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn bucket(&self) -> MutexGuard<'_, TokenBucket> {
@@ -270,5 +425,48 @@ mod tests {
         let took = seconds(slow.take_all(100_000)).await;
         assert!((4.8..5.2).contains(&took), "{took}");
         assert_eq!(gateway.bytes(), 1_100_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn shares_that_have_work_get_the_gateways_rate_by_weight() {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let gateway = pacer("400kB/s", None);
+        let share = |weight| {
+            let above = Some(gateway.clone());
+            Pacer::weighted(clock.clone(), Rate::Unlimited, above, weight)
+        };
+        let (light, heavy) = (share(1), share(3));
+        // However many transfers one has.
+        let many = async {
+            tokio::join!(light.take_all(1 << 40), light.take_all(1 << 40), light.take_all(1 << 40))
+        };
+        let sent = tokio::select! {
+            _ = many => 0,
+            () = heavy.take_all(1 << 40) => 0,
+            () = sleep(20) => light.bytes(),
+        };
+        assert!((1_940_000..2_120_000).contains(&sent), "{sent}");
+        assert!((5_880_000..6_080_000).contains(&heavy.bytes()), "{}", heavy.bytes());
+        // Alone, the light one gets all.
+        let took = seconds(light.take_all(4_000_000)).await;
+        assert!((9.8..10.2).contains(&took), "{took}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_passes_than_was_granted() {
+        let pacer = pacer("unlimited", None);
+        pacer.grant(1_000_000);
+        let took = seconds(async {
+            tokio::join!(pacer.take_all(2_500_000), async {
+                pacer.runs_short().await;
+                sleep(5).await;
+                assert!(pacer.bytes() <= 1_000_000, "{}", pacer.bytes());
+                pacer.grant(2_000_000);
+            });
+        })
+        .await;
+        assert!((5.0..5.1).contains(&took), "{took}");
+        assert_eq!(pacer.take_back(), 500_000);
+        assert_eq!(pacer.left(), Some(0));
     }
 }

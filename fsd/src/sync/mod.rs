@@ -5,41 +5,54 @@
 //! Invariant: offline costs no tries and drops nothing.
 
 mod bodies;
+mod code;
+mod conflict;
 mod error;
 mod keys;
 mod known;
 mod moves;
 mod plan;
+mod receipts;
 mod records;
 mod retry;
+mod rules;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod trash;
+mod waiting;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt as _;
+use policies::order::{self, Claim};
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use self::bodies::Bodies;
 use self::error::SyncError;
 use self::keys::Keys;
 use self::retry::{Next, Verdict, after_failure, verdict};
+use self::waiting::Waiting;
 use self::worker::{Worked, Worker};
 use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::events::Events;
-use crate::meta::{Item, Meta, MetaError, Tombstone};
-use crate::remote::{Link, Pacer};
+use crate::meta::{Item, Meta, MetaError, Tombstone, Trashed};
+use crate::remote::{Link, Pacer, RemoteError};
 use crate::rng::Rng;
 use crate::tasks::Tasks;
 use crate::types::{Ino, Key, ShareId, chain};
+
+pub use self::code::Code;
+pub use self::receipts::{Place, Receipt, ReceiptError, ReceiptRules, Receipts};
+pub use self::rules::{RETENTION, Rules};
 
 /// Items and deletions worked on at once.
 const AT_ONCE: usize = 16;
@@ -51,6 +64,12 @@ const CLOCK_SLACK_MILLIS: i64 = 2000;
 const BACKOFF_MAX: Duration = Duration::from_secs(3600);
 /// How long a look at the queue waits for more changes.
 const BURST: Duration = Duration::from_millis(20);
+/// How long a receipt waits for others.
+const RECEIPTS_DELAY: Duration = Duration::from_secs(1);
+/// How often it is looked for what was kept long enough.
+const RETENTION_LOOK: Duration = Duration::from_secs(300);
+/// How often it is looked for what waits too long.
+const AGES_LOOK: Duration = Duration::from_secs(10);
 /// How soon something that has to wait for others is looked at again.
 const LATER_MILLIS: i64 = 500;
 
@@ -75,19 +94,94 @@ pub struct Parts {
     pub delay_max: Duration,
     /// How each cloud share's store is to be reached, and its upload pace.
     pub links: BTreeMap<ShareId, (watch::Receiver<Link>, Arc<Pacer>)>,
+    /// The rules of shares that have others than the default.
+    pub rules: BTreeMap<ShareId, Rules>,
+    /// Where it is written down what went up, if it is.
+    pub receipts: Option<Receipts>,
 }
 
 /// The engine's face to others.
 #[derive(Debug)]
 pub struct Sync {
-    in_flight: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
+    worker: Arc<Worker>,
+}
+
+/// What the engine tells and is told.
+#[derive(Debug, Default)]
+struct Shared {
+    in_flight: AtomicUsize,
+    /// What is worked on, and how to stop it.
+    stops: Mutex<BTreeMap<Work, CancellationToken>>,
+    /// Shares in which something waits for longer than it should, and since when.
+    late: Mutex<BTreeMap<ShareId, i64>>,
+}
+
+/// Why something could not be brought back from the trash, or deleted there.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct TrashError(#[from] SyncError);
+
+impl TrashError {
+    /// Whether something else is where it is to go.
+    #[must_use]
+    pub fn is_taken(&self) -> bool {
+        matches!(&self.0, SyncError::Remote(RemoteError::Precondition { .. }))
+    }
 }
 
 impl Sync {
     /// Items and deletions that are worked on now.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
+        self.shared.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Stops what is done about `ino`: what is finished by then counts.
+    pub fn stop(&self, ino: Ino) {
+        if let Some(stop) = lock(&self.shared.stops).get(&Work::Item(ino)) {
+            stop.cancel();
+        }
+    }
+
+    /// Since when something in `share` waits (milliseconds since 1970), if that is longer than it should.
+    #[must_use]
+    pub fn late_since(&self, share: ShareId) -> Option<i64> {
+        lock(&self.shared.late).get(&share).copied()
+    }
+
+    /// This gateway's name in what both sides see.
+    #[must_use]
+    pub fn gateway(&self) -> &str {
+        &self.worker.gateway
+    }
+
+    /// Where it is written down what went up, if it is.
+    #[must_use]
+    pub fn receipts(&self) -> Option<&Arc<Receipts>> {
+        self.worker.receipts.as_ref()
+    }
+
+    /// The rules of `share`.
+    #[must_use]
+    pub fn rules(&self, share: ShareId) -> Rules {
+        self.worker.rules(share)
+    }
+
+    /// Puts an object from the trash back under the key that it had.
+    ///
+    /// # Errors
+    /// If the store fails, or something is there: see [`TrashError::is_taken`].
+    pub async fn take_back(&self, trashed: Trashed) -> Result<(), TrashError> {
+        Ok(self.worker.take_back(trashed).await?)
+    }
+
+    /// Deletes for good all that lies in the trash of `share`; tells how many objects that were.
+    ///
+    /// # Errors
+    /// If the store fails; what is done by then is done.
+    pub async fn empty_trash(&self, share: ShareId) -> Result<u64, TrashError> {
+        Ok(self.worker.empty(share, i64::MAX).await?)
     }
 }
 
@@ -99,8 +193,20 @@ enum Work {
 
 /// Starts the engine. It stops, between two steps, when `tasks` are cancelled.
 pub fn start(parts: Parts) -> Sync {
-    let in_flight = Arc::new(AtomicUsize::new(0));
-    let Parts { meta, cache, events, clock, tasks, rng, gateway, delay_max, links } = parts;
+    let shared = Arc::new(Shared::default());
+    let Parts {
+        meta,
+        cache,
+        events,
+        clock,
+        tasks,
+        rng,
+        gateway,
+        delay_max,
+        links,
+        rules,
+        receipts,
+    } = parts;
     let worker = Worker {
         meta: meta.clone(),
         cache,
@@ -109,10 +215,13 @@ pub fn start(parts: Parts) -> Sync {
         keys: Arc::new(Keys::default()),
         gateway,
         bodies: Bodies::new(transfer::MEMORY_KIB_MAX),
+        rules,
+        receipts: receipts.map(Arc::new),
     };
+    let worker = Arc::new(worker);
     let (tell, told) = mpsc::channel(AT_ONCE);
     let engine = Engine {
-        worker: Arc::new(worker),
+        worker: worker.clone(),
         meta,
         events,
         clock,
@@ -121,13 +230,74 @@ pub fn start(parts: Parts) -> Sync {
         delay_max,
         links,
         busy: BTreeSet::new(),
-        in_flight: in_flight.clone(),
+        shared: shared.clone(),
+        turn: 0,
+        looked_at_ages: None,
         tell,
         told,
     };
     tasks.spawn("sync.engine", engine.run());
-    Sync { in_flight }
+    if let Some(receipts) = &worker.receipts {
+        let (receipts, worker) = (receipts.clone(), worker.clone());
+        tasks.spawn("sync.receipts", keep_writing(receipts, worker, tasks.clone()));
+    }
+    tasks.spawn("sync.retention", keep_letting_go(worker.clone(), tasks.clone()));
+    Sync { shared, worker }
 }
+
+/// Writes receipts when something was settled, until everything stops.
+async fn keep_writing(receipts: Arc<Receipts>, worker: Arc<Worker>, tasks: Tasks) {
+    let mut stopping = false;
+    loop {
+        let settled = worker.events.settled.notified();
+        let written = {
+            let receipts = receipts.clone();
+            tasks.blocking(move || receipts.write()).await
+        };
+        match written {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(
+                error = &error as &dyn Error,
+                "receipts can't be written: they are kept until they can"
+            ),
+            Err(error) => tracing::error!(%error, "receipts can't be written"),
+        }
+        if stopping {
+            return;
+        }
+        let more_and_others = async {
+            settled.await;
+            worker.clock.sleep(RECEIPTS_DELAY).await;
+        };
+        tokio::select! {
+            () = tasks.cancelled() => stopping = true,
+            () = more_and_others => {}
+        }
+    }
+}
+
+/// Lets what was kept for a time go when that is over, until everything stops.
+async fn keep_letting_go(worker: Arc<Worker>, tasks: Tasks) {
+    loop {
+        let let_go = tokio::select! {
+            () = tasks.cancelled() => return,
+            let_go = worker.let_go() => let_go,
+        };
+        if let Err(error) = let_go {
+            tracing::info!(
+                error = &error as &dyn Error,
+                "what was kept long enough could not be let go yet"
+            );
+        }
+        tokio::select! {
+            () = tasks.cancelled() => return,
+            () = worker.clock.sleep(RETENTION_LOOK) => {}
+        }
+    }
+}
+
+/// What came of an item.
+type Told = (ShareId, Work, Result<Worked, SyncError>);
 
 /// The one owner of what is worked on.
 #[derive(Debug)]
@@ -140,10 +310,14 @@ struct Engine {
     rng: Rng,
     delay_max: Duration,
     links: BTreeMap<ShareId, (watch::Receiver<Link>, Arc<Pacer>)>,
-    busy: BTreeSet<Work>,
-    in_flight: Arc<AtomicUsize>,
-    tell: mpsc::Sender<(Work, Result<Worked, SyncError>)>,
-    told: mpsc::Receiver<(Work, Result<Worked, SyncError>)>,
+    busy: BTreeSet<(ShareId, Work)>,
+    shared: Arc<Shared>,
+    /// How many items were begun.
+    turn: u64,
+    /// When it was looked for what waits too long.
+    looked_at_ages: Option<Duration>,
+    tell: mpsc::Sender<Told>,
+    told: mpsc::Receiver<Told>,
 }
 
 impl Engine {
@@ -161,6 +335,7 @@ impl Engine {
                 );
             }
             before = now;
+            self.look_at_ages(now);
             let wait = match self.start_due() {
                 Ok(wait) => wait,
                 Err(error) => {
@@ -168,6 +343,7 @@ impl Engine {
                     LOOK_AFTER_MAX
                 }
             };
+            let wait = wait.min(self.next_look_at_ages());
             let full = self.busy.len() >= AT_ONCE;
             let paces = self.links.values().map(|(_, pace)| pace);
             let paused: Vec<_> = paces.filter(|pace| pace.is_paused()).cloned().collect();
@@ -180,14 +356,14 @@ impl Engine {
             tokio::select! {
                 biased;
                 () = self.tasks.cancelled() => return,
-                Some((work, outcome)) = self.told.recv() => self.finish(work, outcome),
+                Some((share, work, outcome)) = self.told.recv() => self.finish(share, work, outcome),
                 () = changed, if !full => {}
                 () = link_changed(self.links.values_mut().map(|(link, _)| link)) => {}
                 () = one_unpaused(&paused) => {}
                 () = self.clock.sleep(wait), if !full => {}
             }
-            while let Ok((work, outcome)) = self.told.try_recv() {
-                self.finish(work, outcome);
+            while let Ok((share, work, outcome)) = self.told.try_recv() {
+                self.finish(share, work, outcome);
             }
         }
     }
@@ -218,6 +394,7 @@ impl Engine {
     fn start_due(&mut self) -> Result<Duration, MetaError> {
         let now = self.worker.millis();
         let mut next: Option<i64> = None;
+        let mut waiting = Vec::new();
         for (&share, (link, pace)) in &mut self.links {
             let free = AT_ONCE.saturating_sub(self.busy.len());
             let reachable = *link.borrow_and_update() == Link::Online;
@@ -225,47 +402,96 @@ impl Engine {
                 continue;
             }
             let looked = self.busy.len() + free;
-            let (items, tombstones, later) = self.meta.read(|tx| -> Result<_, MetaError> {
-                let items = tx.due_items(share, now, looked)?;
-                Ok((items, tx.due_tombstones(share, now, looked)?, tx.next_due(share, now)?))
-            })?;
-            next = next.into_iter().chain(later).min();
-            let items = items.into_iter().map(|item| Work::Item(item.ino));
-            let deletes = tombstones.into_iter().map(|t| Work::Delete(t.share, t.key));
-            let due: Vec<Work> =
-                items.chain(deletes).filter(|work| !self.busy.contains(work)).take(free).collect();
-            for work in due {
-                if let Work::Item(ino) = work {
-                    self.events.begin_upload(ino);
-                }
-                self.busy.insert(work.clone());
-                self.in_flight.store(self.busy.len(), Ordering::Relaxed);
-                let (worker, tell, tasks) =
-                    (self.worker.clone(), self.tell.clone(), self.tasks.clone());
-                self.tasks.spawn("sync.work", async move {
-                    let outcome = tokio::select! {
-                        () = tasks.cancelled() => return,
-                        outcome = work_on(&worker, &work) => outcome,
-                    };
-                    // The engine is gone only when everything stops.
-                    let _ = tell.send((work, outcome)).await;
-                });
+            let of_share = Waiting::find(&self.meta, share, self.worker.rules(share), now, looked)?;
+            next = next.into_iter().chain(of_share.later).min();
+            waiting.push(of_share);
+        }
+        while self.busy.len() < AT_ONCE {
+            for of_share in &mut waiting {
+                of_share.drop_first_of(&self.busy);
             }
+            let claims: Vec<Claim> = waiting.iter().map(|w| w.claim(&self.busy)).collect();
+            let Some(at) = order::next(&claims, self.turn) else { break };
+            if let Some(work) = waiting[at].take(self.turn) {
+                self.begin(waiting[at].share, work);
+            }
+            self.turn = self.turn.wrapping_add(1);
         }
         let millis = next.map_or(i64::MAX, |due| due.saturating_sub(now)).max(1).unsigned_abs();
         Ok(Duration::from_millis(millis).min(LOOK_AFTER_MAX))
     }
 
-    fn finish(&mut self, work: Work, outcome: Result<Worked, SyncError>) {
+    fn begin(&mut self, share: ShareId, work: Work) {
+        if let Work::Item(ino) = work {
+            self.events.begin_upload(ino);
+        }
+        self.busy.insert((share, work.clone()));
+        self.shared.in_flight.store(self.busy.len(), Ordering::Relaxed);
+        let stop = CancellationToken::new();
+        lock(&self.shared.stops).insert(work.clone(), stop.clone());
+        let (worker, tell, tasks) = (self.worker.clone(), self.tell.clone(), self.tasks.clone());
+        self.tasks.spawn("sync.work", async move {
+            let outcome = tokio::select! {
+                () = tasks.cancelled() => return,
+                () = stop.cancelled() => Err(SyncError::Changed),
+                outcome = work_on(&worker, &work) => outcome,
+            };
+            // The engine is gone only when everything stops.
+            let _ = tell.send((share, work, outcome)).await;
+        });
+    }
+
+    fn finish(&mut self, share: ShareId, work: Work, outcome: Result<Worked, SyncError>) {
         if let Work::Item(ino) = work {
             self.events.end_upload(ino);
         }
-        self.busy.remove(&work);
-        self.in_flight.store(self.busy.len(), Ordering::Relaxed);
+        lock(&self.shared.stops).remove(&work);
         if let Err(error) = self.store(&work, outcome) {
             tracing::error!(?work, error = &error as &dyn Error, "the outcome could not be stored");
         }
+        self.busy.remove(&(share, work));
+        self.shared.in_flight.store(self.busy.len(), Ordering::Relaxed);
         self.events.settled.notify_waiters();
+    }
+
+    /// How long until it is to be looked for what waits too long.
+    fn next_look_at_ages(&self) -> Duration {
+        let any = self.links.keys().any(|share| self.worker.rules(*share).alert_after.is_some());
+        if any { AGES_LOOK } else { LOOK_AFTER_MAX }
+    }
+
+    /// Now and then looks for shares in which something waits for longer than it should, and says so once.
+    fn look_at_ages(&mut self, (now, wall): (Duration, i64)) {
+        let is_time = self.looked_at_ages.is_none_or(|at| now >= at + AGES_LOOK);
+        if !is_time {
+            return;
+        }
+        self.looked_at_ages = Some(now);
+        for &share in self.links.keys() {
+            let Some(alert_after) = self.worker.rules(share).alert_after else { continue };
+            let since = match self.meta.scan(|tx| tx.oldest_item(share)) {
+                Ok(since) => since,
+                Err(error) => {
+                    tracing::error!(error = &error as &dyn Error, "the queue could not be read");
+                    continue;
+                }
+            };
+            let late = i64::try_from(alert_after.as_millis()).unwrap_or(i64::MAX);
+            let since = since.filter(|since| wall.saturating_sub(*since) >= late);
+            let mut known = lock(&self.shared.late);
+            let before = match since {
+                Some(since) => known.insert(share, since),
+                None => known.remove(&share),
+            };
+            match (before, since) {
+                (None, Some(since)) => {
+                    let minutes = (wall - since) / 60_000;
+                    tracing::warn!(%share, minutes, "something waits for longer than `alert_after` to be uploaded: `fsd queue` shows why");
+                }
+                (Some(_), None) => tracing::info!(%share, "nothing waits for too long any more"),
+                (None, None) | (Some(_), Some(_)) => {}
+            }
+        }
     }
 
     fn store(&mut self, work: &Work, outcome: Result<Worked, SyncError>) -> Result<(), MetaError> {
@@ -273,11 +499,12 @@ impl Engine {
         let next = match outcome {
             Ok(Worked::Done) => return Ok(()),
             Ok(Worked::Later) => {
-                Next { due: now + LATER_MILLIS, tries: None, parked: false, error: None }
+                let due = now + LATER_MILLIS;
+                Next { due, tries: None, parked: false, error: None, code: None }
             }
             Err(error) => {
                 let verdict = verdict(&error);
-                let text = chain(&error);
+                let (text, code) = (chain(&error), Code::from(&error));
                 match verdict {
                     Verdict::Again => tracing::debug!(?work, error = text, "to be tried again"),
                     Verdict::Offline => tracing::info!(?work, error = text, "waits for the store"),
@@ -289,7 +516,7 @@ impl Engine {
                     }
                 }
                 let tries = self.tries(work)?;
-                after_failure(verdict, tries, text, now, &mut self.rng)
+                after_failure(verdict, tries, (text, code), now, &mut self.rng)
             }
         };
         let work = work.clone();
@@ -302,6 +529,7 @@ impl Engine {
                     tries: next.tries.unwrap_or(item.tries),
                     parked: next.parked,
                     error: next.error,
+                    code: next.code.map(|code| code.word().to_owned()),
                     ..item
                 }),
                 None => Ok(()),
@@ -312,6 +540,7 @@ impl Engine {
                     tries: next.tries.unwrap_or(tombstone.tries),
                     parked: next.parked,
                     error: next.error,
+                    code: next.code.map(|code| code.word().to_owned()),
                     ..tombstone
                 }),
                 None => Ok(()),
@@ -325,6 +554,10 @@ impl Engine {
             Work::Delete(share, key) => Ok(tx.tombstone(*share, key)?.map_or(0, |t| t.tries)),
         })
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn work_on(worker: &Worker, work: &Work) -> Result<Worked, SyncError> {

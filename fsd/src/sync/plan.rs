@@ -39,7 +39,7 @@ pub(super) struct Subject {
     pub(super) above: Option<Ino>,
     /// Who is at `wanted`, if that is another inode; or where a directory above it has to be.
     pub(super) occupant: Option<Occupant>,
-    /// The version of a deleted file's object that is still at `wanted`.
+    /// The version of a deleted file's object that is still at `wanted`, be it that it is to stay until somebody else wants the place.
     pub(super) tombstone: Option<ETag>,
 }
 

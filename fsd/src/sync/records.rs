@@ -33,8 +33,11 @@ pub(super) fn subject(tx: &Tx<'_>, ino: Ino) -> Result<Option<(ShareId, Subject)
             occupant = occupant_on_the_way(tx, share, key, &inode)?;
         }
         tombstone = tx.tombstone(share, key)?.and_then(|t| t.etag);
+        if tombstone.is_none() {
+            tombstone = tx.kept_object(share, key)?;
+        }
     }
-    let (writing, above) = (tx.is_writing(file)?, moved_above(tx, ino)?);
+    let (writing, above) = (tx.is_unpublished(file)?, moved_above(tx, ino)?);
     let subject = Subject { inode, file, wanted, at_home, writing, above, occupant, tombstone };
     Ok(Some((share, subject)))
 }
@@ -145,5 +148,5 @@ pub(super) fn is_wanted(tx: &Tx<'_>, share: ShareId, key: &Key) -> Result<bool, 
         }
     }
     let is_dir = tx.inode(at)?.is_some_and(|inode| inode.attr.kind == FileKind::Dir);
-    Ok(is_dir == key.is_dir() && tx.item(at)?.is_some_and(|item| !item.parked))
+    Ok(is_dir == key.is_dir() && tx.item(at)?.is_some_and(|item| !item.parked && !item.held))
 }

@@ -1,5 +1,6 @@
 //! What a failure means for an item: pure.
 
+use super::code::Code;
 use super::error::SyncError;
 use crate::cache::CacheError;
 use crate::remote::RemoteError;
@@ -34,6 +35,7 @@ pub(super) struct Next {
     pub(super) tries: Option<u32>,
     pub(super) parked: bool,
     pub(super) error: Option<String>,
+    pub(super) code: Option<Code>,
 }
 
 pub(super) fn verdict(error: &SyncError) -> Verdict {
@@ -69,7 +71,7 @@ fn of_remote(error: &RemoteError) -> Verdict {
 pub(super) fn after_failure(
     verdict: Verdict,
     tries: u32,
-    error: String,
+    error: (String, Code),
     now: i64,
     rng: &mut Rng,
 ) -> Next {
@@ -77,10 +79,11 @@ pub(super) fn after_failure(
         due: now + millis,
         tries: None,
         parked: false,
-        error: Some(error.clone()),
+        error: Some(error.0.clone()),
+        code: Some(error.1),
     };
     match verdict {
-        Verdict::Again => Next { error: None, ..waits(AGAIN_MILLIS) },
+        Verdict::Again => Next { error: None, code: None, ..waits(AGAIN_MILLIS) },
         Verdict::Offline => waits(OFFLINE_MILLIS),
         Verdict::Park => Next { parked: true, ..waits(0) },
         Verdict::Retry if tries + 1 >= TRIES_MAX => {
@@ -101,15 +104,20 @@ mod tests {
     #[test]
     fn offline_spends_no_try_and_failures_end_parked() {
         let mut rng = Rng::new(1);
-        let offline = after_failure(Verdict::Offline, 3, "x".into(), 100, &mut rng);
+        let offline =
+            after_failure(Verdict::Offline, 3, ("x".into(), Code::Internal), 100, &mut rng);
         assert_eq!((offline.tries, offline.parked), (None, false));
         let mut last = 0;
         for tries in 0..TRIES_MAX - 1 {
-            let next = after_failure(Verdict::Retry, tries, "x".into(), 0, &mut rng);
+            let next =
+                after_failure(Verdict::Retry, tries, ("x".into(), Code::Internal), 0, &mut rng);
             assert_eq!((next.tries, next.parked), (Some(tries + 1), false));
             assert!(next.due <= DELAY_MILLIS_MAX && next.due * 2 >= last, "it backs off");
             last = next.due;
         }
-        assert!(after_failure(Verdict::Retry, TRIES_MAX - 1, "x".into(), 0, &mut rng).parked);
+        assert!(
+            after_failure(Verdict::Retry, TRIES_MAX - 1, ("x".into(), Code::Internal), 0, &mut rng)
+                .parked
+        );
     }
 }

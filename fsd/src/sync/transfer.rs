@@ -10,7 +10,7 @@ use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use super::bodies::{Bodies, Room};
 use super::error::SyncError;
 use super::plan::Subject;
-use crate::cache::{Backing, Cache, CacheError};
+use crate::cache::{Backing, Cache, CacheError, Rest};
 use crate::meta::{FinishedParts, Meta, MetaError, Multipart, Stamp};
 use crate::remote::{Condition, Limits, PartId, RemoteError, RemoteRef, UploadId};
 use crate::types::{ETag, Ino, Key, Metadata, Time};
@@ -47,6 +47,18 @@ impl Version {
         let Subject { inode, file, .. } = subject;
         let backing = cache.backing(*file)?;
         let stamp = stamp(&backing)?;
+        if let Some(published) = meta.read(|tx| tx.writing(*file))? {
+            // Somebody has it open for writing. Only what cannot change without a trace may go.
+            match cache.rests(&backing, &published).map_err(CacheError::from)? {
+                Rest::Still => {}
+                Rest::Young => return Err(SyncError::Changed),
+                Rest::Changed => {
+                    let file = *file;
+                    meta.write(move |tx| tx.unpublish(file))?;
+                    return Err(SyncError::Changed);
+                }
+            }
+        }
         if stamp.size != inode.attr.size {
             return Err(SyncError::Changed);
         }
@@ -70,7 +82,7 @@ impl Version {
     fn check(&self) -> Result<(), SyncError> {
         let same = self.meta.read(|tx| -> Result<bool, MetaError> {
             let same = tx.inode(self.file)?.is_some_and(|inode| inode.content == self.content);
-            Ok(same && !tx.is_writing(self.file)?)
+            Ok(same && !tx.is_unpublished(self.file)?)
         })?;
         let same_bytes = match self.stamp {
             Some(before) => stamp(&self.backing)? == before,

@@ -1,19 +1,24 @@
 //! Carries out plans, one step at a time: plan, hold the keys, look whether the plan still stands, do it, store the outcome.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use policies::{Conflicts, Deletes};
 
 use super::bodies::Bodies;
+use super::conflict;
 use super::error::SyncError;
 use super::keys::Keys;
 use super::plan::{Step, Subject, plan};
+use super::receipts::Receipts;
 use super::records::{is_wanted, keys_of, new_key, subject};
+use super::rules::Rules;
 use super::transfer::{self, Version};
 use crate::cache::{Cache, CacheError, Merged};
 use crate::clock::Clock;
 use crate::events::{Events, Invalidation};
-use crate::meta::{Inode, Meta, MetaError, ObjectRecord, Tombstone, Tx};
+use crate::meta::{Conflict, Inode, Meta, MetaError, ObjectRecord, Tombstone, Tx};
 use crate::remote::{Condition, RemoteError, RemoteRef};
 use crate::types::aside::{Why, name_aside};
 use crate::types::{ETag, FileKind, Ino, Key, ShareId};
@@ -49,6 +54,8 @@ pub(super) struct Worker {
     /// This gateway's name.
     pub(super) gateway: String,
     pub(super) bodies: Bodies,
+    pub(super) rules: BTreeMap<ShareId, Rules>,
+    pub(super) receipts: Option<Arc<Receipts>>,
 }
 
 impl Worker {
@@ -131,7 +138,7 @@ impl Worker {
         };
         match performed {
             Err(SyncError::Conflict { key }) => {
-                self.settle(remote, subject, &key, Why::Conflict).await.map(perhaps)
+                self.settle_by_rule(remote, subject, &key).await.map(perhaps)
             }
             Err(SyncError::Incomplete { key }) => {
                 self.settle(remote, subject, &key, Why::Incomplete).await.map(perhaps)
@@ -160,7 +167,8 @@ impl Worker {
             };
             Ok(Some((tombstone, look)))
         })?;
-        let Some((Tombstone { etag, ino, .. }, look)) = look else { return Ok(Worked::Done) };
+        let Some((tombstone, look)) = look else { return Ok(Worked::Done) };
+        let Tombstone { ref etag, ino, .. } = tombstone;
         match look {
             // Whoever has that name now replaces the object; deleting it first would leave a gap. And a directory goes
             // after what is in it: a store that has real directories keeps one that is not empty.
@@ -169,7 +177,12 @@ impl Worker {
             Look::Delete => {
                 tracing::debug!(%key, ?etag, %ino, "a deletion");
                 let remote = self.cache.remote(share).ok_or(CacheError::Lost(ino))?;
-                let deleted = match &etag {
+                match self.rule_for(share, &tombstone)? {
+                    Deletes::Propagate => {}
+                    Deletes::Keep => return self.keep(remote, &tombstone).await,
+                    Deletes::Trash => return self.throw_away(remote, &tombstone).await,
+                }
+                let deleted = match etag {
                     Some(etag) => remote.delete(key, &Condition::Match(etag.clone())).await,
                     None => Err(RemoteError::Precondition { key: key.clone() }),
                 };
@@ -188,7 +201,7 @@ impl Worker {
             }
         }
         self.cache.deleted(share, key);
-        let key = key.clone();
+        let (key, etag) = (key.clone(), tombstone.etag);
         self.meta
             .write(move |tx| -> Result<Worked, MetaError> {
                 match tx.tombstone(share, &key)? {
@@ -292,7 +305,10 @@ impl Worker {
                     sent => sent?,
                 };
                 let differs = self.uploaded(inode, key, &etag)?;
-                self.cache.remember(version.backing())?;
+                // What is open for writing is noted when it is closed.
+                if !self.meta.read(|tx| tx.is_writing(subject.file))? {
+                    self.cache.remember(version.backing())?;
+                }
                 return Ok(differs);
             }
         };
@@ -324,11 +340,20 @@ impl Worker {
     ) -> Result<Differs, MetaError> {
         let (ino, share) = (inode.ino, inode.share);
         let (key, etag, now) = (key.clone(), etag.clone(), self.millis());
+        // Of an earlier version, whose answer was lost, the length is not known any more.
+        let size = (inode.content == content).then_some(inode.attr.size);
+        let receipts = inode.attr.kind == FileKind::File && self.receipts.is_some();
         self.meta.write(move |tx| {
             tx.remove_tombstone(share, &key)?;
             tx.end_multipart(ino)?;
             match tx.inode(ino)? {
                 Some(mut inode) if inode.attr.nlink > 0 => {
+                    let is_new = inode.object.as_ref().is_none_or(|old| {
+                        old.etag.is_none() || old.content != content || old.key != key
+                    });
+                    if receipts && is_new {
+                        tx.add_receipt(share, ino, &key, size, &etag, now)?;
+                    }
                     if let Some(old) = inode.object.take()
                         && old.key != key
                         && old.etag.is_some()
@@ -398,7 +423,7 @@ impl Worker {
 
     /// Both sides changed: our version goes on under another name, and the cloud's comes in under this one. What is missing of
     /// one that is incomplete counts as zeros from here on.
-    async fn settle(
+    pub(super) async fn settle(
         &self,
         remote: &RemoteRef,
         subject: &Subject,
@@ -411,9 +436,12 @@ impl Worker {
             // Whoever had it open wrote nothing, so nothing is ours.
             return Ok(self.give_way(inode)?);
         }
-        let (gone, buried) = match remote.head(key).await {
-            Ok(there) => (false, self.is_buried(inode.share, key, &there.etag)?),
-            Err(RemoteError::NotFound { .. }) => (true, false),
+        let (there, buried) = match remote.head(key).await {
+            Ok(there) => {
+                let buried = self.is_buried(inode.share, key, &there.etag)?;
+                (Some(there), buried)
+            }
+            Err(RemoteError::NotFound { .. }) => (None, false),
             Err(error) => return Err(error.into()),
         };
         let (ino, share, key, gateway) =
@@ -431,6 +459,7 @@ impl Worker {
                 return Ok(None);
             }
             let Some(mut inode) = tx.inode(ino)? else { return Ok(None) };
+            let before = inode.clone();
             // What we knew is not there any more: this version is put anew, where nothing may be.
             if inode.object.as_ref().is_some_and(|object| object.key == key) {
                 inode.object = None;
@@ -439,10 +468,15 @@ impl Worker {
             if why == Why::Incomplete {
                 tx.set_presence(file, None)?;
             }
-            let stays = gone && why == Why::Conflict;
+            let stays = there.is_none() && why == Why::Conflict;
             let Some((parent, name)) = tx.a_name(ino)?.filter(|_| !stays) else { return Ok(None) };
             let aside = name_aside(&name, why, &gateway, &stamp);
             tracing::warn!(%key, kept_as = %String::from_utf8_lossy(&aside), "both sides changed a file: both are kept");
+            if let Some(there) = &there {
+                let rule = Conflicts::KeepBoth;
+                let conflict = conflict::record(tx, &before, file, there, rule, now.millis())?;
+                tx.add_conflict(&Conflict { ino: Some(ino), ..conflict })?;
+            }
             tx.remove_entry(parent, &name)?;
             tx.add_entry(parent, &aside, ino)?;
             Ok(tx.inode(parent)?.map(|parent| (parent, name)))
@@ -464,13 +498,17 @@ impl Worker {
         self.events.announce(share, inodes, attributes, names);
     }
 
+    pub(super) fn rules(&self, share: ShareId) -> Rules {
+        self.rules.get(&share).cloned().unwrap_or_default()
+    }
+
     pub(super) fn millis(&self) -> i64 {
         self.clock.wall().millis()
     }
 }
 
 /// Whether the object `key` is what the name of `ino` asks for. It may have another name by now, where nothing is in the way.
-fn is_for(tx: &Tx<'_>, ino: Ino, key: &Key) -> Result<bool, MetaError> {
+pub(super) fn is_for(tx: &Tx<'_>, ino: Ino, key: &Key) -> Result<bool, MetaError> {
     let Some((_, Subject { wanted, at_home, inode, .. })) = subject(tx, ino)? else {
         return Ok(false);
     };

@@ -259,12 +259,15 @@ fn finish(tx: &Tx<'_>, closed: &Closed) -> Result<Ended> {
             inode.content += 1;
             inode.attrs += 1;
             tx.set_presence(ino, presence.as_deref())?;
-            difference.note(tx, ino)?;
-            difference.note_arrival(tx, ino, inode.content)?;
         }
         if changed {
             tx.put_inode(&inode)?;
-        } else if inode.is_uploaded() {
+        }
+        if changed && inode.attr.nlink > 0 {
+            // Where it stands in the queue depends on its length.
+            difference.note(tx, ino)?;
+            difference.note_arrival(tx, ino, inode.content)?;
+        } else if !changed && inode.is_uploaded() {
             tx.set_presence(ino, None)?;
         }
     }

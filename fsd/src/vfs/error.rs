@@ -57,6 +57,9 @@ pub enum VfsError {
     /// The owner's files take as much as they may.
     #[error("the owner's files take as much as they may: `fsd status` shows quotas")]
     Quota,
+    /// It is durable here, but was not uploaded in time.
+    #[error("it was not uploaded in time; it is durable here, and goes up when it can")]
+    NotUploaded,
     /// The cache could not serve.
     #[error(transparent)]
     Cache(#[from] CacheError),

@@ -3,6 +3,7 @@
 use std::io::{Seek as _, Write as _};
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::acl::Inherited;
 use super::handle::{HandedOut, Handle, Open, WriteHow};
@@ -12,6 +13,9 @@ use super::{
 use crate::cache::{Backing, Cache, Trouble};
 use crate::meta::{Inode, NewInode, Stamp};
 use crate::types::{Attr, FileKind, Ino};
+
+/// How often a read that waits for a store looks whether it can be reached.
+const OFFLINE_LOOK: Duration = Duration::from_millis(500);
 
 impl Vfs {
     /// Makes a file and opens it.
@@ -130,7 +134,8 @@ impl Vfs {
         self.flush(id)
     }
 
-    /// Reads `size` bytes at `offset`; fewer at the end of the file.
+    /// Reads `size` bytes at `offset`; fewer at the end of the file. What is not here is waited for as the share says while the store
+    /// can't be reached.
     ///
     /// # Errors
     /// If the blocks are neither here nor to be had.
@@ -141,7 +146,16 @@ impl Vfs {
             let mut ahead = handle.ahead.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             ahead.after(&range)
         };
-        let read = self.cache.read(&handle.backing, ahead, range).await;
+        let waits = self.share_of(handle.ino).map_or(Duration::ZERO, |share| share.offline_wait);
+        let deadline = self.clock.monotonic() + waits;
+        let mut read = self.cache.read(&handle.backing, ahead.clone(), range.clone()).await;
+        while read.as_ref().is_err_and(|error| error.trouble() == Trouble::Unreachable)
+            && self.clock.monotonic() < deadline
+        {
+            // While the store is known to be down, to ask again costs nothing.
+            self.clock.sleep(OFFLINE_LOOK).await;
+            read = self.cache.read(&handle.backing, ahead.clone(), range.clone()).await;
+        }
         if read.as_ref().is_err_and(|error| error.trouble() == Trouble::Stale) {
             self.look_again(handle.ino);
         }

@@ -11,6 +11,8 @@ mod close;
 mod dir;
 mod error;
 mod file;
+mod fsync;
+mod give_back;
 mod growth;
 mod handle;
 mod name;
@@ -73,6 +75,10 @@ pub struct Share {
     pub read_only: bool,
     /// How long a file is left alone before it is uploaded.
     pub upload_delay: Duration,
+    /// How long `fsync` waits until the version is uploaded; none if it does not wait for that.
+    pub fsync_wait: Option<Duration>,
+    /// How long a read waits for what is only in a store that can't be reached.
+    pub offline_wait: Duration,
     /// How old a listing may get before the cloud is asked again.
     pub listing_age_max: Duration,
     /// Whether any hook looks at its arrivals.

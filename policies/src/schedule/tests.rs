@@ -9,7 +9,12 @@ fn window(days: &str, from: &str, to: &str, rate: &str) -> WindowSection {
 
 fn section(zone: &str, window: Vec<WindowSection>) -> ScheduleSection {
     let default = Some("1MB/s".to_owned());
-    ScheduleSection { default, time_zone: Some(zone.to_owned()), window }
+    ScheduleSection {
+        default,
+        time_zone: Some(zone.to_owned()),
+        window,
+        ..ScheduleSection::default()
+    }
 }
 
 fn schedule(zone: &str, windows: Vec<WindowSection>) -> Schedule {

@@ -111,6 +111,8 @@ impl Gateway {
             gateway: "sim".into(),
             delay_max: UPLOAD_DELAY,
             links,
+            rules: BTreeMap::new(),
+            receipts: None,
         });
         let files = cache.clone();
         cloud.laws(|laws| {
@@ -263,6 +265,8 @@ fn open_share(meta: &Meta, clock: &dyn Clock) -> Result<Share> {
         local: false,
         read_only: false,
         upload_delay: UPLOAD_DELAY,
+        offline_wait: Duration::ZERO,
+        fsync_wait: None,
         listing_age_max: LISTING_AGE_MAX,
         hooked: false,
         quotas: Quotas::default(),

@@ -7,6 +7,8 @@ use reqwest::{Method, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::sides::{Conflict, Emptied, Restored, Settle, Trashed};
+use super::steer::{PaceChange, PaceState, QueueChange, QueueChanged, ReceiptFilter, Receipts};
 use super::types::{
     ErrorBody, ErrorCode, Evicted, Explanation, Hook, HookResult, Job, JobFilter, PathQuery, Pin,
     PinChange, Queue, QueueQuery, Retried, Retry, Status, Unmount, Unmounted, WaitProgress,
@@ -177,6 +179,78 @@ impl Client {
     /// [`ClientError`], as for all verbs.
     pub async fn explain(&self, path: &Path) -> Result<Explanation, ClientError> {
         self.get("explain", &PathQuery { path: path.to_owned() }, SLOW_ANSWER_MAX).await
+    }
+
+    /// Pauses, resumes, holds back, retries or puts first what waits to be uploaded.
+    ///
+    /// # Errors
+    /// [`ClientError`], as for all verbs.
+    pub async fn change_queue(&self, change: &QueueChange) -> Result<QueueChanged, ClientError> {
+        self.post("queue/change", change).await
+    }
+
+    /// The pace of the gateway and of each share.
+    ///
+    /// # Errors
+    /// [`ClientError`], as for all verbs.
+    pub async fn paces(&self) -> Result<Vec<PaceState>, ClientError> {
+        self.get("pace", &(), ANSWER_MAX).await
+    }
+
+    /// Sets a pace.
+    ///
+    /// # Errors
+    /// [`ClientError`], as for all verbs.
+    pub async fn set_pace(&self, change: &PaceChange) -> Result<Vec<PaceState>, ClientError> {
+        self.post("pace", change).await
+    }
+
+    /// What went up; ask again with `from` for more.
+    ///
+    /// # Errors
+    /// [`ClientError`], as for all verbs.
+    pub async fn receipts(&self, filter: &ReceiptFilter) -> Result<Receipts, ClientError> {
+        self.post("receipts", filter).await
+    }
+
+    /// Files that both sides had changed, the latest first.
+    ///
+    /// # Errors
+    /// [`ClientError`], as for all verbs.
+    pub async fn conflicts(&self) -> Result<Vec<Conflict>, ClientError> {
+        self.get("conflicts", &(), ANSWER_MAX).await
+    }
+
+    /// Settles one of them.
+    ///
+    /// # Errors
+    /// [`ClientError`], as for all verbs.
+    pub async fn settle_conflict(&self, settle: &Settle) -> Result<Conflict, ClientError> {
+        self.post("conflicts/settle", settle).await
+    }
+
+    /// What lies in the trash.
+    ///
+    /// # Errors
+    /// [`ClientError`], as for all verbs.
+    pub async fn trash(&self) -> Result<Vec<Trashed>, ClientError> {
+        self.get("trash", &(), ANSWER_MAX).await
+    }
+
+    /// Brings back from the trash what was at and below `path`.
+    ///
+    /// # Errors
+    /// [`ClientError`], as for all verbs.
+    pub async fn restore(&self, path: PathBuf) -> Result<Restored, ClientError> {
+        self.post("trash/restore", &PathQuery { path }).await
+    }
+
+    /// Deletes for good what lies in the trash.
+    ///
+    /// # Errors
+    /// [`ClientError`], as for all verbs.
+    pub async fn empty_trash(&self) -> Result<Emptied, ClientError> {
+        self.post("trash/empty", &()).await
     }
 
     /// Takes a mount away.

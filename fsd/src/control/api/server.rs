@@ -12,7 +12,9 @@ use axum::{Json, Router};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
+use super::sides::{Conflict, Emptied, Restored, Settle, Trashed};
 use super::socket::Socket;
+use super::steer::{PaceChange, PaceState, QueueChange, QueueChanged, ReceiptFilter, Receipts};
 use super::types::{
     ErrorBody, ErrorCode, Evicted, Explanation, Hook, HookResult, Job, JobFilter, LIST_MAX,
     PathQuery, Pin, PinChange, Queue, QueueQuery, Retried, Retry, Status, Unmount, Unmounted,
@@ -56,6 +58,14 @@ fn router(operations: Arc<dyn Operations>) -> Router {
         .route("/v1/work/stop", post(stop_work))
         .route("/v1/evict", post(evict))
         .route("/v1/explain", get(explain))
+        .route("/v1/queue/change", post(change_queue))
+        .route("/v1/pace", get(paces).post(set_pace))
+        .route("/v1/receipts", post(receipts))
+        .route("/v1/conflicts", get(conflicts))
+        .route("/v1/conflicts/settle", post(settle_conflict))
+        .route("/v1/trash", get(trash))
+        .route("/v1/trash/restore", post(restore))
+        .route("/v1/trash/empty", post(empty_trash))
         .route("/v1/unmount", post(unmount))
         .fallback(unknown)
         .with_state(operations)
@@ -122,6 +132,54 @@ async fn evict(State(operations): Shared, Json(query): Json<PathQuery>) -> Answe
 
 async fn explain(State(operations): Shared, Query(query): Query<PathQuery>) -> Answer<Explanation> {
     operations.explain(&query.path).await.map(Json)
+}
+
+async fn change_queue(
+    State(operations): Shared,
+    Json(change): Json<QueueChange>,
+) -> Answer<QueueChanged> {
+    operations.change_queue(&change).await.map(Json)
+}
+
+async fn paces(State(operations): Shared) -> Answer<Vec<PaceState>> {
+    operations.paces().await.map(Json)
+}
+
+async fn set_pace(
+    State(operations): Shared,
+    Json(change): Json<PaceChange>,
+) -> Answer<Vec<PaceState>> {
+    operations.set_pace(&change).await.map(Json)
+}
+
+async fn receipts(
+    State(operations): Shared,
+    Json(filter): Json<ReceiptFilter>,
+) -> Answer<Receipts> {
+    operations.receipts(&filter).await.map(Json)
+}
+
+async fn conflicts(State(operations): Shared) -> Answer<Vec<Conflict>> {
+    operations.conflicts().await.map(Json)
+}
+
+async fn settle_conflict(
+    State(operations): Shared,
+    Json(settle): Json<Settle>,
+) -> Answer<Conflict> {
+    operations.settle_conflict(&settle).await.map(Json)
+}
+
+async fn trash(State(operations): Shared) -> Answer<Vec<Trashed>> {
+    operations.trash().await.map(Json)
+}
+
+async fn restore(State(operations): Shared, Json(query): Json<PathQuery>) -> Answer<Restored> {
+    operations.restore(&query.path).await.map(Json)
+}
+
+async fn empty_trash(State(operations): Shared) -> Answer<Emptied> {
+    operations.empty_trash().await.map(Json)
 }
 
 async fn unmount(State(operations): Shared, Json(unmount): Json<Unmount>) -> Answer<Unmounted> {

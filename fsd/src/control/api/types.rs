@@ -57,6 +57,9 @@ pub struct Mount {
     pub daemon_path: Option<String>,
     /// Its link to the store.
     pub link: Link,
+    /// Since when something waits to be uploaded, if that is longer than it should.
+    #[serde(default)]
+    pub late_since: Option<Timestamp>,
     /// What users' files take, where that is limited.
     #[serde(default)]
     pub quotas: Vec<Quota>,
@@ -139,6 +142,9 @@ pub struct QueueTotals {
     pub in_flight: u64,
     /// How many were given up until a person acts.
     pub parked: u64,
+    /// How many a person holds back.
+    #[serde(default)]
+    pub cancelled: u64,
 }
 
 /// How fast bytes pass, both ways.
@@ -189,8 +195,17 @@ pub struct QueueItem {
     pub tries: u32,
     /// Why the last attempt failed.
     pub error: Option<String>,
+    /// What kind of failure that was: one of the words in `docs/semantics.md`.
+    #[serde(default)]
+    pub code: Option<String>,
+    /// What can be done about it.
+    #[serde(default)]
+    pub remedy: Option<String>,
     /// Since when it differs.
     pub since: Timestamp,
+    /// When it may be tried next.
+    #[serde(default)]
+    pub due: Option<Timestamp>,
 }
 
 /// What makes the store equal again.
@@ -219,6 +234,8 @@ pub enum ItemState {
     Writing,
     /// It was given up until a person acts.
     Parked,
+    /// A person holds it back.
+    Cancelled,
 }
 
 /// How much is left to upload of what was asked about. It is done when `items` is zero.
@@ -228,7 +245,7 @@ pub struct WaitProgress {
     pub items: u64,
     /// Bytes still to be sent for them.
     pub bytes: u64,
-    /// How many of them were given up: waiting does not help these.
+    /// How many of them were given up, or are held back: waiting does not help these.
     pub parked: u64,
     /// Why nothing moves, if it does not: a link that is down, a pause of the schedule.
     pub blocked: Option<String>,
@@ -503,6 +520,12 @@ pub struct Explanation {
     pub object: Option<ExplainedObject>,
     /// What is to be done with it, if anything is.
     pub queue: Option<QueueItem>,
+    /// Where its bytes are.
+    #[serde(default)]
+    pub bytes_are: String,
+    /// What happens next, and when.
+    #[serde(default)]
+    pub next: String,
 }
 
 /// What the store has of a file.

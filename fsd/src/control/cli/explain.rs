@@ -61,10 +61,15 @@ fn text(known: &Explanation) -> String {
             ItemState::Sending => "is being sent",
             ItemState::Writing => "waits until it is closed",
             ItemState::Parked => "parked until a person acts",
+            ItemState::Cancelled => "held back by a person",
         };
-        let error = item.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+        let code = item.code.as_ref().map(|code| format!(" ({code})")).unwrap_or_default();
+        let error = item.error.as_ref().map(|error| format!(": {error}{code}"));
+        let error = error.unwrap_or_default();
         let tries = count(item.tries.into(), "failed attempt");
         fact(&mut text, "queue", &format!("{state}, changed {}, {tries}{error}", ago(item.since)));
     }
+    fact(&mut text, "bytes", &known.bytes_are);
+    fact(&mut text, "next", &known.next);
     text
 }

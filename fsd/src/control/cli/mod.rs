@@ -1,6 +1,7 @@
 //! The commands. What they print on stdout is data, what they say on stderr is talk, and how they end is an [`Exit`].
 
 mod config;
+mod conflicts;
 mod daemon;
 mod evict;
 mod explain;
@@ -8,10 +9,13 @@ mod find;
 mod hooks;
 mod mount;
 mod output;
+mod pace;
 mod pin;
 mod queue;
+mod receipts;
 mod run;
 mod status;
+mod trash;
 mod umount;
 mod wait;
 mod work;
@@ -172,7 +176,7 @@ enum Command {
     Umount(umount::UmountArgs),
     /// Show how the gateway is
     Status(status::StatusArgs),
-    /// Show what waits to be uploaded
+    /// Show what waits to be uploaded, or steer it: pause, resume, cancel, retry, first
     Queue(queue::QueueArgs),
     /// Wait until everything is uploaded
     Wait(wait::WaitArgs),
@@ -188,6 +192,14 @@ enum Command {
     Evict(evict::EvictArgs),
     /// Show all that is known of a file
     Explain(explain::ExplainArgs),
+    /// Show how fast bytes may pass, or set it for the time being
+    Pace(pace::PaceArgs),
+    /// Print what went up: a line of JSON for each version of a file
+    Receipts(receipts::ReceiptsArgs),
+    /// Show files that both sides had changed, and settle them
+    Conflicts(conflicts::ConflictsArgs),
+    /// Show, bring back or delete for good what was deleted, where a share has `deletes = "trash"`
+    Trash(trash::TrashArgs),
     /// Show hooks, their jobs and what they found
     Hooks(hooks::HooksArgs),
     /// Check a configuration file, or print an example
@@ -257,6 +269,10 @@ fn dispatch(command: &Command, context: &Context<'_>) -> Outcome {
         Command::Scrub(args) => block_on(work::work(WorkKind::Scrub, args, context)),
         Command::Evict(args) => block_on(evict::evict(args, context)),
         Command::Explain(args) => block_on(explain::explain(args, context)),
+        Command::Pace(args) => block_on(pace::pace(args, context)),
+        Command::Receipts(args) => block_on(receipts::receipts(args, context)),
+        Command::Conflicts(args) => block_on(conflicts::conflicts(args, context)),
+        Command::Trash(args) => block_on(trash::trash(args, context)),
         Command::Hooks(args) => block_on(hooks::hooks(args, context)),
         Command::Config(args) => config::config(args),
         Command::HookWorker => context.program.hook_worker().map_err(Failure::from),

@@ -42,7 +42,7 @@ pub(super) struct MountArgs {
     #[command(flatten)]
     daemonize: DaemonizeArgs,
     /// The same as options of mount(8): ro, noexec, nopassthrough, noacl, allow_other, cache_dir=DIR, cache_size=SIZE, hooks=DIR, bwlimit_up=RATE,
-    /// bwlimit_down=RATE
+    /// bwlimit_down=RATE; and what a share is set to in a configuration file: upload_delay=1m, conflicts=local-wins, deletes=trash, …
     #[arg(short, value_name = "OPTIONS", value_delimiter = ',')]
     options: Vec<String>,
     /// What mount(8) gives to all its helpers
@@ -137,6 +137,10 @@ fn file(args: &MountArgs, context: &Context<'_>) -> Result<File, Failure> {
     for option in args.options.iter().filter(|option| !option.is_empty()) {
         let (name, value) = option.split_once('=').unwrap_or((option, ""));
         let given = || Some(value.to_owned());
+        if let Some(setting) = setting(&mut share, name) {
+            *setting = given();
+            continue;
+        }
         match name {
             "ro" => share.read_only = true,
             "allow_other" => share.allow_other = true,
@@ -153,7 +157,10 @@ fn file(args: &MountArgs, context: &Context<'_>) -> Result<File, Failure> {
             "comment" => {}
             name if FOR_OTHERS.contains(&name) || name.starts_with("x-") || args.helper.sloppy => {}
             name => {
-                let hint = "options are ro, noexec, nopassthrough, noacl, allow_other, cache_dir=, cache_size=, hooks=, bwlimit_up=, bwlimit_down=";
+                let hint = format!(
+                    "options are ro, noexec, nopassthrough, noacl, allow_other, cache_dir=, cache_size=, hooks=, bwlimit_up=, bwlimit_down=, {}=",
+                    SETTINGS.join("=, ")
+                );
                 return Err(
                     Failure::new(Exit::Usage, format!("there is no option {name:?}")).hint(hint)
                 );
@@ -171,6 +178,40 @@ fn file(args: &MountArgs, context: &Context<'_>) -> Result<File, Failure> {
         download: ScheduleSection { default: down, ..ScheduleSection::default() },
         share: vec![share],
         hook: hook_sections(&hooks)?,
+        ..File::default()
+    })
+}
+
+/// Settings of a share that are options too.
+const SETTINGS: &[&str] = &[
+    "upload_delay",
+    "fsync",
+    "fsync_wait",
+    "offline_reads",
+    "offline_wait",
+    "order",
+    "alert_after",
+    "conflicts",
+    "conflicts_retention",
+    "deletes",
+    "trash_retention",
+];
+
+/// The setting of `share` that the option `name` sets.
+fn setting<'s>(share: &'s mut ShareSection, name: &str) -> Option<&'s mut Option<String>> {
+    Some(match name {
+        "upload_delay" => &mut share.upload_delay,
+        "fsync" => &mut share.fsync,
+        "fsync_wait" => &mut share.fsync_wait,
+        "offline_reads" => &mut share.offline_reads,
+        "offline_wait" => &mut share.offline_wait,
+        "order" => &mut share.order,
+        "alert_after" => &mut share.alert_after,
+        "conflicts" => &mut share.conflicts,
+        "conflicts_retention" => &mut share.conflicts_retention,
+        "deletes" => &mut share.deletes,
+        "trash_retention" => &mut share.trash_retention,
+        _ => return None,
     })
 }
 
@@ -264,7 +305,10 @@ fn explain(problems: Vec<Problem>) -> Failure {
         "upload.default" => "--bwlimit-up".to_owned(),
         "download.default" => "--bwlimit-down".to_owned(),
         key if key.starts_with("hook.") => "--hooks".to_owned(),
-        key => key.to_owned(),
+        key => match key.strip_prefix("share.0.") {
+            Some(option) => format!("-o {option}"),
+            None => key.to_owned(),
+        },
     };
     let line = |problem: Problem| {
         format!("{} is {:?}: {}", argument(&problem.key), problem.value, problem.kind)

@@ -26,22 +26,7 @@ fn text(status: &Status) -> String {
         ["mount", "share", "store", "link"],
         &status.mounts.iter().map(mount).collect::<Vec<_>>(),
     );
-    for mount in &status.mounts {
-        if let Some(why) = &mount.daemon_path {
-            text.push_str(&format!(
-                "{}: slower, content goes through the daemon: {why}\n",
-                mount.share
-            ));
-        }
-    }
-    for mount in &status.mounts {
-        for quota in mount.quotas.iter().filter_map(|quota| Some((quota, quota.bytes_max?))) {
-            let (quota, most) = quota;
-            let used = show_bytes(quota.bytes_used);
-            let most = show_bytes(most);
-            text.push_str(&format!("{}: user {} has {used} of {most}\n", mount.share, quota.uid));
-        }
-    }
+    text.push_str(&notes(status));
     text.push('\n');
     let cache = &status.cache;
     fact(
@@ -65,7 +50,10 @@ fn text(status: &Status) -> String {
     fact(
         &mut text,
         "queue",
-        &format!("{waiting}, {} sent now, {} parked", queue.in_flight, queue.parked),
+        &format!(
+            "{waiting}, {} sent now, {} parked, {} cancelled",
+            queue.in_flight, queue.parked, queue.cancelled
+        ),
     );
     fact(&mut text, "up", &pace(&status.rates.up));
     fact(&mut text, "down", &pace(&status.rates.down));
@@ -83,6 +71,35 @@ fn text(status: &Status) -> String {
     if !status.hooks.is_empty() {
         text.push('\n');
         text.push_str(&hooks(&status.hooks));
+    }
+    text
+}
+
+/// What is not as it should be, and quotas.
+fn notes(status: &Status) -> String {
+    let mut text = String::new();
+    for mount in &status.mounts {
+        if let Some(why) = &mount.daemon_path {
+            text.push_str(&format!(
+                "{}: slower, content goes through the daemon: {why}\n",
+                mount.share
+            ));
+        }
+    }
+    for mount in &status.mounts {
+        if let Some(since) = mount.late_since {
+            let since = ago(since);
+            text.push_str(&format!(
+                "{}: LATE, something waits since {since}: see `fsd queue`\n",
+                mount.share
+            ));
+        }
+        for quota in mount.quotas.iter().filter_map(|quota| Some((quota, quota.bytes_max?))) {
+            let (quota, most) = quota;
+            let used = show_bytes(quota.bytes_used);
+            let most = show_bytes(most);
+            text.push_str(&format!("{}: user {} has {used} of {most}\n", mount.share, quota.uid));
+        }
     }
     text
 }
@@ -155,7 +172,7 @@ mod tests {
         assert_eq!(lines[2], "cam: user 7 has 1.0 MiB of 2.0 MiB");
         assert_eq!(lines[4], "cache 1.0 GiB of 64.0 GiB, 1 file, 1.0 MiB not uploaded");
         assert_eq!(lines[5], "memory 30.0 MiB, of it inodes and names 5.0 MiB of 24.0 MiB");
-        assert_eq!(lines[6], "queue 2 items, 1.0 MiB, 1 sent now, 0 parked");
+        assert_eq!(lines[6], "queue 2 items, 1.0 MiB, 1 sent now, 0 parked, 0 cancelled");
         assert_eq!(lines[7], "up 1.0 KiB/s, at most 1.0 MiB/s, 3.0 MiB since the start");
         assert_eq!(lines[8], "down 0 B/s, no limit, 0 B since the start");
         assert_eq!(lines[9], "worker process 8, none: no Vulkan, no files, no network");

@@ -7,11 +7,12 @@ use std::time::Duration;
 use policies::pins;
 
 use super::OperationError;
-use super::gateway::{Gateway, MountedShare, item_of_written};
+use super::gateway::{Gateway, MountedShare, item_of_written, timestamp};
 use super::works::{Begun, progress};
 use crate::control::api::types as api;
-use crate::types::FileKind;
-use crate::vfs::{Pinned, VfsError, Work};
+use crate::meta::Inode;
+use crate::types::{FileKind, ShareId};
+use crate::vfs::{Explained, Pinned, VfsError, Work};
 
 /// How long a question for progress lasts before it is answered anyway.
 const WORK_PATIENCE: Duration = Duration::from_millis(500);
@@ -167,8 +168,43 @@ impl Gateway {
                 etag: object.etag.as_ref().map(ToString::to_string),
                 current: inode.is_uploaded(),
             }),
+            bytes_are: bytes_are(&known, inode),
+            next: self.what_next(mount.share, queue.as_ref(), inode.is_uploaded()),
             queue,
         })
+    }
+
+    /// What happens next with a file, and when.
+    fn what_next(&self, share: ShareId, item: Option<&api::QueueItem>, uploaded: bool) -> String {
+        let Some(item) = item else {
+            let local = self.mount_with(share).is_some_and(|mount| mount.link.is_none());
+            return match (local, uploaded) {
+                (true, _) => "nothing: it stays on this machine",
+                (false, true) => "nothing: the store has it as it is",
+                (false, false) => "nothing",
+            }
+            .to_owned();
+        };
+        let when = |due: Option<jiff::Timestamp>| match due {
+            Some(due) if due > timestamp(self.parts.clock.wall()) => {
+                format!("at {}", due.strftime("%Y-%m-%dT%H:%M:%SZ"))
+            }
+            Some(_) | None => "as soon as it is its turn".to_owned(),
+        };
+        let remedy = item.remedy.as_deref().unwrap_or("`fsd queue retry` tries it again");
+        match item.state {
+            api::ItemState::Parked => format!("nothing until a person acts: {remedy}"),
+            api::ItemState::Cancelled => {
+                "nothing: it is held back until `fsd queue retry` lets it go".to_owned()
+            }
+            api::ItemState::Writing => "it goes up when its last writer closes it".to_owned(),
+            api::ItemState::Sending => "it is being sent".to_owned(),
+            api::ItemState::Waiting => match self.blocked(Some(share)) {
+                Some(why) => format!("it goes up when that ends: {why}"),
+                None if item.tries > 0 => format!("it is tried again {}", when(item.due)),
+                None => format!("it goes up {}", when(item.due)),
+            },
+        }
     }
 
     /// The mount that `path` is in, and the path below it.
@@ -191,6 +227,21 @@ fn pin(mount: &MountedShare, pinned: Pinned) -> api::Pin {
         pattern => mount.path.join(pattern),
     };
     api::Pin { share: mount.name.clone(), path, files, bytes, bytes_here }
+}
+
+/// Where the bytes of a file are.
+fn bytes_are(known: &Explained, inode: &Inode) -> String {
+    let here = known.standing.bytes_here;
+    let all = here >= inode.attr.size;
+    let is_file = inode.attr.kind == FileKind::File;
+    match (is_file, inode.is_uploaded()) {
+        (false, _) => "it has none".to_owned(),
+        (true, true) if all => "here and in the store".to_owned(),
+        (true, true) if here == 0 => "in the store only".to_owned(),
+        (true, true) => "in the store, and in part here".to_owned(),
+        (true, false) if all => "here only".to_owned(),
+        (true, false) => "what was written is here only; the rest is in the store".to_owned(),
+    }
 }
 
 fn kind(kind: FileKind) -> &'static str {

@@ -14,12 +14,13 @@ use super::works::Works;
 use super::{OperationError, Operations};
 use crate::cache::Cache;
 use crate::clock::Clock;
-use crate::control::api::types as api;
+use crate::control::api::{sides, steer, types as api};
 use crate::events::Events;
 use crate::hooks::{self, Hooks, Rule};
 use crate::meta::{Inode, Item, Job, JobId, JobState, Meta, MetaError, Tombstone, Tx};
+use crate::pace::Paces;
 use crate::remote::{Link, Pacers};
-use crate::sync::Sync;
+use crate::sync::{Code, Sync};
 use crate::types::{FileKind, Ino, Key, ShareId, Time, key_of_path};
 use crate::vfs::{Vfs, VfsError};
 
@@ -71,6 +72,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// All transfers together.
     pub pacers: Pacers,
+    /// What sets the pace of each share.
+    pub paces: Paces,
     /// The mounts, in the order of the configuration.
     pub mounts: Vec<MountedShare>,
     /// Who unmounts.
@@ -106,6 +109,7 @@ impl Gateway {
             bytes: counts.bytes,
             in_flight: self.parts.sync.in_flight() as u64,
             parked: counts.parked,
+            cancelled: counts.held,
         })
     }
 
@@ -132,7 +136,7 @@ impl Gateway {
         }
     }
 
-    fn share_name(&self, share: ShareId) -> String {
+    pub(super) fn share_name(&self, share: ShareId) -> String {
         let found = self.parts.mounts.iter().find(|mount| mount.share == share);
         found.map_or_else(|| share.to_string(), |mount| mount.name.clone())
     }
@@ -159,7 +163,7 @@ impl Gateway {
             return Ok(api::WaitProgress {
                 items: totals.items + self.parts.meta.scan(|tx| tx.unseen())?.len() as u64,
                 bytes: totals.bytes,
-                parked: totals.parked,
+                parked: totals.parked + totals.cancelled,
                 blocked: self.blocked(None),
             });
         };
@@ -168,9 +172,9 @@ impl Gateway {
         Ok(api::WaitProgress { blocked: self.blocked(progress.1), ..progress.0 })
     }
 
-    fn blocked(&self, share: Option<ShareId>) -> Option<String> {
-        if self.parts.pacers.up.rate() == Rate::Paused {
-            return Some("the schedule pauses uploads now".to_owned());
+    pub(super) fn blocked(&self, share: Option<ShareId>) -> Option<String> {
+        if let Some(why) = self.held_by_pace(share) {
+            return Some(why);
         }
         let of_share = |mount: &&MountedShare| share.is_none_or(|share| mount.share == share);
         self.parts.mounts.iter().filter(of_share).find_map(|mount| {
@@ -212,16 +216,22 @@ impl Gateway {
                 Some(_) | None => api::Action::Upload,
             },
             state: match (item.parked, writing) {
+                _ if item.held => api::ItemState::Cancelled,
                 (true, _) => api::ItemState::Parked,
                 (false, true) => api::ItemState::Writing,
-                (false, false) if sent > 0 => api::ItemState::Sending,
+                (false, false) if self.parts.events.is_uploading(item.ino) => {
+                    api::ItemState::Sending
+                }
                 (false, false) => api::ItemState::Waiting,
             },
             bytes,
             bytes_sent: sent,
             tries: u64::from(item.tries).try_into().unwrap_or(u32::MAX),
             error: item.error,
+            remedy: remedy(item.code.as_deref()),
+            code: item.code,
             since: timestamp_of_millis(item.since),
+            due: (!item.parked && !item.held).then(|| timestamp_of_millis(item.due)),
         }))
     }
 
@@ -235,7 +245,10 @@ impl Gateway {
             bytes_sent: 0,
             tries: tombstone.tries,
             error: tombstone.error,
-            since: timestamp_of_millis(tombstone.due),
+            remedy: remedy(tombstone.code.as_deref()),
+            code: tombstone.code,
+            since: timestamp_of_millis(tombstone.since),
+            due: (!tombstone.parked).then(|| timestamp_of_millis(tombstone.due)),
         }
     }
 }
@@ -269,8 +282,11 @@ impl Operations for Gateway {
         let totals = self.totals()?;
         let items = self.parts.meta.scan(|tx| -> Result<_, MetaError> {
             let mut items = Vec::new();
-            for item in tx.items(limit)? {
-                items.extend(self.item(tx, item)?);
+            for share in self.shares_by_priority() {
+                let room = limit.saturating_sub(items.len());
+                for item in tx.ordered_items(share, room)? {
+                    items.extend(self.item(tx, item)?);
+                }
             }
             let room = limit.saturating_sub(items.len());
             for ino in tx.only_written()?.into_iter().take(room) {
@@ -388,6 +404,54 @@ impl Operations for Gateway {
         self.explain_file(path).await
     }
 
+    async fn change_queue(
+        &self,
+        change: &steer::QueueChange,
+    ) -> Result<steer::QueueChanged, OperationError> {
+        Self::change_queue(self, change).await
+    }
+
+    async fn paces(&self) -> Result<Vec<steer::PaceState>, OperationError> {
+        Ok(self.all_paces())
+    }
+
+    async fn set_pace(
+        &self,
+        change: &steer::PaceChange,
+    ) -> Result<Vec<steer::PaceState>, OperationError> {
+        self.change_pace(change)
+    }
+
+    async fn receipts(
+        &self,
+        filter: &steer::ReceiptFilter,
+    ) -> Result<steer::Receipts, OperationError> {
+        self.some_receipts(filter).await
+    }
+
+    async fn conflicts(&self) -> Result<Vec<sides::Conflict>, OperationError> {
+        self.all_conflicts(api::LIST_MAX)
+    }
+
+    async fn settle_conflict(
+        &self,
+        settle: &sides::Settle,
+    ) -> Result<sides::Conflict, OperationError> {
+        self.settle(settle).await
+    }
+
+    async fn trash(&self) -> Result<Vec<sides::Trashed>, OperationError> {
+        self.all_trashed(api::LIST_MAX)
+    }
+
+    async fn restore(&self, path: &Path) -> Result<sides::Restored, OperationError> {
+        self.restore_from_trash(path).await
+    }
+
+    async fn empty_trash(&self) -> Result<sides::Emptied, OperationError> {
+        self.empty_all_trash().await
+    }
+
     async fn unmount(&self, mount: &Path) -> Result<api::Unmounted, OperationError> {
         let (tell, told) = oneshot::channel();
         let gone = || OperationError::NoMount { path: mount.to_owned() };
@@ -491,6 +555,7 @@ impl Gateway {
             read_only: mount.read_only,
             daemon_path: mount.daemon_path.borrow().clone(),
             link,
+            late_since: self.parts.sync.late_since(mount.share).map(timestamp_of_millis),
             quotas: quotas.into_iter().map(quota).collect(),
         })
     }
@@ -568,7 +633,7 @@ fn left_below(tx: &Tx<'_>, top: Ino) -> Result<(api::WaitProgress, Option<ShareI
         let left_it = inode.object.as_ref().is_some_and(|object| is_below(&object.key));
         if left_it || is_at_or_below(tx, item.ino, top)? {
             progress.items += 1;
-            progress.parked += u64::from(item.parked);
+            progress.parked += u64::from(item.parked || item.held);
             progress.bytes += bytes_to_send(&inode);
         }
     }
@@ -584,8 +649,23 @@ fn left_below(tx: &Tx<'_>, top: Ino) -> Result<(api::WaitProgress, Option<ShareI
 /// What stands in the queue for a file that is being written and differs by nothing else.
 pub(super) fn item_of_written(inode: &Inode) -> Item {
     let since = inode.attr.ctime.millis();
-    let (tries, parked, error) = (0, false, None);
-    Item { ino: inode.ino, share: inode.share, since, due: since, tries, parked, error }
+    Item {
+        ino: inode.ino,
+        share: inode.share,
+        since,
+        due: since,
+        tries: 0,
+        parked: false,
+        held: false,
+        error: None,
+        code: None,
+        rank: since,
+    }
+}
+
+/// What can be done about a failure of the kind `code`.
+fn remedy(code: Option<&str>) -> Option<String> {
+    code.and_then(Code::of_word).map(|code| code.remedy().to_owned())
 }
 
 fn bytes_to_send(inode: &Inode) -> u64 {
@@ -593,7 +673,7 @@ fn bytes_to_send(inode: &Inode) -> u64 {
     if whole { inode.attr.size } else { 0 }
 }
 
-fn is_at_or_below(tx: &Tx<'_>, ino: Ino, above: Ino) -> Result<bool, MetaError> {
+pub(super) fn is_at_or_below(tx: &Tx<'_>, ino: Ino, above: Ino) -> Result<bool, MetaError> {
     let mut at = ino;
     for _ in 0..DEPTH_MAX {
         if at == above {
@@ -621,10 +701,10 @@ fn memory(meta: &Meta) -> api::Memory {
     api::Memory { bytes_resident: pages * page, bytes_metadata, bytes_metadata_max }
 }
 
-fn timestamp(time: Time) -> Timestamp {
+pub(super) fn timestamp(time: Time) -> Timestamp {
     Timestamp::new(time.secs, time.nanos.cast_signed()).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-fn timestamp_of_millis(millis: i64) -> Timestamp {
+pub(super) fn timestamp_of_millis(millis: i64) -> Timestamp {
     Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH)
 }

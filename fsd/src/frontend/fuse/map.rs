@@ -54,7 +54,7 @@ pub(super) fn errno(error: &VfsError) -> Errno {
         VfsError::Quota => Errno::EDQUOT,
         VfsError::Cache(error) => trouble_errno(error.trouble()),
         VfsError::Meta(error) if error.is_disk_full() => Errno::ENOSPC,
-        VfsError::Meta(_) => Errno::EIO,
+        VfsError::Meta(_) | VfsError::NotUploaded => Errno::EIO,
     }
 }
 
@@ -73,7 +73,7 @@ fn trouble_errno(trouble: Trouble) -> Errno {
 
 /// Whether an error is everyday business of a file system, not worth a line in the log.
 pub(super) fn is_everyday(error: &VfsError) -> bool {
-    !matches!(error, VfsError::Cache(_) | VfsError::Meta(_))
+    !matches!(error, VfsError::Cache(_) | VfsError::Meta(_) | VfsError::NotUploaded)
 }
 
 pub(super) fn attr(node: INodeNo, attr: &Attr) -> FileAttr {

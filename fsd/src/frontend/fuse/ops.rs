@@ -507,7 +507,13 @@ impl Filesystem for Drive {
         let vfs = self.vfs.clone();
         // The disk may take its time: other requests go on meanwhile.
         self.vfs.tasks().spawn_blocking("fuse.fsync", move || {
-            reply_empty(reply, vfs.fsync(handle(fh)), "fsync", ino);
+            let durable = vfs.fsync(handle(fh));
+            match vfs.fsync_wait(handle(fh)).filter(|_| durable.is_ok()) {
+                None => reply_empty(reply, durable, "fsync", ino),
+                Some(wait) => vfs.clone().tasks().spawn("fuse.fsync", async move {
+                    reply_empty(reply, vfs.uploaded(handle(fh), wait).await, "fsync", ino);
+                }),
+            }
         });
     }
 

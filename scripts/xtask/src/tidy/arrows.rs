@@ -21,16 +21,28 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("control::cli", &["control::api", "config", "policies"]),
     (
         "control::ops",
-        &["control::api", "vfs", "meta", "cache", "sync", "hooks", "remote", "events", "policies"],
+        &[
+            "control::api",
+            "vfs",
+            "meta",
+            "cache",
+            "sync",
+            "hooks",
+            "remote",
+            "events",
+            "pace",
+            "policies",
+        ],
     ),
     ("control::web", &["control::api"]),
     ("hooks", &["vfs", "meta", "events", "inference_hooks"]),
     ("sync", &["meta", "cache", "remote", "events", "policies"]),
     ("vfs", &["meta", "cache", "events", "policies"]),
     ("cache", &["meta", "policies", "remote"]),
-    ("meta", &[]),
+    ("meta", &["policies"]),   // it keeps the queue in order
     ("remote", &["policies"]), // its pacer keeps a bucket
     ("events", &["meta"]),
+    ("pace", &["meta", "policies", "remote"]),
 ];
 
 const EVERYTHING: &str = "*";
@@ -145,7 +157,8 @@ mod tests {
                 &[],
             ),
             ("sync/plan.rs", "use policies::Rate;", &[]),
-            ("meta/tree.rs", "use policies::Rate;", &["meta may not import policies"]),
+            ("meta/tree.rs", "use policies::Rate;", &[]),
+            ("meta/tree.rs", "use crate::cache::Cache;", &["meta may not import cache"]),
             ("clock.rs", "use crate::types::Time;", &[]),
             ("clock.rs", "use crate::rng::Rng;", &["clock may not import rng"]),
             ("main.rs", "use fsd::app; use fsd::vfs::Vfs;", &["main may not import vfs"]),
