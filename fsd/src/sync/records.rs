@@ -44,18 +44,21 @@ pub(super) fn subject(tx: &Tx<'_>, ino: Ino) -> Result<Option<(ShareId, Subject)
 
 /// The uppermost directory above `ino` whose record is of another name.
 fn moved_above(tx: &Tx<'_>, ino: Ino) -> Result<Option<Ino>, MetaError> {
-    let (mut at, mut moved) = (ino, None);
-    while let Some((parent, _)) = tx.a_name(at)? {
+    let (mut above, mut path, mut at) = (Vec::new(), Vec::new(), ino);
+    while let Some((parent, name)) = tx.a_name(at)? {
+        above.push(parent);
+        path.push(name);
         at = parent;
-        let object = tx.inode(at)?.and_then(|dir| dir.object);
-        if let (Some(object), Some(path)) = (object, tx.path(at)?)
-            && !path.is_empty()
-            && !key_names_path(&object.key, names(&path))
-        {
-            moved = Some(at);
+    }
+    path.reverse();
+    // The first one is the root, which has no name.
+    for (depth, &dir) in above.iter().rev().enumerate().skip(1) {
+        let object = tx.inode(dir)?.and_then(|dir| dir.object);
+        if object.is_some_and(|object| !key_names_path(&object.key, names(&path[..depth]))) {
+            return Ok(Some(dir));
         }
     }
-    Ok(moved)
+    Ok(None)
 }
 
 fn names(path: &[Vec<u8>]) -> impl Iterator<Item = &[u8]> {
