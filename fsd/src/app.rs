@@ -358,6 +358,10 @@ async fn open_share(
                     Some(pacers.down.clone()),
                 ),
             };
+            let env = match &config.ca_file {
+                Some(file) => &env.with_ca_file(file),
+                None => env,
+            };
             let opened = remote::open(parsed, env, share_pacers.clone(), clock.clone(), tasks)?;
             (Some(parsed.to_string()), Some((opened, share_pacers)))
         }
@@ -434,6 +438,7 @@ async fn check_store(
                 | RemoteError::Unreachable { .. }
                 | RemoteError::Occupied { .. }
                 | RemoteError::Unsupported { .. }
+                | RemoteError::Damaged { .. }
                 | RemoteError::Rejected { .. } => "check the URL and the endpoint",
             };
             Err(anyhow::Error::new(error).context(format!("open the share {name} ({remedy})")))

@@ -1,8 +1,8 @@
-//! A network between a gateway and its store that can be cut.
+//! A network between a gateway and its store that can be cut, and that counts what goes over it.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +28,9 @@ pub struct Proxy {
 #[derive(Debug)]
 struct State {
     network: AtomicU8,
+    /// Bytes that clients have sent, and servers have answered.
+    up: AtomicU64,
+    down: AtomicU64,
     sockets: Mutex<Vec<TcpStream>>,
 }
 
@@ -51,6 +54,8 @@ impl Proxy {
         let address = listener.local_addr()?;
         let state = Arc::new(State {
             network: AtomicU8::new(Network::Up as u8),
+            up: AtomicU64::new(0),
+            down: AtomicU64::new(0),
             sockets: Mutex::default(),
         });
         let shared = state.clone();
@@ -66,6 +71,18 @@ impl Proxy {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Bytes that went up so far, heads of requests and all.
+    #[must_use]
+    pub fn bytes_up(&self) -> u64 {
+        self.state.up.load(Ordering::SeqCst)
+    }
+
+    /// Bytes that came down so far.
+    #[must_use]
+    pub fn bytes_down(&self) -> u64 {
+        self.state.down.load(Ordering::SeqCst)
     }
 
     /// Sets how the network is from now on. Connections live on only in a black hole.
@@ -85,18 +102,22 @@ fn take(client: TcpStream, server: SocketAddr, state: &Arc<State>) {
         return;
     }
     let Ok(upstream) = TcpStream::connect(server) else { return };
-    let ends = [(client.try_clone(), upstream.try_clone()), (Ok(upstream), Ok(client))];
-    for (from, to) in ends {
+    let ends =
+        [(client.try_clone(), upstream.try_clone(), true), (Ok(upstream), Ok(client), false)];
+    for (from, to, is_up) in ends {
         let (Ok(from), Ok(to)) = (from, to) else { return };
         if let Ok(held) = from.try_clone() {
             state.sockets().push(held);
         }
         let state = state.clone();
-        std::thread::spawn(move || pass(from, to, &state));
+        std::thread::spawn(move || {
+            let counter = if is_up { &state.up } else { &state.down };
+            pass(from, to, &state, counter);
+        });
     }
 }
 
-fn pass(mut from: TcpStream, mut to: TcpStream, state: &State) {
+fn pass(mut from: TcpStream, mut to: TcpStream, state: &State, counter: &AtomicU64) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
         while state.is(Network::BlackHole) {
@@ -105,6 +126,7 @@ fn pass(mut from: TcpStream, mut to: TcpStream, state: &State) {
         if to.write_all(&buffer[..count]).is_err() {
             break;
         }
+        counter.fetch_add(count as u64, Ordering::SeqCst);
     }
     // The other end may have done it first.
     let _ = from.shutdown(Shutdown::Both);

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use super::Result;
 use crate::meta::{Inode, NewInode, ObjectRecord, Tx};
 use crate::remote::Object;
-use crate::types::{Attr, FileKind, Ino, Key, PosixMeta, ShareId, Time, link, name_of_segment};
+use crate::types::{
+    Attr, Digest, FileKind, Ino, Key, PosixMeta, ShareId, Time, link, name_of_segment,
+};
 
 /// Below the root of a share: objects that stand aside while others move.
 const RESERVED: &str = ".fsd";
@@ -334,7 +336,7 @@ fn blank(share: ShareId, key: Key, defaults: &Defaults, now: Time) -> Inode {
         attrs: 0,
         backing: 0,
         attrs_known: false,
-        object: Some(ObjectRecord { key, etag: None, content: 0, attrs: 0 }),
+        object: Some(ObjectRecord::implied(key)),
     }
 }
 
@@ -380,6 +382,7 @@ fn take_object(inode: &mut Inode, object: &Object, new_content: bool, defaults: 
         etag: Some(object.etag.clone()),
         content: inode.content,
         attrs: inode.attrs,
+        digest: object.metadata.as_ref().and_then(Digest::read),
     });
 }
 

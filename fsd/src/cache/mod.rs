@@ -15,6 +15,7 @@ mod remember;
 mod scan;
 mod scrub;
 mod sums;
+mod verify;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -40,6 +41,7 @@ pub use self::merge::{Defaults, Merged};
 pub use self::present::BLOCK_BYTES;
 pub use self::scan::backing_files;
 pub use self::scrub::Checked;
+pub use self::verify::{Difference, Differing, Verified};
 
 /// Limits of the cache.
 #[derive(Clone, Copy, Debug)]
@@ -119,6 +121,7 @@ impl CacheError {
                 RemoteError::Precondition { .. } | RemoteError::NotFound { .. } => Trouble::Stale,
                 RemoteError::Unsupported { .. }
                 | RemoteError::Occupied { .. }
+                | RemoteError::Damaged { .. }
                 | RemoteError::Rejected { .. } => Trouble::Lost,
             },
         }

@@ -117,6 +117,9 @@ fn work(over: bool) -> WorkProgress {
         bytes: 9,
         bytes_done: 5,
         mended: 0,
+        unproven: 0,
+        differences: 0,
+        findings: Vec::new(),
         problems: 1,
         told: vec!["a/b: no room".to_owned()],
         over,
@@ -288,7 +291,8 @@ async fn what_is_asked_arrives_and_what_is_answered_comes_back() {
     assert_eq!(client.pins().await.unwrap(), [pin("/mnt/cam/a")]);
     let change = PinChange { path: path.to_owned(), pinned: false };
     assert_eq!(client.set_pin(&change).await.unwrap(), pin(path));
-    let id = client.start_work(&WorkStart { kind, path: path.to_owned() }).await.unwrap();
+    let id =
+        client.start_work(&WorkStart { kind, path: path.to_owned(), deep: false }).await.unwrap();
     assert_eq!(client.work(id).await.unwrap(), work(true));
     assert!(client.stop_work(id).await.unwrap().stopped);
     assert_eq!(client.evict(path).await.unwrap().pinned, 1);

@@ -12,6 +12,7 @@ mod pins;
 mod queue;
 mod schema;
 mod tree;
+mod uploads;
 mod usage;
 
 use std::path::{Path, PathBuf};
@@ -26,8 +27,9 @@ use crate::types::Ino;
 pub use self::arrivals::{Job, JobId, JobState};
 pub use self::inodes::{Inode, NewInode, ObjectRecord, Share, Stamp, Uploaded};
 pub use self::links::Lost;
-pub use self::queue::{FinishedParts, Item, ItemCounts, Multipart, Tombstone};
+pub use self::queue::{Item, ItemCounts, Tombstone};
 pub use self::tree::{Dentry, Listed, Replaced, TreeError, cookie_of_name};
+pub use self::uploads::{Abandoned, Multipart, Part};
 
 /// Why the store could not answer.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 use super::{MetaError, Result};
 
-const FORMAT: i64 = 3;
+const FORMAT: i64 = 4;
 const APPLICATION_ID: i64 = 0x6673_6431; // "fsd1"
 
 const TABLES: &str = "
@@ -72,6 +72,18 @@ CREATE INDEX link_ino ON link (ino);
 /// Pins, since format 3.
 const PINS: &str = "CREATE TABLE pin (share INTEGER NOT NULL, pattern TEXT NOT NULL, PRIMARY KEY (share, pattern)) WITHOUT ROWID;";
 
+/// Checksums of what was uploaded, its parts, and uploads that are to be given up, since format 4.
+const DIGESTS: &str = "
+ALTER TABLE inode ADD COLUMN object_digest BLOB;
+ALTER TABLE part ADD COLUMN digest BLOB;
+ALTER TABLE multipart ADD COLUMN begun INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE abandoned (
+  share INTEGER NOT NULL, object_key TEXT NOT NULL, upload TEXT NOT NULL, begun INTEGER NOT NULL,
+  PRIMARY KEY (share, object_key, upload, begun)) WITHOUT ROWID;
+CREATE TABLE object_part (
+  ino INTEGER NOT NULL, number INTEGER NOT NULL, id TEXT NOT NULL, digest BLOB NOT NULL, PRIMARY KEY (ino, number)) WITHOUT ROWID;
+";
+
 /// Devices: in format 1 there were none.
 const RDEV: &str = "ALTER TABLE inode ADD COLUMN rdev INTEGER NOT NULL DEFAULT 0;";
 
@@ -79,9 +91,10 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let steps: &[&str] = match found {
         FORMAT => return Ok(()),
-        0 => &[TABLES, LINKS, PINS],
-        1 => &[RDEV, LINKS, PINS],
-        2 => &[PINS],
+        0 => &[TABLES, LINKS, PINS, DIGESTS],
+        1 => &[RDEV, LINKS, PINS, DIGESTS],
+        2 => &[PINS, DIGESTS],
+        3 => &[DIGESTS],
         _ => return Err(MetaError::NewerFormat { path: path.to_owned(), found, known: FORMAT }),
     };
     let tx = connection.transaction()?;

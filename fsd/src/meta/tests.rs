@@ -112,7 +112,9 @@ fn the_format_before_is_brought_up_to_this_one() {
     let connection = rusqlite::Connection::open(dir.path().join("meta.sqlite")).unwrap();
     connection
         .execute_batch(
-            "DROP TABLE alias; DROP TABLE link; DROP TABLE pin; ALTER TABLE inode DROP COLUMN rdev; PRAGMA user_version = 1;",
+            "DROP TABLE alias; DROP TABLE link; DROP TABLE pin; DROP TABLE object_part; DROP TABLE abandoned; \
+             ALTER TABLE part DROP COLUMN digest; ALTER TABLE multipart DROP COLUMN begun; \
+             ALTER TABLE inode DROP COLUMN object_digest; ALTER TABLE inode DROP COLUMN rdev; PRAGMA user_version = 1;",
         )
         .unwrap();
     drop(connection);
@@ -188,7 +190,13 @@ fn only_what_the_cloud_has_and_nobody_waits_for_may_be_evicted() {
         move |tx: &Tx<'_>| -> Result<()> {
             let mut inode = tx.inode(ino)?.unwrap();
             let etag = Some(crate::types::ETag("e".into()));
-            inode.object = Some(ObjectRecord { key: Key::from_raw("a"), etag, content, attrs: 0 });
+            inode.object = Some(ObjectRecord {
+                key: Key::from_raw("a"),
+                etag,
+                content,
+                attrs: 0,
+                digest: None,
+            });
             tx.put_inode(&inode)
         }
     };
@@ -245,6 +253,7 @@ fn a_file_whose_object_is_gone_goes_on_with_what_the_cloud_has_of_its_other_name
                     etag: Some(ETag(key.into())),
                     content: file.content,
                     attrs: file.attrs,
+                    digest: None,
                 });
                 tx.put_inode(&inode)?;
             }

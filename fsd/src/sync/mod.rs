@@ -5,10 +5,12 @@
 //! Invariant: offline costs no tries and drops nothing.
 
 mod bodies;
+mod deletions;
 mod error;
 mod keys;
 mod known;
 mod moves;
+mod orphans;
 mod plan;
 mod records;
 mod retry;
@@ -43,6 +45,8 @@ use crate::types::{Ino, Key, ShareId, chain};
 
 /// Items and deletions worked on at once.
 const AT_ONCE: usize = 16;
+/// From so many deletions on that are due they go by one request, where the store knows such.
+const DELETIONS_TOGETHER_MIN: usize = 8;
 /// The longest time without a look at the queue.
 const LOOK_AFTER_MAX: Duration = Duration::from_secs(30);
 /// A clock that goes back by less is not followed.
@@ -95,7 +99,15 @@ impl Sync {
 enum Work {
     Item(Ino),
     Delete(ShareId, Key),
+    /// As many as one request takes.
+    Deletions(ShareId),
 }
+
+/// Work that is due, with the keys that deletions are about; and when the next will be.
+type Due = (Vec<(Work, Vec<Key>)>, Option<i64>);
+
+/// What came of work; of deletions, of each.
+type Told = (Work, Vec<(Work, Result<Worked, SyncError>)>);
 
 /// Starts the engine. It stops, between two steps, when `tasks` are cancelled.
 pub fn start(parts: Parts) -> Sync {
@@ -110,9 +122,19 @@ pub fn start(parts: Parts) -> Sync {
         gateway,
         bodies: Bodies::new(transfer::MEMORY_KIB_MAX),
     };
+    let worker = Arc::new(worker);
+    for (&share, (link, _)) in &links {
+        let (worker, link, stop) = (worker.clone(), link.clone(), tasks.clone());
+        tasks.spawn("sync.orphans", async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = worker.keep_giving_up(share, link) => {}
+            }
+        });
+    }
     let (tell, told) = mpsc::channel(AT_ONCE);
     let engine = Engine {
-        worker: Arc::new(worker),
+        worker,
         meta,
         events,
         clock,
@@ -142,8 +164,8 @@ struct Engine {
     links: BTreeMap<ShareId, (watch::Receiver<Link>, Arc<Pacer>)>,
     busy: BTreeSet<Work>,
     in_flight: Arc<AtomicUsize>,
-    tell: mpsc::Sender<(Work, Result<Worked, SyncError>)>,
-    told: mpsc::Receiver<(Work, Result<Worked, SyncError>)>,
+    tell: mpsc::Sender<Told>,
+    told: mpsc::Receiver<Told>,
 }
 
 impl Engine {
@@ -180,14 +202,14 @@ impl Engine {
             tokio::select! {
                 biased;
                 () = self.tasks.cancelled() => return,
-                Some((work, outcome)) = self.told.recv() => self.finish(work, outcome),
+                Some((work, outcomes)) = self.told.recv() => self.finish(&work, outcomes),
                 () = changed, if !full => {}
                 () = link_changed(self.links.values_mut().map(|(link, _)| link)) => {}
                 () = one_unpaused(&paused) => {}
                 () = self.clock.sleep(wait), if !full => {}
             }
-            while let Ok((work, outcome)) = self.told.try_recv() {
-                self.finish(work, outcome);
+            while let Ok((work, outcomes)) = self.told.try_recv() {
+                self.finish(&work, outcomes);
             }
         }
     }
@@ -218,52 +240,82 @@ impl Engine {
     fn start_due(&mut self) -> Result<Duration, MetaError> {
         let now = self.worker.millis();
         let mut next: Option<i64> = None;
-        for (&share, (link, pace)) in &mut self.links {
+        let open = self.links.iter_mut().filter_map(|(&share, (link, pace))| {
+            let is_open = *link.borrow_and_update() == Link::Online && !pace.is_paused();
+            is_open.then_some(share)
+        });
+        let shares: Vec<ShareId> = open.collect();
+        for share in shares {
             let free = AT_ONCE.saturating_sub(self.busy.len());
-            let reachable = *link.borrow_and_update() == Link::Online;
-            if free == 0 || !reachable || pace.is_paused() {
-                continue;
+            if free == 0 {
+                break;
             }
-            let looked = self.busy.len() + free;
-            let (items, tombstones, later) = self.meta.read(|tx| -> Result<_, MetaError> {
-                let items = tx.due_items(share, now, looked)?;
-                Ok((items, tx.due_tombstones(share, now, looked)?, tx.next_due(share, now)?))
-            })?;
+            let (due, later) = self.due_of(share, now, free)?;
             next = next.into_iter().chain(later).min();
-            let items = items.into_iter().map(|item| Work::Item(item.ino));
-            let deletes = tombstones.into_iter().map(|t| Work::Delete(t.share, t.key));
-            let due: Vec<Work> =
-                items.chain(deletes).filter(|work| !self.busy.contains(work)).take(free).collect();
-            for work in due {
-                if let Work::Item(ino) = work {
-                    self.events.begin_upload(ino);
-                }
-                self.busy.insert(work.clone());
-                self.in_flight.store(self.busy.len(), Ordering::Relaxed);
-                let (worker, tell, tasks) =
-                    (self.worker.clone(), self.tell.clone(), self.tasks.clone());
-                self.tasks.spawn("sync.work", async move {
-                    let outcome = tokio::select! {
-                        () = tasks.cancelled() => return,
-                        outcome = work_on(&worker, &work) => outcome,
-                    };
-                    // The engine is gone only when everything stops.
-                    let _ = tell.send((work, outcome)).await;
-                });
-            }
+            due.into_iter().for_each(|(work, keys)| self.begin(work, keys));
         }
         let millis = next.map_or(i64::MAX, |due| due.saturating_sub(now)).max(1).unsigned_abs();
         Ok(Duration::from_millis(millis).min(LOOK_AFTER_MAX))
     }
 
-    fn finish(&mut self, work: Work, outcome: Result<Worked, SyncError>) {
+    /// Up to `free` pieces of work of `share` that are due, with the keys that deletions are about; and when the next one will be.
+    fn due_of(&self, share: ShareId, now: i64, free: usize) -> Result<Due, MetaError> {
+        let looked = self.busy.len() + free;
+        let together = Work::Deletions(share);
+        let together_max = match self.busy.contains(&together) {
+            true => 0,
+            false => self.worker.deletes_max(share),
+        };
+        let (items, tombstones, later) = self.meta.read(|tx| -> Result<_, MetaError> {
+            let items = tx.due_items(share, now, looked)?;
+            let tombstones = tx.due_tombstones(share, now, looked.max(together_max))?;
+            Ok((items, tombstones, tx.next_due(share, now)?))
+        })?;
+        let keys = tombstones.into_iter().map(|tombstone| tombstone.key);
+        let is_idle = |key: &Key| !self.busy.contains(&Work::Delete(share, key.clone()));
+        let mut keys: Vec<Key> = keys.filter(is_idle).collect();
+        let deletions: Vec<(Work, Vec<Key>)> = match keys.len() {
+            _ if together_max == 0 => Vec::new(),
+            DELETIONS_TOGETHER_MIN.. if together_max > 1 => {
+                keys.truncate(together_max);
+                vec![(together, keys)]
+            }
+            _ => keys.into_iter().map(|key| (Work::Delete(share, key), Vec::new())).collect(),
+        };
+        let items = items.into_iter().map(|item| (Work::Item(item.ino), Vec::new()));
+        let due = items.chain(deletions).filter(|(work, _)| !self.busy.contains(work)).take(free);
+        Ok((due.collect(), later))
+    }
+
+    /// Begins work. `keys`: what deletions are about.
+    fn begin(&mut self, work: Work, keys: Vec<Key>) {
         if let Work::Item(ino) = work {
-            self.events.end_upload(ino);
+            self.events.begin_upload(ino);
         }
-        self.busy.remove(&work);
+        self.busy.insert(work.clone());
         self.in_flight.store(self.busy.len(), Ordering::Relaxed);
-        if let Err(error) = self.store(&work, outcome) {
-            tracing::error!(?work, error = &error as &dyn Error, "the outcome could not be stored");
+        let (worker, tell, tasks) = (self.worker.clone(), self.tell.clone(), self.tasks.clone());
+        self.tasks.spawn("sync.work", async move {
+            let outcomes = tokio::select! {
+                () = tasks.cancelled() => return,
+                outcomes = work_on(&worker, &work, &keys) => outcomes,
+            };
+            // The engine is gone only when everything stops.
+            let _ = tell.send((work, outcomes)).await;
+        });
+    }
+
+    fn finish(&mut self, work: &Work, outcomes: Vec<(Work, Result<Worked, SyncError>)>) {
+        if let Work::Item(ino) = work {
+            self.events.end_upload(*ino);
+        }
+        self.busy.remove(work);
+        self.in_flight.store(self.busy.len(), Ordering::Relaxed);
+        for (work, outcome) in outcomes {
+            if let Err(error) = self.store(&work, outcome) {
+                let error = &error as &dyn Error;
+                tracing::error!(?work, error, "the outcome could not be stored");
+            }
         }
         self.events.settled.notify_waiters();
     }
@@ -316,6 +368,7 @@ impl Engine {
                 }),
                 None => Ok(()),
             },
+            Work::Deletions(_) => Ok(()),
         })
     }
 
@@ -323,21 +376,40 @@ impl Engine {
         self.meta.read(|tx| match work {
             Work::Item(ino) => Ok(tx.item(*ino)?.map_or(0, |item| item.tries)),
             Work::Delete(share, key) => Ok(tx.tombstone(*share, key)?.map_or(0, |t| t.tries)),
+            Work::Deletions(_) => Ok(0),
         })
     }
 }
 
-async fn work_on(worker: &Worker, work: &Work) -> Result<Worked, SyncError> {
-    let worked = AssertUnwindSafe(try_work_on(worker, work)).catch_unwind().await;
+async fn work_on(
+    worker: &Worker,
+    work: &Work,
+    keys: &[Key],
+) -> Vec<(Work, Result<Worked, SyncError>)> {
+    let worked = AssertUnwindSafe(try_work_on(worker, work, keys)).catch_unwind().await;
     // What panics keeps its item: it is tried again, and parked in the end.
-    worked.unwrap_or(Err(SyncError::Panicked))
+    worked.unwrap_or_else(|_| match (work, keys.first()) {
+        (Work::Deletions(share), Some(key)) => {
+            vec![(Work::Delete(*share, key.clone()), Err(SyncError::Panicked))]
+        }
+        _ => vec![(work.clone(), Err(SyncError::Panicked))],
+    })
 }
 
-async fn try_work_on(worker: &Worker, work: &Work) -> Result<Worked, SyncError> {
-    match work {
+async fn try_work_on(
+    worker: &Worker,
+    work: &Work,
+    keys: &[Key],
+) -> Vec<(Work, Result<Worked, SyncError>)> {
+    let worked = match work {
         Work::Item(ino) => worker.work(*ino).await,
         Work::Delete(share, key) => worker.delete(*share, key).await,
-    }
+        Work::Deletions(share) => {
+            let deleted = worker.delete_many(*share, keys).await.into_iter();
+            return deleted.map(|(key, worked)| (Work::Delete(*share, key), worked)).collect();
+        }
+    };
+    vec![(work.clone(), worked)]
 }
 
 /// Resolves when one of the paces that were paused is so no more.

@@ -20,6 +20,7 @@ mod recover;
 mod scrub;
 mod siblings;
 mod state;
+mod verify;
 mod warm;
 mod work;
 mod xattr;
@@ -49,7 +50,7 @@ pub use self::range::Seek;
 pub use self::recover::Recovered;
 pub use self::state::{Explained, FileState, Standing};
 pub use self::warm::{Evicted, Pinned};
-pub use self::work::{Progress, Work};
+pub use self::work::{Finding, Progress, Work};
 pub use self::xattr::XattrHow;
 pub use crate::cache::Trouble;
 

@@ -5,8 +5,23 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::cache::Difference;
+
 /// So many problems are told one by one.
 const PROBLEMS_TOLD_MAX: usize = 20;
+/// So many differences are told one by one.
+const FINDINGS_TOLD_MAX: usize = 1000;
+
+/// A file that is not what is on record of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Its path in the share.
+    pub path: String,
+    /// How it differs.
+    pub what: Difference,
+    /// What there is, and what there should be.
+    pub detail: String,
+}
 
 /// How far it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +36,12 @@ pub struct Progress {
     pub bytes_done: u64,
     /// Blocks that were bad and are good again.
     pub mended: u64,
+    /// Files whose content nothing is known of to compare it with.
+    pub unproven: u64,
+    /// What is not as it should be.
+    pub differences: u64,
+    /// The first of it.
+    pub findings: Vec<Finding>,
     /// What could not be done.
     pub problems: u64,
     /// The first of it, a line each.
@@ -82,6 +103,18 @@ impl Work {
 
     pub(super) fn did_mend(&self) {
         self.lock().mended += 1;
+    }
+
+    pub(super) fn did_not_prove(&self) {
+        self.lock().unproven += 1;
+    }
+
+    pub(super) fn found(&self, finding: Finding) {
+        let mut progress = self.lock();
+        progress.differences += 1;
+        if progress.findings.len() < FINDINGS_TOLD_MAX {
+            progress.findings.push(finding);
+        }
     }
 
     pub(super) fn failed(&self, what: impl FnOnce() -> String) {

@@ -410,6 +410,8 @@ pub enum WorkKind {
     Warm,
     /// What is here is looked at again.
     Scrub,
+    /// Files are compared with their objects.
+    Verify,
 }
 
 /// Long work that is to begin.
@@ -419,6 +421,9 @@ pub struct WorkStart {
     pub kind: WorkKind,
     /// A file or directory in a mount.
     pub path: PathBuf,
+    /// To verify: objects are read too.
+    #[serde(default)]
+    pub deep: bool,
 }
 
 /// Which work is meant.
@@ -447,6 +452,15 @@ pub struct WorkProgress {
     pub bytes_done: u64,
     /// Blocks that were bad and are good again.
     pub mended: u64,
+    /// Files whose content nothing is known of to compare it with.
+    #[serde(default)]
+    pub unproven: u64,
+    /// What is not as it should be.
+    #[serde(default)]
+    pub differences: u64,
+    /// The first of it.
+    #[serde(default)]
+    pub findings: Vec<Finding>,
     /// What could not be done.
     pub problems: u64,
     /// The first of it, a line each.
@@ -455,6 +469,17 @@ pub struct WorkProgress {
     pub over: bool,
     /// It was stopped.
     pub stopped: bool,
+}
+
+/// A file that is not what is on record of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// Its path in the mount.
+    pub path: PathBuf,
+    /// `object-missing`, `object-version`, `object-size`, `object-digest`, `object-content` or `cache-content`.
+    pub code: String,
+    /// What there is, and what there should be.
+    pub detail: String,
 }
 
 /// What became of files that were to be evicted.

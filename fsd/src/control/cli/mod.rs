@@ -13,6 +13,7 @@ mod queue;
 mod run;
 mod status;
 mod umount;
+mod verify;
 mod wait;
 mod work;
 
@@ -80,6 +81,8 @@ pub enum Exit {
     Busy = 6,
     /// Not everything is uploaded: waiting would not help, or took too long.
     Unfinished = 7,
+    /// Something is not what is on record of it.
+    Differs = 8,
 }
 
 impl From<Exit> for ExitCode {
@@ -160,7 +163,7 @@ struct Cli {
 
 const EXITS: &str = "\
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 mistake in the configuration, 4 no daemon,
-5 not found, 6 in use, 7 not everything is uploaded.";
+5 not found, 6 in use, 7 not everything is uploaded, 8 something is not what is on record of it.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -184,6 +187,8 @@ enum Command {
     Warm(work::WorkArgs),
     /// Look whether what is cached still is what it was, and mend it from the store; Ctrl-C stops it
     Scrub(work::WorkArgs),
+    /// Compare files with their objects in the store; nothing is changed. Ctrl-C stops it
+    Verify(verify::VerifyArgs),
     /// Free what files take in the cache; what is not uploaded stays
     Evict(evict::EvictArgs),
     /// Show all that is known of a file
@@ -255,6 +260,7 @@ fn dispatch(command: &Command, context: &Context<'_>) -> Outcome {
         Command::Unpin(args) => block_on(pin::unpin(args, context)),
         Command::Warm(args) => block_on(work::work(WorkKind::Warm, args, context)),
         Command::Scrub(args) => block_on(work::work(WorkKind::Scrub, args, context)),
+        Command::Verify(args) => block_on(verify::verify(args, context)),
         Command::Evict(args) => block_on(evict::evict(args, context)),
         Command::Explain(args) => block_on(explain::explain(args, context)),
         Command::Hooks(args) => block_on(hooks::hooks(args, context)),

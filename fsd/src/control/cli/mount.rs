@@ -39,10 +39,13 @@ pub(super) struct MountArgs {
     /// Download at most so fast; off for no downloads
     #[arg(long, value_name = "RATE")]
     bwlimit_down: Option<String>,
+    /// Believe the store's certificate by the authorities in this PEM file too
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
     #[command(flatten)]
     daemonize: DaemonizeArgs,
     /// The same as options of mount(8): ro, noexec, nopassthrough, allow_other, cache_dir=DIR, cache_size=SIZE, hooks=DIR, bwlimit_up=RATE,
-    /// bwlimit_down=RATE
+    /// bwlimit_down=RATE, ca_file=FILE
     #[arg(short, value_name = "OPTIONS", value_delimiter = ',')]
     options: Vec<String>,
     /// What mount(8) gives to all its helpers
@@ -132,6 +135,7 @@ fn file(args: &MountArgs, context: &Context<'_>) -> Result<File, Failure> {
     };
     let mut cache_dir = args.cache_dir.clone();
     let mut cache_size = args.cache_size.clone();
+    let mut ca_file = args.ca_file.clone();
     let mut hooks = args.hooks.clone();
     let (mut up, mut down) = (args.bwlimit_up.clone(), args.bwlimit_down.clone());
     for option in args.options.iter().filter(|option| !option.is_empty()) {
@@ -148,16 +152,18 @@ fn file(args: &MountArgs, context: &Context<'_>) -> Result<File, Failure> {
             "hooks" => hooks.push(value.into()),
             "bwlimit_up" => up = given(),
             "bwlimit_down" => down = given(),
+            "ca_file" => ca_file = Some(value.into()),
             "comment" => {}
             name if FOR_OTHERS.contains(&name) || name.starts_with("x-") || args.helper.sloppy => {}
             name => {
-                let hint = "options are ro, noexec, nopassthrough, allow_other, cache_dir=, cache_size=, hooks=, bwlimit_up=, bwlimit_down=";
+                let hint = "options are ro, noexec, nopassthrough, allow_other, cache_dir=, cache_size=, hooks=, bwlimit_up=, bwlimit_down=, ca_file=";
                 return Err(
                     Failure::new(Exit::Usage, format!("there is no option {name:?}")).hint(hint)
                 );
             }
         }
     }
+    share.ca_file = ca_file.map(|file| settled(&file)).transpose()?;
     let state_dir = match cache_dir {
         Some(dir) => settled(&dir)?,
         None => state_dir_of(url, context)?,
@@ -257,6 +263,7 @@ fn explain(problems: Vec<Problem>) -> Failure {
     let argument = |key: &str| match key {
         "share.0.url" => "URL".to_owned(),
         "share.0.mount" => "DIR".to_owned(),
+        "share.0.ca_file" => "--ca-file".to_owned(),
         "state_dir" => "--cache-dir".to_owned(),
         "cache.disk_max" => "--cache-size".to_owned(),
         "upload.default" => "--bwlimit-up".to_owned(),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use indicatif::ProgressBar;
 use policies::units::show_bytes;
 
+use super::super::api::Client;
 use super::super::api::types::{WorkKind, WorkProgress, WorkStart};
 use super::find::{self, DaemonArgs};
 use super::output::{bytes_bar, count, print, print_json};
@@ -22,14 +23,25 @@ pub(super) struct WorkArgs {
 pub(super) async fn work(kind: WorkKind, args: &WorkArgs, context: &Context<'_>) -> Outcome {
     let found = find::daemon(&DaemonArgs::default(), Some(&args.path), context).await?;
     let path = found.path.clone().unwrap_or_else(|| args.path.clone());
-    let id = found.client.start_work(&WorkStart { kind, path }).await?;
+    let ended = follow(&found.client, &WorkStart { kind, path, deep: false }).await?;
+    if args.json {
+        print_json(&ended)?;
+    } else {
+        print(&text(&ended))?;
+    }
+    outcome(&ended)
+}
+
+/// Begins long work and shows how far it is, until it is over; Ctrl-C stops it.
+pub(super) async fn follow(client: &Client, start: &WorkStart) -> Result<WorkProgress, Failure> {
+    let id = client.start_work(start).await?;
     let bar = bytes_bar();
     let stop = tokio::signal::ctrl_c();
     tokio::pin!(stop);
     let mut stopping = false;
     let ended = loop {
         tokio::select! {
-            progress = found.client.work(id) => {
+            progress = client.work(id) => {
                 let progress = progress?;
                 show(&bar, &progress);
                 if progress.over {
@@ -38,16 +50,15 @@ pub(super) async fn work(kind: WorkKind, args: &WorkArgs, context: &Context<'_>)
             }
             _ = &mut stop, if !stopping => {
                 stopping = true;
-                found.client.stop_work(id).await?;
+                client.stop_work(id).await?;
             }
         }
     };
     bar.finish_and_clear();
-    if args.json {
-        print_json(&ended)?;
-    } else {
-        print(&text(&ended))?;
-    }
+    Ok(ended)
+}
+
+pub(super) fn outcome(ended: &WorkProgress) -> Outcome {
     match (ended.stopped, ended.problems) {
         (true, _) => Err(Failure::new(Exit::Unfinished, "stopped; what was done until then stays")),
         (false, 0) => Ok(()),
@@ -63,10 +74,11 @@ fn show(bar: &ProgressBar, progress: &WorkProgress) {
     bar.set_message(format!("{} of {}", progress.files_done, count(progress.files, "file")));
 }
 
-fn text(ended: &WorkProgress) -> String {
+pub(super) fn text(ended: &WorkProgress) -> String {
     let verb = match ended.kind {
         WorkKind::Warm => "fetched",
         WorkKind::Scrub => "looked at",
+        WorkKind::Verify => "compared",
     };
     let mut text = format!(
         "{verb}: {} of {}, {}\n",
@@ -76,6 +88,14 @@ fn text(ended: &WorkProgress) -> String {
     );
     if ended.mended > 0 {
         text.push_str(&format!("mended: {}\n", count(ended.mended, "block")));
+    }
+    if ended.unproven > 0 {
+        let files = count(ended.unproven, "file");
+        text.push_str(&format!("unproven: {files}, of whose content nothing is known\n"));
+    }
+    for found in &ended.findings {
+        let (path, detail) = (found.path.to_string_lossy(), found.detail.escape_debug());
+        text.push_str(&format!("{}: {}: {detail}\n", found.code, path.escape_debug()));
     }
     for line in &ended.told {
         text.push_str(&format!("problem: {}\n", line.escape_debug()));

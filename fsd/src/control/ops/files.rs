@@ -79,13 +79,15 @@ impl Gateway {
         start: &api::WorkStart,
     ) -> Result<api::WorkId, OperationError> {
         let top = self.find(&start.path).await?;
-        let (kind, path, work) = (start.kind, start.path.clone(), Arc::new(Work::default()));
-        let id = self.works.add(Begun { kind, path, work: work.clone() });
+        let (kind, path, deep) = (start.kind, start.path.clone(), start.deep);
+        let (mount, work) = (self.mount_of(&path)?.0.path.clone(), Arc::new(Work::default()));
+        let id = self.works.add(Begun { kind, path, mount, work: work.clone() });
         let vfs = self.parts.vfs.clone();
         vfs.clone().tasks().spawn("control.work", async move {
             match kind {
                 api::WorkKind::Warm => vfs.warm_below(top, &work).await,
                 api::WorkKind::Scrub => vfs.scrub_below(top, &work).await,
+                api::WorkKind::Verify => vfs.verify_below(top, deep, &work).await,
             }
         });
         Ok(api::WorkId { id })

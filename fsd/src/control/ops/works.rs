@@ -1,12 +1,12 @@
 //! Long work that operators began, by number.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::OperationError;
 use crate::control::api::types as api;
-use crate::vfs::Work;
+use crate::vfs::{Finding, Work};
 
 /// Work that is over is remembered for those who asked for it, up to so many.
 const OVER_KEPT_MAX: usize = 100;
@@ -19,6 +19,8 @@ pub(super) struct Works(Mutex<(u64, BTreeMap<u64, Begun>)>);
 pub(super) struct Begun {
     pub(super) kind: api::WorkKind,
     pub(super) path: PathBuf,
+    /// The mount that it is in.
+    pub(super) mount: PathBuf,
     pub(super) work: Arc<Work>,
 }
 
@@ -52,6 +54,11 @@ impl Works {
     }
 }
 
+fn finding(mount: &Path, found: Finding) -> api::Finding {
+    let Finding { path, what, detail } = found;
+    api::Finding { path: mount.join(path), code: what.code().to_owned(), detail }
+}
+
 pub(super) fn progress(id: u64, begun: &Begun) -> api::WorkProgress {
     let now = begun.work.progress();
     api::WorkProgress {
@@ -63,6 +70,9 @@ pub(super) fn progress(id: u64, begun: &Begun) -> api::WorkProgress {
         bytes: now.bytes,
         bytes_done: now.bytes_done,
         mended: now.mended,
+        unproven: now.unproven,
+        differences: now.differences,
+        findings: now.findings.into_iter().map(|found| finding(&begun.mount, found)).collect(),
         problems: now.problems,
         told: now.told,
         over: now.over,
