@@ -4,11 +4,13 @@
     reason = "skips and sizes of samples are told where they are counted"
 )]
 
+mod bulk;
 mod cold;
 mod crash;
 mod disk;
 mod elsewhere;
 mod ends;
+mod faults;
 mod hooks;
 mod keep;
 mod links;
@@ -16,9 +18,12 @@ mod lost;
 mod names;
 mod outage;
 mod owners;
+mod parts;
 mod posix;
 mod random;
 mod refusals;
 mod room;
+mod secure;
 mod suites;
 mod trees;
+mod verify;
