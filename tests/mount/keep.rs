@@ -180,6 +180,67 @@ fn a_warm_up_can_be_stopped_and_says_what_it_could_not_do() -> Result<()> {
 #[test]
 fn a_block_that_the_disk_forgot_is_found_and_mended() -> Result<()> {
     on_each_store(|store| {
+#[test]
+fn work_ends_with_the_command_that_began_it_unless_it_is_left_to_itself() -> Result<()> {
+    on_s3(|store| {
+        for n in 0..40 {
+            store.put(&format!("d/f{n}"), &noise(n, MIB))?;
+        }
+        let drive = Drive::over(store)?.with(&["--bwlimit-down", "500KiB/s"]).started()?;
+        let works = || -> Result<Vec<Value>> {
+            Ok(drive.json(&["work"])?.as_array().cloned().unwrap_or_default())
+        };
+        let dir = drive.path("d").to_string_lossy().into_owned();
+        let mut warm = drive.command()?.args(["warm", &dir]).spawn()?;
+        until("it is under way", || Ok(works()?.len() == 1))?;
+        warm.kill()?;
+        warm.wait()?;
+        until("it ends by itself", || Ok(works()?.is_empty()))?;
+        let id = drive.json(&["warm", "--background", &dir])?["id"].to_string();
+        std::thread::sleep(std::time::Duration::from_secs(12));
+        let going_on = works()?;
+        ensure!(going_on.len() == 1 && going_on[0]["kind"] == "warm", "{going_on:?}");
+        drive.json(&["work", "--stop", &id])?;
+        until("it is stopped", || Ok(works()?.is_empty()))
+    })
+}
+
+#[test]
+fn a_pin_follows_a_renamed_directory_and_stays_with_the_name_of_a_file() -> Result<()> {
+    on_s3(|store| {
+        for key in ["keep/a", "keep/deep/b", "raw/c.dcm", "file"] {
+            store.put(key, &noise(1, MIB))?;
+        }
+        let mut drive = Drive::mounted(store)?;
+        for name in ["keep", "raw/*.dcm", "file"] {
+            verb(&drive, "pin", name)?;
+        }
+        let pins = |drive: &Drive| -> Result<Vec<String>> {
+            let pins = drive.json(&["pin"])?;
+            let paths =
+                pins.as_array().context("a list")?.iter().filter_map(|p| p["path"].as_str());
+            let mount = drive.mount().to_string_lossy().into_owned() + "/";
+            Ok(paths.map(|path| path.replace(&mount, "")).collect())
+        };
+        std::fs::create_dir(drive.path("old"))?;
+        std::fs::rename(drive.path("keep"), drive.path("old/kept [1]"))?;
+        std::fs::rename(drive.path("raw"), drive.path("raw-old"))?;
+        // As editors save.
+        std::fs::rename(drive.path("file"), drive.path("file~"))?;
+        std::fs::write(drive.path("file"), b"new")?;
+        ensure!(pins(&drive)? == ["file", "old/kept [[]1[]]", "raw/*.dcm"], "{:?}", pins(&drive)?);
+        drive.wait()?;
+        until("it is here", || Ok(state(&drive, "old/kept [1]/deep/b")? == "synced,pinned"))?;
+        ensure!(state(&drive, "file")? == "synced,pinned");
+        ensure!(!state(&drive, "raw-old/c.dcm")?.contains("pinned"), "a glob is about names");
+        drive.restart()?;
+        ensure!(state(&drive, "old/kept [1]/a")? == "synced,pinned", "also after a start");
+        std::fs::rename(drive.path("old"), drive.path("above"))?;
+        ensure!(pins(&drive)?[0] == "above/kept [[]1[]]", "{:?}", pins(&drive)?);
+        Ok(())
+    })
+}
+
         let (fetched, written) = (noise(1, 3 * MIB + 5), noise(2, 2 * MIB));
         store.put("fetched", &fetched)?;
         let drive = Drive::mounted(store)?;
