@@ -62,6 +62,7 @@ impl Fsd {
 
 impl Program for Fsd {
     fn serve(&self, start: Start) -> anyhow::Result<()> {
+        refuse_own_mount(&start.config.state_dir)?;
         start_logging(&self.vars);
         let _lock = take_state_dir(&start.config.state_dir)?;
         let foreground = tasks::foreground().context("start threads")?;
@@ -125,6 +126,32 @@ fn raise_descriptor_limit() {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
 }
+/// A state directory in a mount of ours would wait for the daemon whose cache it is to be, or fill another one's.
+fn refuse_own_mount(dir: &Path) -> anyhow::Result<()> {
+    // The directory may not be there yet, but what it will be in is.
+    let real = dir.ancestors().find_map(|above| {
+        let real = above.canonicalize().ok()?;
+        Some(real.join(dir.strip_prefix(above).ok()?))
+    });
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let own = mounts.lines().filter_map(|line| {
+        let mut words = line.split(' ').skip(1);
+        let at = words.next()?.replace("\\040", " ");
+        Some((PathBuf::from(at), words.next()? == "fuse.fsd"))
+    });
+    let real = real.unwrap_or_else(|| dir.to_owned());
+    let innermost =
+        own.filter(|(at, _)| real.starts_with(at)).max_by_key(|(at, _)| at.components().count());
+    if let Some((at, true)) = innermost {
+        bail!(
+            "the state directory {} is in {}, which is a drive of fsd: choose one on a local disk with --cache-dir, or `state_dir`",
+            dir.display(),
+            at.display()
+        );
+    }
+    Ok(())
+}
+
 
 /// Takes the state directory for this process: two daemons on one would tear each other's files.
 fn take_state_dir(dir: &Path) -> anyhow::Result<Flock<File>> {
