@@ -18,6 +18,7 @@ mod sums;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
@@ -324,6 +325,20 @@ impl Cache {
         }
         let record = self.index.file(inode.ino);
         record.is_some_and(|r| r.backing == inode.backing && r.blocks.is_empty())
+    }
+
+    /// Bytes of disk that `inode` takes, if all of it is here; without opening it.
+    #[must_use]
+    pub fn allocated(&self, inode: &Inode) -> Option<u64> {
+        if let Some(backing) = lock(&self.open).get(&inode.ino).and_then(Weak::upgrade) {
+            return backing.is_whole().then(|| backing::allocated(&backing.file).ok()).flatten();
+        }
+        let is_whole = match inode.is_uploaded() {
+            true => self.is_whole(inode),
+            false => self.meta.read(|tx| tx.presence(inode.ino)).ok()?.is_none(),
+        };
+        let path = self.path(inode.ino, inode.backing);
+        is_whole.then(|| std::fs::metadata(path).ok().map(|file| file.blocks() * 512)).flatten()
     }
 
     /// Bytes of `inode` that are here, without opening it.
