@@ -11,6 +11,7 @@ mod merge;
 mod names;
 mod pins;
 mod present;
+mod recency;
 mod remember;
 mod scan;
 mod scrub;
@@ -20,14 +21,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use policies::Pins;
 
 use self::backing::Base;
-use self::index::Index;
+use self::index::{FileRecord, Index};
 use self::present::{Presence, blocks_of};
+use self::recency::Recency;
 use crate::clock::Clock;
 use crate::meta::{Inode, Meta, MetaError};
 use crate::remote::{RemoteError, RemoteRef};
@@ -152,7 +154,9 @@ pub struct Cache {
     clock: Arc<dyn Clock>,
     tasks: Tasks,
     open: Mutex<HashMap<Ino, Weak<Backing>>>,
-    recency: Mutex<lru::LruCache<Ino, ()>>,
+    recency: Mutex<Recency>,
+    /// Backing files that there are.
+    files: AtomicUsize,
     used: AtomicU64,
     /// Bytes that are being fetched.
     incoming: AtomicU64,
@@ -213,7 +217,8 @@ impl Cache {
             clock,
             tasks,
             open: Mutex::default(),
-            recency: Mutex::new(lru::LruCache::unbounded()),
+            recency: Mutex::default(),
+            files: AtomicUsize::new(0),
             used: AtomicU64::new(0),
             incoming: AtomicU64::new(0),
             free: Mutex::default(),
@@ -236,7 +241,7 @@ impl Cache {
     /// Number of files with something here.
     #[must_use]
     pub fn file_count(&self) -> usize {
-        lock(&self.recency).len()
+        self.files.load(Ordering::Relaxed)
     }
 
     /// The limits.
@@ -268,6 +273,7 @@ impl Cache {
     /// transaction: those who hold it begin transactions.
     #[must_use]
     pub fn created(&self, backing: Backing) -> Arc<Backing> {
+        self.files.fetch_add(1, Ordering::Relaxed);
         self.adopt(&mut lock(&self.open), backing)
     }
 
@@ -451,6 +457,7 @@ impl Cache {
             now.backing = number;
             Ok(tx.put_inode(&now)?)
         })?;
+        self.files.fetch_add(1, Ordering::Relaxed);
         if old > 0 {
             self.remove(ino, old, None);
         }
@@ -466,18 +473,26 @@ impl Cache {
             std::fs::File::open(&path).and_then(|f| backing::allocated(&f)).unwrap_or(0)
         });
         match std::fs::remove_file(&path) {
-            Ok(()) => {}
+            Ok(()) => {
+                self.files.fetch_sub(1, Ordering::Relaxed);
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => tracing::warn!(%error, %ino, "a backing file could not be removed"),
         }
         self.sub_used(bytes);
         self.index.remove_file(ino);
-        lock(&self.recency).pop(&ino);
+        lock(&self.recency).forget(ino);
         Some(bytes)
     }
 
     fn used_now(&self, ino: Ino) {
-        lock(&self.recency).put(ino, ());
+        let displaced = lock(&self.recency).used(ino, self.clock.wall().secs);
+        // From here on the index alone knows when that was used.
+        if let Some((ino, used)) = displaced
+            && let Some(record) = self.index.file(ino).filter(|record| record.used < used)
+        {
+            self.index.put_file(ino, &FileRecord { used, ..record });
+        }
     }
 
     /// Brings the count of used bytes up to date for one file.

@@ -45,6 +45,7 @@ impl Cache {
             let parsed = name.to_str().and_then(backing::parse_name);
             if parsed.is_some_and(|(ino, number)| known.get(&ino) == Some(&number)) {
                 self.used.fetch_add(allocated_at(&file.path())?, Ordering::Relaxed);
+                self.files.fetch_add(1, Ordering::Relaxed);
             } else if parsed.is_some_and(is_later) && allocated_at(&file.path())? > 0 {
                 std::fs::create_dir_all(&aside)?;
                 std::fs::rename(file.path(), aside.join(name))?;
@@ -57,18 +58,21 @@ impl Cache {
         if set_aside > 0 {
             tracing::error!(files = set_aside, dir = %aside.display(), "the metadata store has lost changes: what it does not know of is kept there, without names");
         }
-        let mut files = self.index.files();
-        files.sort_by_key(|(_, record)| record.used);
-        for (ino, record) in files {
-            if known.get(&ino) == Some(&record.backing) {
-                self.used_now(ino);
-            }
+        let is_current = |ino, number| known.get(&ino) == Some(&number);
+        let mut recency = lock(&self.recency);
+        let newest = self.index.newest(recency.room(), is_current);
+        if newest.len() == recency.room() {
+            recency.has_more();
         }
-        for ino in known.into_keys() {
-            let mut recency = lock(&self.recency);
-            if !recency.contains(&ino) {
-                recency.put(ino, ());
-                recency.demote(&ino);
+        for (used, ino) in newest {
+            recency.used(ino, used);
+        }
+        // Nothing is noted of these.
+        if !recency.wants_old() {
+            for ino in known.into_keys() {
+                if !recency.is_recent(ino) {
+                    recency.was_first(ino);
+                }
             }
         }
         Ok(())
