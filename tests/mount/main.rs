@@ -4,6 +4,7 @@
     reason = "skips and sizes of samples are told where they are counted"
 )]
 
+mod check;
 mod cold;
 mod crash;
 mod disk;
@@ -18,7 +19,10 @@ mod outage;
 mod owners;
 mod posix;
 mod random;
+mod recover;
+mod refresh;
 mod refusals;
 mod room;
+mod scale;
 mod suites;
 mod trees;

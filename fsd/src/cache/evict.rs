@@ -164,6 +164,13 @@ impl Cache {
         self.has_room(bytes.saturating_add(self.reserved_for_writes()))
     }
 
+    /// The most bytes of what is only read that the cache keeps, if nothing else is in it.
+    #[must_use]
+    pub fn readable_bytes_max(&self) -> u64 {
+        let most = self.most();
+        most - self.above_high_mark(most)
+    }
+
     fn reserved_for_writes(&self) -> u64 {
         self.above_high_mark(self.most())
     }

@@ -4,6 +4,7 @@
 //! Invariant: a backing file is removed only with [`Uploaded`](crate::meta::Uploaded), and never while it is open.
 
 mod backing;
+mod check;
 mod evict;
 mod fill;
 mod index;
@@ -32,14 +33,15 @@ use self::present::{Presence, blocks_of};
 use self::recency::Recency;
 use crate::clock::Clock;
 use crate::meta::{Inode, Meta, MetaError};
-use crate::remote::{RemoteError, RemoteRef};
+use crate::remote::{Pacer, RemoteError, RemoteRef};
 use crate::tasks::Tasks;
 use crate::types::{Ino, ShareId};
 
 pub use self::backing::Backing;
+pub use self::check::{BackingTrouble, Stale, Stray};
 pub use self::evict::Eviction;
 pub use self::fill::ReadAhead;
-pub use self::merge::{Defaults, Merged};
+pub use self::merge::{Changes, Defaults, Merged};
 pub use self::present::BLOCK_BYTES;
 pub use self::scan::backing_files;
 pub use self::scrub::Checked;
@@ -66,7 +68,7 @@ pub enum CacheError {
     Disk(#[source] Arc<io::Error>),
     /// The cache is full of what is not uploaded yet.
     #[error(
-        "there is no room left in the cache or on its disk: `fsd status` says what is not uploaded yet"
+        "there is no room left in the cache or on its disk: what is there is not uploaded yet, open, pinned, or looked at by a hook; `fsd status` says how much"
     )]
     Full,
     /// The cloud could not give what is not here.
@@ -176,6 +178,8 @@ pub struct Store {
     pub remote: RemoteRef,
     /// Attributes of objects that carry none.
     pub defaults: Defaults,
+    /// The pace of what is asked for while nobody waits; none if that is free.
+    pub down: Option<Arc<Pacer>>,
 }
 
 /// What a cache is built of.
@@ -228,7 +232,7 @@ impl Cache {
             pins: RwLock::default(),
         };
         cache.load_pins()?;
-        cache.scan(&dir)?;
+        cache.scan()?;
         Ok(cache)
     }
 

@@ -2,7 +2,7 @@
 
 use std::fs::{DirEntry, File};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use super::{Cache, Result, backing, lock};
@@ -31,14 +31,14 @@ pub fn backing_files(dir: &Path) -> io::Result<usize> {
 }
 
 impl Cache {
-    pub(super) fn scan(&self, dir: &Path) -> Result<()> {
+    pub(super) fn scan(&self) -> Result<()> {
         let (known, youngest) = self
             .meta
             .scan(|tx| -> Result<_, MetaError> { Ok((tx.backings()?, tx.youngest_inode()?)) })?;
         let is_later = |(ino, number): (Ino, u64)| {
             ino > youngest || known.get(&ino).is_some_and(|known| number > *known)
         };
-        let aside = dir.join(LOST_AND_FOUND).join(self.clock.wall().millis().to_string());
+        let aside = lost_and_found(&self.data, self.clock.wall().millis());
         let mut set_aside = 0;
         each_file(&self.data, |file| -> io::Result<()> {
             let name = file.file_name();
@@ -79,7 +79,15 @@ impl Cache {
     }
 }
 
-fn each_file(data: &Path, mut seen: impl FnMut(DirEntry) -> io::Result<()>) -> io::Result<()> {
+/// Where backing files are set aside at a moment.
+pub(super) fn lost_and_found(data: &Path, millis: i64) -> PathBuf {
+    data.with_file_name(LOST_AND_FOUND).join(millis.to_string())
+}
+
+pub(super) fn each_file<E: From<io::Error>>(
+    data: &Path,
+    mut seen: impl FnMut(DirEntry) -> Result<(), E>,
+) -> Result<(), E> {
     for folder in std::fs::read_dir(data)? {
         for file in std::fs::read_dir(folder?.path())? {
             seen(file?)?;
@@ -88,6 +96,6 @@ fn each_file(data: &Path, mut seen: impl FnMut(DirEntry) -> io::Result<()>) -> i
     Ok(())
 }
 
-fn allocated_at(path: &Path) -> io::Result<u64> {
+pub(super) fn allocated_at(path: &Path) -> io::Result<u64> {
     backing::allocated(&File::open(path)?)
 }

@@ -13,8 +13,8 @@ use super::file::{CacheSection, File, HookSection, ShareSection};
 use super::problem::{Problem, ProblemKind};
 use super::{
     CacheConfig, Config, DISK_BYTES_LEAST, DISK_BYTES_MAX, FREE_BYTES_MIN, HOOKS_MAX, HookConfig,
-    MARKS, RESULTS_FOLDER, ResultsTo, SHARES_MAX, STATE_DIR, ShareConfig, StoreConfig,
-    UPLOAD_DELAY, UPLOAD_DELAY_MAX,
+    MARKS, REFRESH_AFTER, REFRESH_AFTER_RANGE, REFRESH_EVERY_RANGE, RESULTS_FOLDER, ResultsTo,
+    SHARES_MAX, STATE_DIR, ShareConfig, StoreConfig, UPLOAD_DELAY, UPLOAD_DELAY_MAX,
 };
 use crate::remote::{Place, UrlError};
 
@@ -155,6 +155,7 @@ fn share(index: usize, section: &ShareSection, findings: &mut Findings) -> Share
         section.upload_max.as_deref(),
         section.download_max.as_deref(),
     );
+    let (after, every) = (section.refresh_after.as_deref(), section.refresh_every.as_deref());
     ShareConfig {
         name: section.name.clone(),
         mount: findings.absolute(key("mount"), &section.mount),
@@ -164,9 +165,26 @@ fn share(index: usize, section: &ShareSection, findings: &mut Findings) -> Share
         no_exec: section.no_exec,
         passthrough: section.passthrough.unwrap_or(true),
         upload_delay: findings.read(key("upload_delay"), delay_text, UPLOAD_DELAY, delay),
+        refresh_after: findings.read(key("refresh_after"), after, REFRESH_AFTER, |text| {
+            within(parse_duration(text)?, REFRESH_AFTER_RANGE)
+        }),
+        refresh_every: findings.read(key("refresh_every"), every, None, |text| match text {
+            "off" => Ok(None),
+            text => within(parse_duration(text)?, REFRESH_EVERY_RANGE).map(Some),
+        }),
         upload_rate_max: findings.read(key("upload_max"), up, Rate::Unlimited, str::parse),
         download_rate_max: findings.read(key("download_max"), down, Rate::Unlimited, str::parse),
         quotas: quotas(index, section, findings),
+    }
+}
+
+fn within(
+    duration: Duration,
+    (least, most): (Duration, Duration),
+) -> Result<Duration, ProblemKind> {
+    match (least..=most).contains(&duration) {
+        true => Ok(duration),
+        false => Err(ProblemKind::Interval { least, most }),
     }
 }
 

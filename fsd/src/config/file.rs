@@ -69,6 +69,10 @@ pub struct ShareSection {
     pub passthrough: Option<bool>,
     /// See [`super::ShareConfig::upload_delay`].
     pub upload_delay: Option<String>,
+    /// See [`super::ShareConfig::refresh_after`].
+    pub refresh_after: Option<String>,
+    /// See [`super::ShareConfig::refresh_every`]; `off` for never.
+    pub refresh_every: Option<String>,
     /// See [`super::ShareConfig::upload_rate_max`].
     pub upload_max: Option<String>,
     /// See [`super::ShareConfig::download_rate_max`].

@@ -11,6 +11,7 @@ mod known;
 mod moves;
 mod plan;
 mod records;
+pub mod report;
 mod retry;
 #[cfg(test)]
 mod tests;

@@ -75,6 +75,8 @@ pub struct Parts {
     pub mounts: Vec<MountedShare>,
     /// Who unmounts.
     pub unmount: mpsc::Sender<UnmountRequest>,
+    /// This gateway's name.
+    pub gateway: String,
 }
 
 /// The running gateway, as its operator sees it.
@@ -380,6 +382,13 @@ impl Operations for Gateway {
         self.end_work(id)
     }
 
+    async fn reports(
+        &self,
+        path: Option<&Path>,
+    ) -> Result<Vec<api::GatewayReport>, OperationError> {
+        self.told_by_gateways(path).await
+    }
+
     async fn evict(&self, path: &Path) -> Result<api::Evicted, OperationError> {
         self.evict_below(path).await
     }
@@ -621,7 +630,7 @@ fn memory(meta: &Meta) -> api::Memory {
     api::Memory { bytes_resident: pages * page, bytes_metadata, bytes_metadata_max }
 }
 
-fn timestamp(time: Time) -> Timestamp {
+pub(super) fn timestamp(time: Time) -> Timestamp {
     Timestamp::new(time.secs, time.nanos.cast_signed()).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
