@@ -55,8 +55,16 @@ fn build() -> Result<PathBuf> {
         Some(profile) => profile,
     };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let build = Command::new(cargo)
-        .args(["build", "--quiet", "--package", "fsd", "--bin", "fsd", "--profile", profile])
+    let mut build = Command::new(cargo);
+    // What looks at these would be built anew each time, and all that is made of it.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_MANIFEST_") || text.starts_with("CARGO_PKG_") {
+            build.env_remove(&name);
+        }
+    }
+    let build = build
+        .args(["build", "--quiet", "--workspace", "--bin", "fsd", "--profile", profile])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .context("run cargo")?;
