@@ -47,7 +47,7 @@ fn check(drive: &Drive) -> Result<()> {
     ensure!(once.ino() == twice.ino() && once.nlink() == 2, "one file: {once:?} {twice:?}");
     ensure!((once.mtime(), once.mtime_nsec()) == (1_500_000_000, 123_456_789), "{once:?}");
     ensure!(drive.path("scans/deep/link").read_link()?.to_str() == Some("../once"));
-    let lists = shell(&drive.mount(), "getfacl -cp scans/deep/er")?;
+    let lists = shell(&drive.mount(), "getfacl -cnp scans/deep/er")?;
     ensure!(lists.contains("user:1000:rwx") && lists.contains("default:group:33:r-x"), "{lists}");
     let pipe = of("pipe")?.mode();
     ensure!(pipe & 0o170_000 == 0o010_000 && pipe & 0o777 == 0o620, "{pipe:o}");

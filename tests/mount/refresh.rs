@@ -82,6 +82,8 @@ fn a_refresh_brings_in_what_changed_and_keeps_what_is_ours() -> Result<()> {
         let mut rest = Vec::new();
         open.read_to_end(&mut rest)?;
         ensure!([&first, &*rest].concat() == b"dir/changed", "who has it open has its version");
+        // As long as somebody has it open, all have the version that he has.
+        drop(open);
         ensure!(read(&drive, "dir/changed")? == b"and longer than before");
         ensure!(
             read(&drive, "dir/same")? == b"dir/SAME"
@@ -144,8 +146,8 @@ fn a_refresh_that_can_not_be_done_says_what_failed_and_changes_nothing() -> Resu
         let said = drive.run(&["refresh", "--json", &drive.mount().to_string_lossy()])?;
         let refreshed: Value = serde_json::from_slice(&said.stdout)?;
         ensure!(said.status.code() == Some(7), "{said:?}");
-        ensure!(refreshed["problems"].as_u64() >= Some(4), "{refreshed}");
-        ensure!(refreshed["told"].to_string().contains("dir: "), "{refreshed}");
+        ensure!(refreshed["problems"] == 1, "what is below it is not asked for: {refreshed}");
+        ensure!(refreshed["told"].to_string().contains("can't be reached"), "{refreshed}");
         ensure!(tree(&drive.mount())? == before, "nothing is missing");
         proxy.set(Network::Up);
         until("it works again", || Ok(refresh(&drive, "").is_ok()))?;
