@@ -8,14 +8,12 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
-use super::{Bench, Measured, Watch, noise, rate, rate_of_each, small};
+use super::{Bench, Measured, Watch, far, noise, rate, rate_of_each, small};
 use crate::bench::row::Row;
 use crate::bench::sizes::{FIRST_BYTES, FIRST_FILES, SMALL_BYTES, Sizes};
 use crate::bench::store::Store;
 use crate::bench::subject::Subject;
 
-/// What each request takes more if the store is far.
-pub(super) const LATENCY: Duration = Duration::from_millis(20);
 /// Reading far files one by one can be cut short.
 const FAR_MAX: Duration = Duration::from_secs(3);
 /// Between files of which only the first bytes are read, so that what is read ahead of one does not slow down the next.
@@ -117,16 +115,4 @@ pub(super) fn small_unlisted(bench: &Bench, subject: &mut Subject) -> anyhow::Re
 
 fn first_dir(subject: &Subject) -> PathBuf {
     subject.dir().join(FIRST)
-}
-
-/// Does `work` while the store is far.
-pub(super) fn far<T>(
-    subject: &Subject,
-    work: impl FnOnce() -> anyhow::Result<T>,
-) -> anyhow::Result<T> {
-    let store = subject.store().context("it has no store")?;
-    store.set_latency(LATENCY)?;
-    let done = work();
-    store.set_latency(Duration::ZERO)?;
-    done
 }

@@ -31,6 +31,8 @@ pub(super) use steps::{AFTER_ALL, EACH_ROUND, Step};
 pub(super) use store::measure as measure_store;
 
 const MIB: u64 = 1 << 20;
+/// What each request takes more if the store is far.
+const LATENCY: Duration = Duration::from_millis(20);
 const DROP_CACHES: &str = "/proc/sys/vm/drop_caches";
 /// Work that can be cut short ends then; what counts is the rate.
 const WORK_MAX: Duration = Duration::from_secs(2);
@@ -166,4 +168,13 @@ fn rate_of_each(
         done += 1;
     }
     Ok(done as f64 / watch.seconds())
+}
+
+/// Does `work` while the store is far.
+fn far<T>(subject: &Subject, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let store = subject.store().context("it has no store")?;
+    store.set_latency(LATENCY)?;
+    let done = work();
+    store.set_latency(Duration::ZERO)?;
+    done
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, ensure};
 
 use super::programs::{self, run};
-use super::{Bench, Measured, Watch, cold, noise, rate, stamp};
+use super::{Bench, Measured, Watch, far, noise, rate, stamp};
 use crate::bench::row::Row;
 use crate::bench::sizes::SMALL_BYTES;
 use crate::bench::subject::Subject;
@@ -49,7 +49,7 @@ pub(super) fn create_far(bench: &Bench, subject: &mut Subject) -> anyhow::Result
     let (dir, count) = (subject.dir().join("small-far"), bench.sizes.small_files);
     let counts = subject.counts()?;
     fs::create_dir(&dir).context("make a directory")?;
-    let stored = cold::far(subject, || {
+    let stored = far(subject, || {
         let watch = Watch::start();
         create_all(&dir, count, false)?;
         subject.until_stored(&watch, counts, count * SMALL_BYTES as u64)

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 
-use super::{MIB, Measured, Watch, claim_memory, cold, noise, rate};
+use super::{LATENCY, MIB, Measured, Watch, claim_memory, cold, noise, rate};
 use crate::bench::row::Row;
 use crate::bench::sizes::{SMALL_BYTES, Sizes};
 use crate::bench::store::Store;
@@ -43,7 +43,7 @@ pub(in crate::bench) fn measure(sizes: Sizes, folder: &Path) -> anyhow::Result<(
         ),
     ];
     let prefix = format!("{}/", cold::WIDE);
-    for (row, latency) in [(Row::ListCold, Duration::ZERO), (Row::ListColdFar, cold::LATENCY)] {
+    for (row, latency) in [(Row::ListCold, Duration::ZERO), (Row::ListColdFar, LATENCY)] {
         store.set_latency(latency)?;
         let mut listed = 0;
         let speed = rate(sizes.wide_entries, || {
