@@ -32,6 +32,7 @@ use crate::meta::{Meta, MetaError};
 use crate::pace::{LaneParts, Paces, Way};
 use crate::remote::{self, Env, Opened, Pacer, Pacers, RemoteError, RemoteUrl};
 use crate::rng::Rng;
+use crate::sync::report::{self, Reporter};
 use crate::sync::{self, Receipts, Sync};
 use crate::tasks::{self, Tasks};
 use crate::types::{Attr, FileKind, ShareId};
@@ -43,8 +44,6 @@ const CHECK_PATIENCE: Duration = Duration::from_secs(15);
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// How often mounts are looked at: has somebody unmounted one?
 const MOUNTS_POLL: Duration = Duration::from_millis(200);
-/// How old a listing of the cloud may get before it is asked again.
-const LISTING_AGE_MAX: Duration = Duration::from_secs(60);
 /// The folder with receipts, in the state directory.
 const RECEIPTS: &str = "receipts";
 const LOCK_FILE: &str = "lock";
@@ -66,6 +65,7 @@ impl Fsd {
 impl Program for Fsd {
     fn serve(&self, start: Start) -> anyhow::Result<()> {
         start_logging(&self.vars);
+        refuse_own_mount(&start.config.state_dir)?;
         let _lock = take_state_dir(&start.config.state_dir)?;
         let foreground = tasks::foreground().context("start threads")?;
         let background = tasks::background().context("start threads")?;
@@ -127,6 +127,32 @@ fn raise_descriptor_limit() {
     if let Err(error) = raised {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
+}
+
+/// A state directory in a mount of ours would wait for the daemon whose cache it is to be, or fill another one's.
+fn refuse_own_mount(dir: &Path) -> anyhow::Result<()> {
+    // The directory may not be there yet, but what it will be in is.
+    let real = dir.ancestors().find_map(|above| {
+        let real = above.canonicalize().ok()?;
+        Some(real.join(dir.strip_prefix(above).ok()?))
+    });
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let own = mounts.lines().filter_map(|line| {
+        let mut words = line.split(' ').skip(1);
+        let at = words.next()?.replace("\\040", " ");
+        Some((PathBuf::from(at), words.next()? == "fuse.fsd"))
+    });
+    let real = real.unwrap_or_else(|| dir.to_owned());
+    let innermost =
+        own.filter(|(at, _)| real.starts_with(at)).max_by_key(|(at, _)| at.components().count());
+    if let Some((at, true)) = innermost {
+        bail!(
+            "the state directory {} is in {}, which is a drive of fsd: choose one on a local disk with --cache-dir, or `state_dir`",
+            dir.display(),
+            at.display()
+        );
+    }
+    Ok(())
 }
 
 /// Takes the state directory for this process: two daemons on one would tear each other's files.
@@ -207,13 +233,16 @@ async fn serve(start: Start, env: Env, background: Handle) -> anyhow::Result<()>
     let (meta, clock) = (ground.meta.clone(), ground.clock.clone());
     let paces = Paces::start(lanes(&config, &pacers, &shares), meta, clock, &ground.tasks)?;
     let (cache, vfs) = open_files(&config, &ground, &shares, &rules)?;
-    let sync = Arc::new(start_sync(&config, &ground, &cache, &shares)?);
+    let gateway = name_of_gateway(&ground)?;
+    let sync = Arc::new(start_sync(&config, &ground, &cache, &shares, gateway.clone()));
+    let reporter = start_reports(&ground, &shares, gateway.clone());
     let hooks = start_hooks(&ground, &vfs, rules)?;
 
     let (ask, asked) = mpsc::channel(1);
     let mounts = mount_all(&shares, &vfs)?;
     vfs.learn_roots();
     vfs.keep_pins();
+    vfs.keep_refreshing();
     let operations = Gateway::new(ops::Parts {
         meta: ground.meta.clone(),
         cache,
@@ -226,6 +255,7 @@ async fn serve(start: Start, env: Env, background: Handle) -> anyhow::Result<()>
         paces,
         mounts: shares.iter().zip(&mounts).map(|(share, mount)| mounted(share, mount)).collect(),
         unmount: ask,
+        gateway,
     });
     let socket = runtime_dir.listen(std::process::id()).context("listen for commands")?;
     let stop_serving = CancellationToken::new();
@@ -239,6 +269,7 @@ async fn serve(start: Start, env: Env, background: Handle) -> anyhow::Result<()>
     ready.up();
     let unmounted = until_the_end(mounts, asked, ground.clock.as_ref()).await;
     stop_serving.cancel();
+    reporter.finish().await;
     ground.tasks.shutdown(STOP_PATIENCE).await;
     unmounted
 }
@@ -304,28 +335,31 @@ fn reserve_on(dir: &Path, configured: u64) -> anyhow::Result<u64> {
     Ok(configured.min(total / DEFAULT_PARTS_MAX))
 }
 
+fn name_of_gateway(ground: &Ground) -> Result<String, MetaError> {
+    let name = format!("{:08x}", Rng::seeded_by(ground.clock.wall()).next_u64() >> 32);
+    ground.meta.write(move |tx| tx.gateway(|| name))
+}
+
 fn start_sync(
     config: &Config,
     ground: &Ground,
     cache: &Arc<Cache>,
     shares: &[OpenShare],
-) -> anyhow::Result<Sync> {
+    gateway: String,
+) -> Sync {
     let Ground { clock, background, events, meta, .. } = ground;
-    let mut rng = Rng::seeded_by(clock.wall());
-    let name = format!("{:08x}", rng.next_u64() >> 32);
-    let gateway = meta.write(move |tx| tx.gateway(|| name))?;
     let delays = shares.iter().map(|share| share.config.upload_delay);
     let links = shares.iter().filter_map(|share| {
         let (opened, pacers) = share.opened.as_ref()?;
         Some((share.id, (opened.link.clone(), pacers.up.clone())))
     });
-    Ok(sync::start(sync::Parts {
+    sync::start(sync::Parts {
         meta: meta.clone(),
         cache: cache.clone(),
         events: events.clone(),
         clock: clock.clone(),
         tasks: background.clone(),
-        rng,
+        rng: Rng::seeded_by(clock.wall()),
         gateway,
         delay_max: delays.max().unwrap_or_default(),
         links: links.collect(),
@@ -335,7 +369,23 @@ fn start_sync(
             config.receipts.clone(),
             meta.clone(),
         )),
-    }))
+    })
+}
+
+/// Lets what is not uploaded be told in each store that may be written to.
+fn start_reports(ground: &Ground, shares: &[OpenShare], gateway: String) -> Arc<Reporter> {
+    let Ground { clock, background, meta, .. } = ground;
+    let stores = shares.iter().filter(|share| !share.config.read_only).filter_map(|share| {
+        let (opened, pacers) = share.opened.as_ref()?;
+        Some((share.id, (opened.remote.clone(), pacers.up.clone())))
+    });
+    Reporter::start(report::Parts {
+        meta: meta.clone(),
+        clock: clock.clone(),
+        tasks: background.clone(),
+        gateway,
+        stores: stores.collect(),
+    })
 }
 
 fn start_hooks(ground: &Ground, vfs: &Arc<Vfs>, rules: Vec<Rule>) -> anyhow::Result<Option<Hooks>> {
@@ -468,8 +518,9 @@ fn defaults() -> Defaults {
 }
 
 fn store_of(share: &OpenShare) -> Option<(ShareId, Store)> {
-    let (opened, _) = share.opened.as_ref()?;
-    Some((share.id, Store { remote: opened.remote.clone(), defaults: defaults() }))
+    let (opened, pacers) = share.opened.as_ref()?;
+    let (remote, down) = (opened.remote.clone(), Some(pacers.down.clone()));
+    Some((share.id, Store { remote, defaults: defaults(), down }))
 }
 
 fn vfs_share(share: &OpenShare, rules: &[Rule]) -> vfs::Share {
@@ -482,7 +533,8 @@ fn vfs_share(share: &OpenShare, rules: &[Rule]) -> vfs::Share {
         upload_delay: share.config.upload_delay,
         offline_wait: share.config.offline_wait,
         fsync_wait: share.config.fsync_wait,
-        listing_age_max: LISTING_AGE_MAX,
+        listing_age_max: share.config.refresh_after,
+        refresh_every: share.config.refresh_every,
         hooked: rules.iter().any(|rule| rule.shares.contains(&share.id)),
         quotas: share.config.quotas.clone(),
     }

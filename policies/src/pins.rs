@@ -91,6 +91,24 @@ pub fn literal(path: &str) -> String {
     globset::escape(path)
 }
 
+/// What the pattern of a path is called after the directory at `from` was renamed to `to`: none if it stands for another path, or for
+/// what a glob matches, which is a matter of names.
+#[must_use]
+pub fn renamed(pattern: &str, from: &str, to: &str) -> Option<String> {
+    let rest = pattern.strip_prefix(&*literal(from))?;
+    let is_path = rest.is_empty() || rest.starts_with('/');
+    (is_path && !has_wildcard(rest)).then(|| format!("{}{rest}", literal(to)))
+}
+
+/// Whether anything in a pattern is more than an escape of [`literal`].
+fn has_wildcard(pattern: &str) -> bool {
+    let mut plain = pattern.to_owned();
+    for special in ['?', '*', '[', ']', '{', '}', '!'] {
+        plain = plain.replace(&format!("[{special}]"), "");
+    }
+    is_pattern(&plain)
+}
+
 /// Whether `text` is a pattern rather than a path.
 #[must_use]
 pub fn is_pattern(text: &str) -> bool {
@@ -149,6 +167,22 @@ mod tests {
         let pins = pins(&[&literal(name)]);
         assert!(is_pattern(name) && pins.covering(&path(name)).is_some());
         assert!(pins.covering(&path("a1x{x}y")).is_none());
+    }
+
+    #[test]
+    fn the_pin_of_a_path_follows_a_renamed_directory_and_that_of_a_glob_does_not() {
+        for (pattern, moved) in [
+            ("a/b", Some("x/y")),
+            ("a/b/c/d.txt", Some("x/y/c/d.txt")),
+            ("a/b/[*]1", Some("x/y/[*]1")),
+            ("a", None),
+            ("a/bc", None),
+            ("a/b/*.txt", None),
+            ("", None),
+        ] {
+            assert_eq!(renamed(pattern, "a/b", "x/y").as_deref(), moved, "{pattern}");
+        }
+        assert_eq!(renamed(&literal("q[1]/z"), "q[1]", "{}").as_deref(), Some("[{][}]/z"));
     }
 
     #[test]

@@ -4,6 +4,7 @@
     reason = "skips and sizes of samples are told where they are counted"
 )]
 
+mod check;
 mod cold;
 mod crash;
 mod disk;
@@ -20,8 +21,11 @@ mod pace;
 mod posix;
 mod queue;
 mod random;
+mod recover;
+mod refresh;
 mod refusals;
 mod room;
+mod scale;
 mod sides;
 mod suites;
 mod sync;

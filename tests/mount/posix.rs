@@ -402,3 +402,24 @@ fn pipes_sockets_and_devices_have_names_here_and_on_a_fresh_mount() -> Result<()
         Ok(())
     })
 }
+
+#[test]
+fn a_sparse_file_takes_what_it_takes_on_the_disk() -> Result<()> {
+    on_a_dir(|store| {
+        let drive = Drive::mounted(store)?;
+        let file = File::options().create_new(true).write(true).open(drive.path("sparse"))?;
+        file.set_len(64 << 20)?;
+        file.write_all_at(&[7; 4096], 32 << 20)?;
+        file.sync_all()?;
+        let kib = |name: &str| -> Result<u64> { Ok(drive.path(name).metadata()?.blocks() / 2) };
+        ensure!((4..=256).contains(&kib("sparse")?), "{} KiB", kib("sparse")?);
+        drop(file);
+        std::fs::write(drive.path("full"), vec![1; 4 << 20])?;
+        drive.wait()?;
+        ensure!((4..=256).contains(&kib("sparse")?), "{} KiB", kib("sparse")?);
+        ensure!(kib("full")? >= 4 << 10, "{} KiB", kib("full")?);
+        let used = shell(&drive.mount(), "du -k sparse | cut -f1")?;
+        ensure!(used.trim().parse::<u64>()? <= 256, "{used}");
+        Ok(())
+    })
+}

@@ -41,6 +41,25 @@ fn a_state_directory_belongs_to_one_daemon() -> Result<()> {
 }
 
 #[test]
+fn a_state_directory_is_not_on_a_drive_of_ours() -> Result<()> {
+    on_a_dir(|store| {
+        let (drive, other) = (Drive::mounted(store)?, Drive::over(store)?);
+        std::fs::create_dir(drive.path("deep"))?;
+        symlink(drive.path("deep"), other.state().join("link"))?;
+        for state in [drive.path("deep/not/there"), drive.mount(), other.state().join("link/new")] {
+            let mut command = other.command()?;
+            command.args(["mount", store.url()]).arg(other.mount()).arg("--cache-dir").arg(&state);
+            let output = command.output()?;
+            ensure!(!output.status.success(), "{output:?}");
+            let said = String::from_utf8_lossy(&output.stderr);
+            says(&state.to_string_lossy(), &said, &["which is a drive of fsd", "--cache-dir"])?;
+        }
+        ensure!(drive.path("deep").read_dir()?.next().is_none(), "nothing is made there");
+        Ok(())
+    })
+}
+
+#[test]
 fn a_place_to_mount_must_be_free() -> Result<()> {
     on_a_dir(|store| {
         let drive = Drive::over(store)?;

@@ -21,6 +21,8 @@ use crate::servers::{Azurite, BUCKET, S3Server, Variables};
 
 /// Where a directory as a store keeps what is not an object yet.
 const STAGING: &str = ".fsd-tmp";
+/// What gateways tell of themselves is no file.
+const RESERVED: [&str; 1] = [".fsd/gateways/"];
 const UNRESERVED: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
@@ -183,11 +185,29 @@ impl Store {
         Ok(files)
     }
 
-    /// All keys.
+    /// All keys but those that gateways keep for themselves.
     ///
     /// # Errors
     /// If the store does not answer.
     pub fn keys(&self) -> Result<Vec<String>> {
+        let mut keys = self.all_keys()?;
+        keys.retain(|key| !RESERVED.iter().any(|reserved| key.starts_with(reserved)));
+        // A directory has directories.
+        keys.retain(|key| key != ".fsd/");
+        Ok(keys)
+    }
+
+    /// The keys that gateways keep for themselves.
+    ///
+    /// # Errors
+    /// If the store does not answer.
+    pub fn reserved_keys(&self) -> Result<Vec<String>> {
+        let mut keys = self.all_keys()?;
+        keys.retain(|key| RESERVED.iter().any(|reserved| key.starts_with(reserved)));
+        Ok(keys)
+    }
+
+    fn all_keys(&self) -> Result<Vec<String>> {
         let mut keys = Vec::new();
         let mut marker = String::new();
         let (query, at, next) = match &self.server {

@@ -4,6 +4,7 @@ use std::sync::Weak;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::recency::OLD_MAX;
 use super::{Cache, CacheError, Result, lock};
 use crate::meta::{MetaError, Uploaded};
 use crate::types::{FileKind, Ino};
@@ -163,6 +164,13 @@ impl Cache {
         self.has_room(bytes.saturating_add(self.reserved_for_writes()))
     }
 
+    /// The most bytes of what is only read that the cache keeps, if nothing else is in it.
+    #[must_use]
+    pub fn readable_bytes_max(&self) -> u64 {
+        let most = self.most();
+        most - self.above_high_mark(most)
+    }
+
     fn reserved_for_writes(&self) -> u64 {
         self.above_high_mark(self.most())
     }
@@ -181,19 +189,32 @@ impl Cache {
         if is_enough()? {
             return Ok(true);
         }
-        let candidates: Vec<Ino> =
-            lock(&self.recency).iter().rev().take(CANDIDATES_MAX).map(|(&ino, ())| ino).collect();
-        for ino in candidates {
+        let candidates = self.longest_unused();
+        for (at, &ino) in candidates.iter().enumerate() {
             match self.evict_unused(ino)? {
-                Eviction::Gone(_) if is_enough()? => return Ok(true),
-                Eviction::Gone(_) => {}
-                Eviction::NotHere => drop(lock(&self.recency).pop(&ino)),
-                Eviction::Open | Eviction::NotUploaded | Eviction::Pinned => {
-                    lock(&self.recency).promote(&ino);
+                Eviction::Gone(_) if is_enough()? => {
+                    lock(&self.recency).not_looked_at(&candidates[at + 1..]);
+                    return Ok(true);
                 }
+                Eviction::Gone(_) => {}
+                Eviction::NotHere => {
+                    self.index.remove_file(ino);
+                    lock(&self.recency).forget(ino);
+                }
+                Eviction::Open | Eviction::NotUploaded | Eviction::Pinned => self.used_now(ino),
             }
         }
         Ok(false)
+    }
+
+    /// Candidates for eviction, the longest unused first.
+    fn longest_unused(&self) -> Vec<Ino> {
+        if lock(&self.recency).wants_old() {
+            let is_old = |ino| !lock(&self.recency).is_recent(ino);
+            let old = self.index.oldest(OLD_MAX, is_old);
+            lock(&self.recency).remember_old(old.into_iter());
+        }
+        lock(&self.recency).longest_unused(CANDIDATES_MAX)
     }
 
     /// Evicts `ino` if nobody has it open, the cloud has all of it, and it is not pinned.

@@ -3,7 +3,8 @@
 //!
 //! sled stalls now and then, so changes wait in memory and a thread of its own writes them.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -94,14 +95,43 @@ impl Index {
         self.shared.put(Slot::File(ino), None);
     }
 
-    /// All records, for the order of use at the start.
-    pub(crate) fn files(&self) -> Vec<(Ino, FileRecord)> {
+    /// Up to `count` files that were used last, the longest unused first, of those whose backing file `is_current`.
+    pub(crate) fn newest(
+        &self,
+        count: usize,
+        is_current: impl Fn(Ino, u64) -> bool,
+    ) -> Vec<(i64, Ino)> {
+        let mut newest = BinaryHeap::new();
+        for (ino, record) in self.files().filter(|(ino, record)| is_current(*ino, record.backing)) {
+            newest.push(Reverse((record.used, ino)));
+            if newest.len() > count {
+                newest.pop();
+            }
+        }
+        let newest = newest.into_sorted_vec().into_iter().rev();
+        newest.map(|Reverse(file)| file).collect()
+    }
+
+    /// Up to `count` files that are the longest unused, these first, of those that are `wanted`.
+    pub(crate) fn oldest(&self, count: usize, wanted: impl Fn(Ino) -> bool) -> Vec<Ino> {
+        let mut oldest = BinaryHeap::new();
+        for (ino, record) in self.files().filter(|(ino, _)| wanted(*ino)) {
+            oldest.push((record.used, ino));
+            if oldest.len() > count {
+                oldest.pop();
+            }
+        }
+        oldest.into_sorted_vec().into_iter().map(|(_, ino)| ino).collect()
+    }
+
+    /// All records that are written.
+    fn files(&self) -> impl Iterator<Item = (Ino, FileRecord)> {
         let read = |pair: sled::Result<(sled::IVec, sled::IVec)>| {
             let (key, value) = pair.ok()?;
             let ino = Ino(u64::from_be_bytes(key.as_ref().try_into().ok()?));
             Some((ino, decode(&value)?))
         };
-        self.shared.files.iter().filter_map(read).collect()
+        self.shared.files.iter().filter_map(read)
     }
 
     /// When the directory was listed whole, milliseconds since 1970.
@@ -257,9 +287,23 @@ mod tests {
         assert_eq!(index.file(Ino(7)), Some(record(3)));
         drop(index);
         let index = Index::open(dir.path()).unwrap();
-        assert_eq!(index.files(), [(Ino(7), record(3))]);
+        assert_eq!(index.files().collect::<Vec<_>>(), [(Ino(7), record(3))]);
         assert_eq!(index.file(Ino(8)), None);
         assert_eq!(index.listed(Ino(9)), Some(42));
+    }
+
+    #[test]
+    fn files_are_told_in_the_order_of_their_use() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = Index::open(dir.path()).unwrap();
+        for (ino, used) in [(1, 50), (2, 10), (3, 40), (4, 20), (5, 30)] {
+            index.put_file(Ino(ino), &FileRecord { used, ..record(ino) });
+        }
+        drop(index);
+        let index = Index::open(dir.path()).unwrap();
+        let newest = index.newest(3, |ino, backing| ino.0 == backing && ino != Ino(3));
+        assert_eq!(newest, [(20, Ino(4)), (30, Ino(5)), (50, Ino(1))]);
+        assert_eq!(index.oldest(2, |ino| ino != Ino(4)), [Ino(2), Ino(5)]);
     }
 
     #[test]

@@ -33,12 +33,30 @@ pub struct Merged {
     /// Names that went. Those that came are none of them: the kernel believes in absence for a second only, and one that is in use by
     /// the time it is told to forget the name loses its working directory.
     pub names: Vec<(Ino, Vec<u8>)>,
+    /// Directories that a whole listing did not show, and that stay since something is in them here.
+    pub unseen: Vec<Ino>,
+    /// How much it was.
+    pub changes: Changes,
 }
+
+/// How many files and directories a look at the cloud changed here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Names that came.
+    pub added: u64,
+    /// Objects that are another version now.
+    pub changed: u64,
+    /// Names that went.
+    pub gone: u64,
+}
+
 /// An inode whose object is not, or not any more, what its record says.
 #[derive(Debug)]
 pub(super) struct Doubt {
     pub(super) ino: Ino,
     pub(super) object: ObjectRecord,
+    /// A whole listing did not show it.
+    pub(super) unseen: bool,
 }
 
 /// What the cloud says of a doubt.
@@ -46,12 +64,16 @@ pub(super) struct Doubt {
 pub(super) struct Answer {
     pub(super) doubt: Doubt,
     pub(super) object: Option<Object>,
+    /// Something lies below it, so that it is a directory also without a marker.
+    pub(super) has_more: bool,
     pub(super) defaults: Defaults,
 }
+
 /// Makes the record what the cloud's `answer` says, if it still is the one that was doubted. Returns also the backing file that
 /// counts no more.
 pub(super) fn take_over(tx: &Tx<'_>, answer: Answer, now: Time) -> Result<(Merged, Option<u64>)> {
-    let Answer { doubt: Doubt { ino, object: doubted }, object, defaults } = answer;
+    let Answer { doubt: Doubt { ino, object: doubted, unseen }, object, has_more, defaults } =
+        answer;
     let mut merged = Merged::default();
     let Some(mut inode) = tx.inode(ino)? else { return Ok((merged, None)) };
     let untouched = inode.object.as_ref() == Some(&doubted)
@@ -60,7 +82,7 @@ pub(super) fn take_over(tx: &Tx<'_>, answer: Answer, now: Time) -> Result<(Merge
     if !untouched {
         return Ok((merged, None));
     }
-    let Some(object) = object else { return gone(tx, inode, now) };
+    let Some(object) = object else { return gone(tx, inode, unseen && !has_more, has_more, now) };
     let same = doubted.etag.as_ref() == Some(&object.etag);
     if same && inode.attrs_known {
         return Ok((merged, None));
@@ -84,6 +106,7 @@ pub(super) fn take_over(tx: &Tx<'_>, answer: Answer, now: Time) -> Result<(Merge
         merged.names.extend(tx.a_name(ino)?);
     }
     merged.inodes.push(ino);
+    merged.changes.changed += u64::from(!same);
     Ok((merged, (!same).then_some(backing)))
 }
 
@@ -122,17 +145,35 @@ pub(super) fn yield_to(
 }
 
 /// The object of `inode` is not there any more.
-fn gone(tx: &Tx<'_>, mut inode: Inode, now: Time) -> Result<(Merged, Option<u64>)> {
+fn gone(
+    tx: &Tx<'_>,
+    mut inode: Inode,
+    unseen: bool,
+    has_more: bool,
+    now: Time,
+) -> Result<(Merged, Option<u64>)> {
     let mut merged = Merged::default();
     let Inode { ino, backing, .. } = inode;
+    let is_dir = inode.attr.kind == FileKind::Dir;
     let has_marker = inode.object.as_ref().is_some_and(|object| object.etag.is_some());
-    // A directory without a marker lives as long as something is in it.
-    if inode.attr.kind == FileKind::Dir && (!has_marker || tx.has_entries(ino)?) {
+    let has_entries = is_dir && tx.has_entries(ino)?;
+    // A directory without a marker lives as long as something is in it, here or there.
+    if is_dir && (has_more || has_entries || !has_marker && !unseen) {
         inode.attrs_known = true;
         tx.put_inode(&inode)?;
+        merged.unseen.extend((unseen && has_entries).then_some(ino));
         return Ok((merged, None));
     }
-    merged.names.extend(tx.a_name(ino)?);
+    let name = tx.a_name(ino)?;
+    merged.names.extend(name.clone());
+    merged.changes.gone += u64::from(name.is_some());
+    if let Some((parent, _)) = name
+        && is_dir
+        && let Some(mut above) = tx.inode(parent)?
+    {
+        above.attr.nlink = above.attr.nlink.saturating_sub(1);
+        tx.put_inode(&above)?;
+    }
     match tx.lose(ino, now)? {
         Some(file) => {
             merged.inodes.push(file.ino);
@@ -147,6 +188,18 @@ impl Merged {
         self.inodes.append(&mut other.inodes);
         self.names.append(&mut other.names);
         self.attributes.append(&mut other.attributes);
+        self.unseen.append(&mut other.unseen);
+        self.changes.add(other.changes);
+    }
+}
+
+impl Changes {
+    /// Counts `other` in.
+    pub fn add(&mut self, other: Self) {
+        let Self { added, changed, gone } = other;
+        self.added += added;
+        self.changed += changed;
+        self.gone += gone;
     }
 }
 
@@ -187,14 +240,14 @@ pub(super) fn part_plain(found: Vec<Found>) -> (Vec<Found>, Vec<Found>) {
     })
 }
 
-/// Adds plain files whose names are not taken. They must be untouched: see [`is_untouched`].
+/// Adds plain files whose names are not taken; tells how many. They must be untouched: see [`is_untouched`].
 pub(super) fn add_plain(
     tx: &Tx<'_>,
     parent: &Inode,
     plain: Vec<Found>,
     defaults: &Defaults,
     now: Time,
-) -> Result<()> {
+) -> Result<usize> {
     let named = plain.into_iter().filter_map(|Found { key, object }| {
         let name = name_in(parent, &key)?;
         Some((name, new_inode(parent.share, key, object.as_ref(), defaults, now)))
@@ -260,7 +313,7 @@ fn known_one(
             // A listing shows a directory's marker as a prefix, without a version.
             let doubtful = changed && !key.is_dir();
             return Ok(Some(if doubtful {
-                Added::Doubtful(Doubt { ino, object: record })
+                Added::Doubtful(Doubt { ino, object: record, unseen: false })
             } else {
                 Added::Known
             }));

@@ -5,6 +5,7 @@
 
 mod aside;
 mod backing;
+mod check;
 mod evict;
 mod fill;
 mod index;
@@ -12,6 +13,7 @@ mod merge;
 mod names;
 mod pins;
 mod present;
+mod recency;
 mod remember;
 mod scan;
 mod scrub;
@@ -19,25 +21,28 @@ mod sums;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use policies::Pins;
 
 use self::backing::Base;
-use self::index::Index;
+use self::index::{FileRecord, Index};
 use self::present::{Presence, blocks_of};
+use self::recency::Recency;
 use crate::clock::Clock;
 use crate::meta::{Inode, Meta, MetaError, Stamp};
-use crate::remote::{RemoteError, RemoteRef};
+use crate::remote::{Pacer, RemoteError, RemoteRef};
 use crate::tasks::Tasks;
 use crate::types::{Ino, ShareId};
 
 pub use self::backing::{Backing, Rest};
+pub use self::check::{BackingTrouble, Stale, Stray};
 pub use self::evict::Eviction;
 pub use self::fill::ReadAhead;
-pub use self::merge::{Defaults, Merged};
+pub use self::merge::{Changes, Defaults, Merged};
 pub use self::present::BLOCK_BYTES;
 pub use self::scan::backing_files;
 pub use self::scrub::Checked;
@@ -64,7 +69,7 @@ pub enum CacheError {
     Disk(#[source] Arc<io::Error>),
     /// The cache is full of what is not uploaded yet.
     #[error(
-        "there is no room left in the cache or on its disk: `fsd status` says what is not uploaded yet"
+        "there is no room left in the cache or on its disk: what is there is not uploaded yet, open, pinned, or looked at by a hook; `fsd status` says how much"
     )]
     Full,
     /// The cloud could not give what is not here.
@@ -152,7 +157,9 @@ pub struct Cache {
     clock: Arc<dyn Clock>,
     tasks: Tasks,
     open: Mutex<HashMap<Ino, Weak<Backing>>>,
-    recency: Mutex<lru::LruCache<Ino, ()>>,
+    recency: Mutex<Recency>,
+    /// Backing files that there are.
+    files: AtomicUsize,
     used: AtomicU64,
     /// Bytes that are being fetched.
     incoming: AtomicU64,
@@ -172,6 +179,8 @@ pub struct Store {
     pub remote: RemoteRef,
     /// Attributes of objects that carry none.
     pub defaults: Defaults,
+    /// The pace of what is asked for while nobody waits; none if that is free.
+    pub down: Option<Arc<Pacer>>,
 }
 
 /// What a cache is built of.
@@ -213,7 +222,8 @@ impl Cache {
             clock,
             tasks,
             open: Mutex::default(),
-            recency: Mutex::new(lru::LruCache::unbounded()),
+            recency: Mutex::default(),
+            files: AtomicUsize::new(0),
             used: AtomicU64::new(0),
             incoming: AtomicU64::new(0),
             free: Mutex::default(),
@@ -223,7 +233,7 @@ impl Cache {
             pins: RwLock::default(),
         };
         cache.load_pins()?;
-        cache.scan(&dir)?;
+        cache.scan()?;
         Ok(cache)
     }
 
@@ -236,7 +246,7 @@ impl Cache {
     /// Number of files with something here.
     #[must_use]
     pub fn file_count(&self) -> usize {
-        lock(&self.recency).len()
+        self.files.load(Ordering::Relaxed)
     }
 
     /// The limits.
@@ -274,6 +284,7 @@ impl Cache {
     /// transaction: those who hold it begin transactions.
     #[must_use]
     pub fn created(&self, backing: Backing) -> Arc<Backing> {
+        self.files.fetch_add(1, Ordering::Relaxed);
         self.adopt(&mut lock(&self.open), backing)
     }
 
@@ -347,6 +358,20 @@ impl Cache {
         }
         let record = self.index.file(inode.ino);
         record.is_some_and(|r| r.backing == inode.backing && r.blocks.is_empty())
+    }
+
+    /// Bytes of disk that `inode` takes, if all of it is here; without opening it.
+    #[must_use]
+    pub fn allocated(&self, inode: &Inode) -> Option<u64> {
+        if let Some(backing) = lock(&self.open).get(&inode.ino).and_then(Weak::upgrade) {
+            return backing.is_whole().then(|| backing::allocated(&backing.file).ok()).flatten();
+        }
+        let is_whole = match inode.is_uploaded() {
+            true => self.is_whole(inode),
+            false => self.meta.read(|tx| tx.presence(inode.ino)).ok()?.is_none(),
+        };
+        let path = self.path(inode.ino, inode.backing);
+        is_whole.then(|| std::fs::metadata(path).ok().map(|file| file.blocks() * 512)).flatten()
     }
 
     /// Bytes of `inode` that are here, without opening it.
@@ -459,6 +484,7 @@ impl Cache {
             now.backing = number;
             Ok(tx.put_inode(&now)?)
         })?;
+        self.files.fetch_add(1, Ordering::Relaxed);
         if old > 0 {
             self.remove(ino, old, None);
         }
@@ -474,18 +500,26 @@ impl Cache {
             std::fs::File::open(&path).and_then(|f| backing::allocated(&f)).unwrap_or(0)
         });
         match std::fs::remove_file(&path) {
-            Ok(()) => {}
+            Ok(()) => {
+                self.files.fetch_sub(1, Ordering::Relaxed);
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => tracing::warn!(%error, %ino, "a backing file could not be removed"),
         }
         self.sub_used(bytes);
         self.index.remove_file(ino);
-        lock(&self.recency).pop(&ino);
+        lock(&self.recency).forget(ino);
         Some(bytes)
     }
 
     fn used_now(&self, ino: Ino) {
-        lock(&self.recency).put(ino, ());
+        let displaced = lock(&self.recency).used(ino, self.clock.wall().secs);
+        // From here on the index alone knows when that was used.
+        if let Some((ino, used)) = displaced
+            && let Some(record) = self.index.file(ino).filter(|record| record.used < used)
+        {
+            self.index.put_file(ino, &FileRecord { used, ..record });
+        }
     }
 
     /// Brings the count of used bytes up to date for one file.

@@ -22,7 +22,11 @@ use crate::meta::{Inode, MetaError, Tx};
 use crate::remote::{Object, Page, Remote, RemoteError};
 use crate::types::{Ino, Key, ShareId, segment_of_name};
 
-const HEADS_AT_ONCE: usize = 32;
+pub(super) const HEADS_AT_ONCE: usize = 32;
+/// What counts for the answer to a head request where it is paced: it has no body, but headers.
+const HEAD_BYTES: usize = 1024;
+/// What seems to have changed or gone is asked about when there is so much of it.
+const DOUBTS_MAX: usize = 1000;
 /// Pages of a listing that wait until they are stored.
 const PAGES_AHEAD: usize = 4;
 /// Pages that are stored in one transaction: names are in no order there, so that each page changes much of the database; but others
@@ -123,6 +127,20 @@ impl Cache {
     /// # Errors
     /// If the cloud does not answer and `dir` was never listed.
     pub async fn list(self: &Arc<Self>, dir: &Inode, since: i64) -> Result<Merged> {
+        match self.relist(dir, since).await {
+            Err(error) if self.is_listed(dir, 0) => {
+                tracing::debug!(dir = %dir.ino, error = &error as &dyn std::error::Error, "the old listing stays");
+                Ok(Merged::default())
+            }
+            listed => listed,
+        }
+    }
+
+    /// As [`Cache::list`], for those who want to know if the cloud does not answer.
+    ///
+    /// # Errors
+    /// If the cloud does not answer.
+    pub async fn relist(self: &Arc<Self>, dir: &Inode, since: i64) -> Result<Merged> {
         let (Some(store), Some(object)) = (self.stores.get(&dir.share), &dir.object) else {
             return Ok(Merged::default());
         };
@@ -135,23 +153,34 @@ impl Cache {
         let is_first = !self.is_listed(dir, 0);
         let listed = self.list_now(store, dir, &object.key, &looking.pages).await;
         lock(&self.names.looking).remove(&dir.ino);
-        match listed {
-            Ok(mut merged) => {
-                if is_first {
-                    merged.inodes.retain(|ino| *ino != dir.ino);
-                    merged.attributes.push(dir.ino);
-                }
-                self.index.set_listed(dir.ino, Some(began));
-                self.names.ended.fetch_add(1, Ordering::Release);
-                lock(&self.names.probes).remove(&dir.ino);
-                Ok(merged)
-            }
-            Err(error) if self.is_listed(dir, 0) => {
-                tracing::debug!(dir = %dir.ino, error = &error as &dyn std::error::Error, "the old listing stays");
-                Ok(Merged::default())
-            }
-            Err(error) => Err(error),
+        let mut merged = listed?;
+        if is_first {
+            merged.inodes.retain(|ino| *ino != dir.ino);
+            merged.attributes.push(dir.ino);
         }
+        self.index.set_listed(dir.ino, Some(began));
+        self.names.ended.fetch_add(1, Ordering::Release);
+        lock(&self.names.probes).remove(&dir.ino);
+        Ok(merged)
+    }
+
+    /// Asks the cloud about each name in `dir` that is known here, one by one: for one that was never listed, or that no listing shows.
+    ///
+    /// # Errors
+    /// If the cloud does not answer.
+    pub async fn ask_each(&self, dir: &Inode) -> Result<Merged> {
+        let Some(object) = &dir.object else { return Ok(Merged::default()) };
+        let youngest = self.meta.read(|tx| tx.youngest_inode())?;
+        self.settle_missing(dir.ino, youngest, &object.key, &Seen::default()).await
+    }
+
+    /// Asks the cloud whether the directory `dir`, that no listing shows, is there at all.
+    ///
+    /// # Errors
+    /// If the cloud does not answer.
+    pub async fn ask_unseen(&self, dir: &Inode) -> Result<Merged> {
+        let Some(object) = dir.object.clone() else { return Ok(Merged::default()) };
+        self.settle(vec![Doubt { ino: dir.ino, object, unseen: true }]).await
     }
 
     /// Whether so many names of `dir` were probed for that it is worth a listing: the second time, the fourth, the eighth, since one
@@ -196,18 +225,41 @@ impl Cache {
     /// # Errors
     /// If the cloud does not answer.
     pub async fn read_attrs(&self, inos: &[Ino]) -> Result<Merged> {
+        self.settle(self.unknown(inos)?).await
+    }
+
+    /// As [`Cache::read_attrs`], where nobody waits for it: at the pace of downloads.
+    ///
+    /// # Errors
+    /// As [`Cache::read_attrs`].
+    pub async fn read_attrs_at_pace(&self, inos: &[Ino]) -> Result<Merged> {
+        let mut merged = Merged::default();
+        for inos in inos.chunks(HEADS_AT_ONCE) {
+            let doubts = self.unknown(inos)?;
+            let share = inos.first().map(|&ino| self.meta.read(|tx| tx.inode(ino))).transpose()?;
+            let store = share.flatten().and_then(|inode| self.stores.get(&inode.share));
+            if let Some(pace) = store.and_then(|store| store.down.as_ref()) {
+                pace.take_all(doubts.len() * HEAD_BYTES).await;
+            }
+            merged.append(self.settle(doubts).await?);
+        }
+        Ok(merged)
+    }
+
+    /// Those of `inos` of which only the cloud knows attributes.
+    fn unknown(&self, inos: &[Ino]) -> Result<Vec<Doubt>> {
         let mut doubts = Vec::new();
         self.meta.read(|tx| -> Result<()> {
             for &ino in inos {
                 if let Some(Inode { attrs_known: false, object: Some(object), .. }) =
                     tx.inode(ino)?
                 {
-                    doubts.push(Doubt { ino, object });
+                    doubts.push(Doubt { ino, object, unseen: false });
                 }
             }
             Ok(())
         })?;
-        self.settle(doubts).await
+        Ok(doubts)
     }
 
     /// Asks the cloud about one file, and takes over what changed there.
@@ -216,7 +268,7 @@ impl Cache {
     /// If the cloud does not answer.
     pub async fn refresh(&self, inode: &Inode) -> Result<Merged> {
         let Some(object) = inode.object.clone() else { return Ok(Merged::default()) };
-        self.settle(vec![Doubt { ino: inode.ino, object }]).await
+        self.settle(vec![Doubt { ino: inode.ino, object, unseen: false }]).await
     }
 
     /// Makes the file `ino` what the cloud's `object` is, whatever is here of it, if `is_wanted`, in the same transaction, says so.
@@ -291,12 +343,15 @@ impl Cache {
             merged.append(more);
             doubts.extend(doubted);
             pages.fetch_add(taken, Ordering::Relaxed);
+            if doubts.len() >= DOUBTS_MAX {
+                merged.append(self.settle(std::mem::take(&mut doubts)).await?);
+            }
         }
         if !is_whole {
             return Err(std::io::Error::other("the listing was given up").into());
         }
-        doubts.extend(self.missing(dir.ino, youngest, prefix, &seen)?);
         merged.append(self.settle(doubts).await?);
+        merged.append(self.settle_missing(dir.ino, youngest, prefix, &seen).await?);
         Ok(merged)
     }
 
@@ -319,7 +374,10 @@ impl Cache {
             let (plain, others) = if untouched { part_plain(found) } else { (Vec::new(), found) };
             for found in others {
                 match add_one(tx, &parent, found, untouched, &defaults, now)? {
-                    Added::New => merged.inodes = vec![dir],
+                    Added::New => {
+                        merged.inodes = vec![dir];
+                        merged.changes.added += 1;
+                    }
                     Added::Doubtful(doubt) => doubts.push(doubt),
                     Added::Known => {}
                 }
@@ -327,60 +385,86 @@ impl Cache {
             if !plain.is_empty() {
                 merged.inodes = vec![dir];
                 // Behind directories: of a file and a directory with one name, the directory is shown.
-                add_plain(tx, &parent, plain, &defaults, now)?;
+                merged.changes.added += add_plain(tx, &parent, plain, &defaults, now)? as u64;
             }
             Ok((merged, doubts))
         })
     }
 
-    /// Clean inodes in `dir` whose object a whole listing did not show, and that were there when it began.
-    fn missing(&self, dir: Ino, youngest: Ino, prefix: &Key, seen: &Seen) -> Result<Vec<Doubt>> {
-        const AT_ONCE: usize = 1000;
-        let mut missing = Vec::new();
-        self.meta.read(|tx| -> Result<()> {
-            let mut at = 0;
-            loop {
-                let entries = tx.old_entries(dir, youngest, at, AT_ONCE)?;
-                let Some(last) = entries.last() else { return Ok(()) };
-                at = last.cookie;
-                for entry in entries {
-                    let Some(Inode { ino, object: Some(object), .. }) = tx.inode(entry.ino)? else {
-                        continue;
-                    };
-                    let bare = Key::from_raw(object.key.as_str().trim_end_matches('/'));
-                    let is_seen = seen.has(&object.key) || seen.has(&bare);
-                    if !is_seen
-                        && object.key.as_str().starts_with(prefix.as_str())
-                        && tx.item(ino)?.is_none()
-                    {
-                        missing.push(Doubt { ino, object });
-                    }
+    /// Asks about what a whole listing of `dir` did not show.
+    async fn settle_missing(
+        &self,
+        dir: Ino,
+        youngest: Ino,
+        prefix: &Key,
+        seen: &Seen,
+    ) -> Result<Merged> {
+        let mut merged = Merged::default();
+        let mut at = Some(0);
+        while let Some(behind) = at {
+            let (missing, last) = self.missing(dir, youngest, behind, prefix, seen)?;
+            merged.append(self.settle(missing).await?);
+            at = last;
+        }
+        Ok(merged)
+    }
+
+    /// Clean inodes in `dir` behind the place `behind` whose object a whole listing did not show, and that were there when it began; and
+    /// where to go on, unless that was all.
+    pub(super) fn missing(
+        &self,
+        dir: Ino,
+        youngest: Ino,
+        behind: u64,
+        prefix: &Key,
+        seen: &Seen,
+    ) -> Result<(Vec<Doubt>, Option<u64>)> {
+        self.meta.read(|tx| {
+            let mut missing = Vec::new();
+            let entries = tx.old_entries(dir, youngest, behind, DOUBTS_MAX)?;
+            let last = entries.last().map(|entry| entry.cookie);
+            for entry in entries {
+                let Some(Inode { ino, object: Some(object), .. }) = tx.inode(entry.ino)? else {
+                    continue;
+                };
+                let bare = Key::from_raw(object.key.as_str().trim_end_matches('/'));
+                let is_seen = seen.has(&object.key) || seen.has(&bare);
+                if !is_seen
+                    && object.key.as_str().starts_with(prefix.as_str())
+                    && tx.item(ino)?.is_none()
+                {
+                    missing.push(Doubt { ino, object, unseen: true });
                 }
             }
-        })?;
-        Ok(missing)
+            Ok((missing, last))
+        })
     }
 
     /// Asks the cloud about each doubt, and takes over what it says.
     async fn settle(&self, doubts: Vec<Doubt>) -> Result<Merged> {
-        let mut answers = stream::iter(doubts)
-            .map(|doubt| async move {
-                let share = self.meta.read(|tx| tx.inode(doubt.ino))?.map(|inode| inode.share);
-                let Some(store) = share.and_then(|share| self.stores.get(&share)) else {
-                    return Ok(None);
-                };
-                let object = absent_is_none(store.remote.head(&doubt.object.key).await)?;
-                Ok(Some(Answer { doubt, object, defaults: store.defaults }))
-            })
-            .buffer_unordered(HEADS_AT_ONCE);
+        let mut answers =
+            stream::iter(doubts).map(|doubt| self.ask(doubt)).buffer_unordered(HEADS_AT_ONCE);
         let mut merged = Merged::default();
         while let Some(answer) = answers.next().await {
-            let answer: Result<Option<Answer>> = answer;
             if let Some(answer) = answer? {
                 merged.append(self.take_over(answer)?);
             }
         }
         Ok(merged)
+    }
+
+    pub(super) async fn ask(&self, doubt: Doubt) -> Result<Option<Answer>> {
+        let share = self.meta.read(|tx| tx.inode(doubt.ino))?.map(|inode| inode.share);
+        let Some(store) = share.and_then(|share| self.stores.get(&share)) else { return Ok(None) };
+        let key = &doubt.object.key;
+        let object = absent_is_none(store.remote.head(key).await)?;
+        // A directory is more than its marker.
+        let is_gone = object.is_none() && (doubt.unseen || doubt.object.etag.is_some());
+        let has_more = is_gone && key.is_dir() && {
+            let page = store.remote.list(key, None).await?;
+            !page.objects.is_empty() || !page.prefixes.is_empty()
+        };
+        Ok(Some(Answer { doubt, object, has_more, defaults: store.defaults }))
     }
 
     fn take_over(&self, answer: Answer) -> Result<Merged> {
@@ -413,13 +497,13 @@ async fn fetch(
 /// What a listing showed, as hashes: of a million objects the keys would take a hundred megabytes. Two that have the same hash, once in
 /// 10^7 such listings, only keep one from being missed.
 #[derive(Debug, Default)]
-struct Seen {
+pub(super) struct Seen {
     hashes: HashSet<u64>,
     hasher: RandomState,
 }
 
 impl Seen {
-    fn add(&mut self, key: &Key) {
+    pub(super) fn add(&mut self, key: &Key) {
         self.hashes.insert(self.hasher.hash_one(key));
     }
 

@@ -2,7 +2,7 @@
 
 use std::fs::{DirEntry, File};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use super::{Cache, Result, backing, lock};
@@ -31,20 +31,21 @@ pub fn backing_files(dir: &Path) -> io::Result<usize> {
 }
 
 impl Cache {
-    pub(super) fn scan(&self, dir: &Path) -> Result<()> {
+    pub(super) fn scan(&self) -> Result<()> {
         let (known, youngest) = self
             .meta
             .scan(|tx| -> Result<_, MetaError> { Ok((tx.backings()?, tx.youngest_inode()?)) })?;
         let is_later = |(ino, number): (Ino, u64)| {
             ino > youngest || known.get(&ino).is_some_and(|known| number > *known)
         };
-        let aside = dir.join(LOST_AND_FOUND).join(self.clock.wall().millis().to_string());
+        let aside = lost_and_found(&self.data, self.clock.wall().millis());
         let mut set_aside = 0;
         each_file(&self.data, |file| -> io::Result<()> {
             let name = file.file_name();
             let parsed = name.to_str().and_then(backing::parse_name);
             if parsed.is_some_and(|(ino, number)| known.get(&ino) == Some(&number)) {
                 self.used.fetch_add(allocated_at(&file.path())?, Ordering::Relaxed);
+                self.files.fetch_add(1, Ordering::Relaxed);
             } else if parsed.is_some_and(is_later) && allocated_at(&file.path())? > 0 {
                 std::fs::create_dir_all(&aside)?;
                 std::fs::rename(file.path(), aside.join(name))?;
@@ -57,25 +58,36 @@ impl Cache {
         if set_aside > 0 {
             tracing::error!(files = set_aside, dir = %aside.display(), "the metadata store has lost changes: what it does not know of is kept there, without names");
         }
-        let mut files = self.index.files();
-        files.sort_by_key(|(_, record)| record.used);
-        for (ino, record) in files {
-            if known.get(&ino) == Some(&record.backing) {
-                self.used_now(ino);
-            }
+        let is_current = |ino, number| known.get(&ino) == Some(&number);
+        let mut recency = lock(&self.recency);
+        let newest = self.index.newest(recency.room(), is_current);
+        if newest.len() == recency.room() {
+            recency.has_more();
         }
-        for ino in known.into_keys() {
-            let mut recency = lock(&self.recency);
-            if !recency.contains(&ino) {
-                recency.put(ino, ());
-                recency.demote(&ino);
+        for (used, ino) in newest {
+            recency.used(ino, used);
+        }
+        // Nothing is noted of these.
+        if !recency.wants_old() {
+            for ino in known.into_keys() {
+                if !recency.is_recent(ino) {
+                    recency.was_first(ino);
+                }
             }
         }
         Ok(())
     }
 }
 
-fn each_file(data: &Path, mut seen: impl FnMut(DirEntry) -> io::Result<()>) -> io::Result<()> {
+/// Where backing files are set aside at a moment.
+pub(super) fn lost_and_found(data: &Path, millis: i64) -> PathBuf {
+    data.with_file_name(LOST_AND_FOUND).join(millis.to_string())
+}
+
+pub(super) fn each_file<E: From<io::Error>>(
+    data: &Path,
+    mut seen: impl FnMut(DirEntry) -> Result<(), E>,
+) -> Result<(), E> {
     for folder in std::fs::read_dir(data)? {
         for file in std::fs::read_dir(folder?.path())? {
             seen(file?)?;
@@ -84,6 +96,6 @@ fn each_file(data: &Path, mut seen: impl FnMut(DirEntry) -> io::Result<()>) -> i
     Ok(())
 }
 
-fn allocated_at(path: &Path) -> io::Result<u64> {
+pub(super) fn allocated_at(path: &Path) -> io::Result<u64> {
     backing::allocated(&File::open(path)?)
 }

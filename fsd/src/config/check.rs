@@ -14,8 +14,9 @@ use super::problem::{Problem, ProblemKind};
 use super::{
     CacheConfig, Config, DISK_BYTES_LEAST, DISK_BYTES_MAX, FREE_BYTES_MIN, FSYNC_WAIT,
     FSYNC_WAIT_MAX, HOOKS_MAX, HookConfig, MARKS, OFFLINE_WAIT, OFFLINE_WAIT_MAX,
-    RECEIPT_FILES_MAX, RESULTS_FOLDER, ResultsTo, SHARES_MAX, STATE_DIR, ShareConfig, StoreConfig,
-    UPLOAD_DELAY, UPLOAD_DELAY_MAX, WEIGHT_MAX,
+    RECEIPT_FILES_MAX, REFRESH_AFTER, REFRESH_AFTER_RANGE, REFRESH_EVERY_RANGE, RESULTS_FOLDER,
+    ResultsTo, SHARES_MAX, STATE_DIR, ShareConfig, StoreConfig, UPLOAD_DELAY, UPLOAD_DELAY_MAX,
+    WEIGHT_MAX,
 };
 use crate::remote::{Place, UrlError};
 use crate::sync::{RETENTION, ReceiptRules, Rules};
@@ -201,6 +202,7 @@ fn share(
     let (up, down) = (section.upload_max.as_deref(), section.download_max.as_deref());
     let (upload, download) = (section.upload.as_ref(), section.download.as_ref());
     let at = format!("share.{index}");
+    let (after, every) = (section.refresh_after.as_deref(), section.refresh_every.as_deref());
     ShareConfig {
         name: section.name.clone(),
         mount: findings.absolute(key("mount"), &section.mount),
@@ -211,6 +213,13 @@ fn share(
         passthrough: section.passthrough.unwrap_or(true),
         acl: section.acl.unwrap_or(true),
         upload_delay: findings.read(key("upload_delay"), delay_text, UPLOAD_DELAY, delay),
+        refresh_after: findings.read(key("refresh_after"), after, REFRESH_AFTER, |text| {
+            within(parse_duration(text)?, REFRESH_AFTER_RANGE)
+        }),
+        refresh_every: findings.read(key("refresh_every"), every, None, |text| match text {
+            "off" => Ok(None),
+            text => within(parse_duration(text)?, REFRESH_EVERY_RANGE).map(Some),
+        }),
         fsync_wait: fsync_wait(index, section, findings),
         offline_wait: offline_wait(index, section, findings),
         upload: share_schedule(&at, ("upload", up), upload, zones, findings),
@@ -275,6 +284,16 @@ fn rules(index: usize, section: &ShareSection, findings: &mut Findings) -> Rules
         findings.read(key("conflicts_retention"), aside, RETENTION, parse_duration);
     rules.trash_retention = findings.read(key("trash_retention"), trash, RETENTION, parse_duration);
     rules
+}
+
+fn within(
+    duration: Duration,
+    (least, most): (Duration, Duration),
+) -> Result<Duration, ProblemKind> {
+    match (least..=most).contains(&duration) {
+        true => Ok(duration),
+        false => Err(ProblemKind::Interval { least, most }),
+    }
 }
 
 fn quotas(index: usize, section: &ShareSection, findings: &mut Findings) -> Quotas {

@@ -84,6 +84,10 @@ pub struct ShareSection {
     pub acl: Option<bool>,
     /// See [`super::ShareConfig::upload_delay`].
     pub upload_delay: Option<String>,
+    /// See [`super::ShareConfig::refresh_after`].
+    pub refresh_after: Option<String>,
+    /// See [`super::ShareConfig::refresh_every`]; `off` for never.
+    pub refresh_every: Option<String>,
     /// What `fsync` waits for: `local` or `uploaded`.
     pub fsync: Option<String>,
     /// See [`super::ShareConfig::fsync_wait`].

@@ -54,6 +54,16 @@ pub const OFFLINE_WAIT: Duration = Duration::from_secs(60);
 
 /// The longest such time.
 pub const OFFLINE_WAIT_MAX: Duration = Duration::from_secs(86_400);
+/// How old a listing of the cloud gets before it is asked again, unless said otherwise.
+pub const REFRESH_AFTER: Duration = Duration::from_secs(60);
+
+/// The shortest and the longest such time.
+pub const REFRESH_AFTER_RANGE: (Duration, Duration) =
+    (Duration::from_secs(1), Duration::from_secs(365 * 86_400));
+
+/// The shortest and the longest time between two looks at all that is known of a share.
+pub const REFRESH_EVERY_RANGE: (Duration, Duration) =
+    (Duration::from_secs(10), Duration::from_secs(365 * 86_400));
 
 /// Where results of hooks go unless said otherwise.
 pub const RESULTS_FOLDER: &str = "fsd-results";
@@ -130,6 +140,10 @@ pub struct ShareConfig {
     pub fsync_wait: Option<Duration>,
     /// How long a read waits for what is only in a store that can't be reached; zero: it fails at once.
     pub offline_wait: Duration,
+    /// How old a listing of the cloud may get before a reader asks again.
+    pub refresh_after: Duration,
+    /// How often the cloud is asked for what changed in directories that are known here, whether anybody reads them or not.
+    pub refresh_every: Option<Duration>,
     /// The pace of this share's uploads, below that of the gateway.
     pub upload: Schedule,
     /// The pace of this share's downloads, below that of the gateway.

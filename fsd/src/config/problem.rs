@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use miette::{
     Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode,
@@ -53,6 +54,8 @@ pub enum ProblemKind {
     NoSuchUser,
     #[error("the longest delay is {}", show_duration(UPLOAD_DELAY_MAX))]
     DelayTooLong,
+    #[error("this is at least {} and at most {}", show_duration(*least), show_duration(*most))]
+    Interval { least: Duration, most: Duration },
     #[error("the path must be absolute, without `..`")]
     NotAbsolute,
     #[error("the path must be below the root directory")]

@@ -55,6 +55,8 @@ fn what_is_left_out_has_its_default() {
             passthrough: true,
             acl: true,
             upload_delay: UPLOAD_DELAY,
+            refresh_after: REFRESH_AFTER,
+            refresh_every: None,
             fsync_wait: None,
             offline_wait: Duration::ZERO,
             upload: Schedule::default(),
@@ -180,6 +182,14 @@ fn values_that_can_not_be_are_refused() {
         (
             share("x", "mount = \"/x\"\nlocal = true\nupload_delay = \"9d\""),
             "the longest delay is 7d",
+        ),
+        (
+            share("x", "mount = \"/x\"\nlocal = true\nrefresh_every = \"1s\""),
+            "share.2.refresh_every is \"1s\": this is at least 10s",
+        ),
+        (
+            share("x", "mount = \"/x\"\nlocal = true\nrefresh_after = \"0s\""),
+            "share.2.refresh_after is \"0s\": this is at least 1s",
         ),
         (
             share("x", "mount = \"/x\"\nlocal = true\nupload_max = \"1\""),

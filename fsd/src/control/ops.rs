@@ -2,6 +2,7 @@
 
 mod files;
 mod gateway;
+mod reports;
 mod sides;
 mod steer;
 mod works;
@@ -17,8 +18,8 @@ use super::api::steer::{
     PaceChange, PaceState, QueueChange, QueueChanged, ReceiptFilter, Receipts,
 };
 use super::api::types::{
-    Evicted, Explanation, Hook, HookResult, Job, JobFilter, Pin, PinChange, Queue, Retried, Retry,
-    Status, Unmounted, WaitProgress, WorkId, WorkProgress, WorkStart,
+    Evicted, Explanation, GatewayReport, Hook, HookResult, Job, JobFilter, Pin, PinChange, Queue,
+    Retried, Retry, Status, Unmounted, WaitProgress, WorkId, WorkProgress, WorkStart,
 };
 
 pub use gateway::{Gateway, MountedShare, Parts, UnmountRequest};
@@ -115,6 +116,9 @@ pub trait Operations: fmt::Debug + Send + Sync + 'static {
 
     /// Stops long work; what it did stays.
     async fn stop_work(&self, id: WorkId) -> Result<WorkProgress, OperationError>;
+
+    /// What gateways told in the store of the share that `path` is in, or of all shares, of what they had not uploaded.
+    async fn reports(&self, path: Option<&Path>) -> Result<Vec<GatewayReport>, OperationError>;
 
     /// Evicts what is here of the files at and below `path`, as far as it can go.
     async fn evict(&self, path: &Path) -> Result<Evicted, OperationError>;

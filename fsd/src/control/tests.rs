@@ -120,6 +120,10 @@ fn work(over: bool) -> WorkProgress {
         bytes: 9,
         bytes_done: 5,
         mended: 0,
+        changes: Changes { added: 1, changed: 2, gone: 3 },
+        found: 0,
+        repaired: 0,
+        findings: Vec::new(),
         problems: 1,
         told: vec!["a/b: no room".to_owned()],
         over,
@@ -150,6 +154,20 @@ fn trashed() -> Trashed {
         key: ".fsd/trash/T-g-7/a.jpg".to_owned(),
         deleted: moment(),
         until: moment(),
+    }
+}
+
+fn report() -> GatewayReport {
+    let dirty = DirtyFile { path: "a/b".to_owned(), bytes: 9, mtime: moment(), arrived: false };
+    GatewayReport {
+        gateway: "1a2b3c4d".to_owned(),
+        share: "cam".to_owned(),
+        written: Some(moment()),
+        age_seconds: 90,
+        items: 1,
+        bytes: 9,
+        dirty: vec![dirty],
+        ..GatewayReport::default()
     }
 }
 
@@ -237,7 +255,8 @@ impl Operations for Scripted {
     }
 
     async fn start_work(&self, start: &WorkStart) -> Result<WorkId, OperationError> {
-        self.note(format!("{:?} {}", start.kind, start.path.display()));
+        let path = start.path.clone().unwrap_or_default();
+        self.note(format!("{:?} {}", start.kind, path.display()));
         Ok(WorkId { id: 4 })
     }
 
@@ -248,6 +267,11 @@ impl Operations for Scripted {
     async fn stop_work(&self, id: WorkId) -> Result<WorkProgress, OperationError> {
         self.note(format!("stop {}", id.id));
         Ok(WorkProgress { stopped: true, ..work(true) })
+    }
+
+    async fn reports(&self, path: Option<&Path>) -> Result<Vec<GatewayReport>, OperationError> {
+        self.note(format!("reports {path:?}"));
+        Ok(vec![report()])
     }
 
     async fn evict(&self, path: &Path) -> Result<Evicted, OperationError> {
@@ -373,9 +397,13 @@ async fn what_is_asked_arrives_and_what_is_answered_comes_back() {
     assert_eq!(client.pins().await.unwrap(), [pin("/mnt/cam/a")]);
     let change = PinChange { path: path.to_owned(), pinned: false };
     assert_eq!(client.set_pin(&change).await.unwrap(), pin(path));
-    let id = client.start_work(&WorkStart { kind, path: path.to_owned() }).await.unwrap();
+    let id = client
+        .start_work(&WorkStart { path: Some(path.to_owned()), ..WorkStart::of(kind) })
+        .await
+        .unwrap();
     assert_eq!(client.work(id).await.unwrap(), work(true));
     assert!(client.stop_work(id).await.unwrap().stopped);
+    assert_eq!(client.reports(Some(path)).await.unwrap(), [report()]);
     assert_eq!(client.evict(path).await.unwrap().pinned, 1);
     assert_eq!(client.explain(path).await.unwrap(), explanation(path));
     let change = QueueChange::Pause { share: Some("cam".to_owned()) };
@@ -405,6 +433,7 @@ async fn what_is_asked_arrives_and_what_is_answered_comes_back() {
             "pin /mnt/cam/a b false",
             "Scrub /mnt/cam/a b",
             "stop 4",
+            "reports Some(\"/mnt/cam/a b\")",
             "evict /mnt/cam/a b",
             "Pause { share: Some(\"cam\") }",
             "pace Some(\"1MiB/s\") Some(7)",

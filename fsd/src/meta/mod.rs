@@ -5,6 +5,7 @@
 
 mod arrivals;
 mod batch;
+mod check;
 mod checkpoint;
 mod inodes;
 mod links;
@@ -27,6 +28,7 @@ use self::batch::Writer;
 use crate::types::Ino;
 
 pub use self::arrivals::{Job, JobId, JobState};
+pub use self::check::StrayName;
 pub use self::inodes::{Inode, NewInode, ObjectRecord, Share, Stamp, Uploaded};
 pub use self::links::Lost;
 pub use self::queue::{FinishedParts, Item, ItemCounts, Multipart, Tombstone};

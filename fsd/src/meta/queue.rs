@@ -298,6 +298,15 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// The first items of `share`, the oldest first.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn items_of(&self, share: ShareId, count: usize) -> Result<Vec<Item>> {
+        let sql = "SELECT * FROM item WHERE share = ?1 ORDER BY since LIMIT ?2";
+        self.all(sql, params![share.0, limit(count)], item)
+    }
+
     /// When the next item or tombstone of `share` behind `now` becomes due.
     ///
     /// # Errors

@@ -65,6 +65,10 @@ pub struct Replaced {
     pub lost: Option<Lost>,
 }
 
+/// What names in a directory name and is not known without asking the cloud.
+const UNKNOWN: &str = "FROM dentry d CROSS JOIN inode i ON i.ino = d.ino WHERE d.parent = ?1 \
+     AND i.object_key IS NOT NULL AND (i.attrs_known = 0 OR i.kind = 3 AND i.target IS NULL)";
+
 /// The place of `name` in any directory: FNV-1a, mixed, 62 bits, above the places of `.` and `..`.
 #[must_use]
 pub fn cookie_of_name(name: &[u8]) -> u64 {
@@ -164,6 +168,39 @@ impl Tx<'_> {
     pub fn entries_by_ino(&self, parent: Ino, after: Ino, count: usize) -> Result<Vec<Dentry>> {
         let sql = "SELECT * FROM (SELECT * FROM dentry WHERE ino > ?2 ORDER BY ino LIMIT ?3) WHERE parent = ?1";
         self.all(sql, params![parent.0.cast_signed(), after.0.cast_signed(), limit(count)], dentry)
+    }
+
+    /// Up to `count` directories in `parent` behind the place `after`, each with its place.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn dirs_in(&self, parent: Ino, after: u64, count: usize) -> Result<Vec<(u64, Inode)>> {
+        let sql = "SELECT i.*, d.cookie FROM dentry d CROSS JOIN inode i ON i.ino = d.ino \
+             WHERE d.parent = ?1 AND d.cookie > ?2 AND i.kind = 2 ORDER BY d.cookie LIMIT ?3";
+        let read = |row: &Row<'_>| Ok((unsigned(row, COLUMNS)?, inode(row)?));
+        self.all(sql, params![parent.0.cast_signed(), after.cast_signed(), limit(count)], read)
+    }
+
+    /// Up to `count` inodes that names in `parent` behind the place `after` name and of which only the cloud knows attributes, or the
+    /// target, each with its place.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn unknown_in(&self, parent: Ino, after: u64, count: usize) -> Result<Vec<(u64, Ino)>> {
+        let sql = format!(
+            "SELECT d.cookie, i.ino {UNKNOWN} AND d.cookie > ?2 ORDER BY d.cookie LIMIT ?3"
+        );
+        let read = |row: &Row<'_>| Ok((unsigned(row, 0)?, Ino(unsigned(row, 1)?)));
+        self.all(&sql, params![parent.0.cast_signed(), after.cast_signed(), limit(count)], read)
+    }
+
+    /// How many there are of [`Tx::unknown_in`].
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn count_unknown(&self, parent: Ino) -> Result<u64> {
+        let sql = format!("SELECT count(*) {UNKNOWN}");
+        Ok(self.one(&sql, [parent.0.cast_signed()], |row| unsigned(row, 0))?.unwrap_or(0))
     }
 
     /// Whether `parent` has any entry.
@@ -371,11 +408,12 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Makes files with names in `parent`, a whole page of a listing at once; those whose name is taken are left out.
+    /// Makes files with names in `parent`, a whole page of a listing at once; those whose name is taken are left out. Tells how many
+    /// were not.
     ///
     /// # Errors
     /// If the store fails.
-    pub fn add_files(&self, parent: Ino, files: &[(Vec<u8>, NewInode)]) -> Result<()> {
+    pub fn add_files(&self, parent: Ino, files: &[(Vec<u8>, NewInode)]) -> Result<usize> {
         let first = self.youngest_inode()?.0 + 1;
         // In the order of their places, names that share a page of the database come one after the other.
         let mut places: Vec<_> = files
@@ -393,7 +431,8 @@ impl Tx<'_> {
             rows.extend(is_new.then_some((Some(Ino(ino)), new)));
         }
         rows.sort_unstable_by_key(|(ino, _)| *ino);
-        self.add_numbered(&rows)
+        self.add_numbered(&rows)?;
+        Ok(rows.len())
     }
 
     /// Removes a name without any other change.

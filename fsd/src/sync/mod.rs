@@ -14,6 +14,7 @@ mod moves;
 mod plan;
 mod receipts;
 mod records;
+pub mod report;
 mod retry;
 mod rules;
 #[cfg(test)]

@@ -494,7 +494,7 @@ impl Worker {
     }
 
     pub(super) fn announce(&self, share: ShareId, merged: Merged) {
-        let Merged { inodes, attributes, names } = merged;
+        let Merged { inodes, attributes, names, .. } = merged;
         self.events.announce(share, inodes, attributes, names);
     }
 

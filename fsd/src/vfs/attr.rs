@@ -20,6 +20,11 @@ const ATTR_DEADLINE: Duration = Duration::from_secs(20);
 /// How old the count of what is not uploaded may get.
 const COUNT_AGE_MAX: Duration = Duration::from_millis(500);
 
+/// The unit of `st_blocks`.
+const BLOCK_BYTES: u64 = 512;
+/// Of a shorter file it is not asked whether it has holes: there are many of these, and it takes longer than all else.
+const SPARSE_BYTES_MIN: u64 = 1 << 20;
+
 /// A time to set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SetTime {
@@ -70,6 +75,17 @@ impl Vfs {
     /// [`VfsError::NoEntry`] if it is gone.
     pub fn attr(&self, ino: Ino) -> Result<Attr> {
         Ok(self.inode(ino)?.attr)
+    }
+
+    /// Blocks of 512 bytes that a file takes: of one that is wholly here those of the disk, which may have holes; else as many as it is long.
+    #[must_use]
+    pub fn blocks(&self, ino: Ino, attr: &Attr) -> u64 {
+        let all = attr.size.div_ceil(BLOCK_BYTES);
+        if attr.kind != FileKind::File || attr.size < SPARSE_BYTES_MIN {
+            return all;
+        }
+        let of_disk = self.inode(ino).ok().and_then(|inode| self.cache.allocated(&inode));
+        of_disk.map_or(all, |bytes| bytes.div_ceil(BLOCK_BYTES))
     }
 
     /// `ino` as a directory shows it, without a name.

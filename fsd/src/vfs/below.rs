@@ -2,13 +2,69 @@
 
 use std::sync::Arc;
 
-use super::{Result, Vfs, VfsError};
-use crate::types::{FileKind, Ino};
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+
+use super::{Result, Vfs, VfsError, Work};
+use crate::meta::Inode;
+use crate::types::{FileKind, Ino, chain};
 
 /// Entries that are looked at in one go.
 const PAGE: usize = 1000;
+/// Directories that a walk looks at at once.
+const DIRS_AT_ONCE: usize = 8;
 
 impl Vfs {
+    /// Calls `look` with `tops` and with all that looks say lies below, some at once. What fails is noted, and the walk goes on.
+    pub(super) async fn walk<L: Future<Output = Result<Vec<Ino>>>>(
+        &self,
+        tops: Vec<Ino>,
+        work: &Work,
+        look: impl Fn(Ino) -> L,
+    ) {
+        let mut waiting = tops;
+        work.expect(waiting.len() as u64, 0);
+        let mut looking = FuturesUnordered::new();
+        loop {
+            while looking.len() < DIRS_AT_ONCE
+                && let Some(at) = waiting.pop()
+            {
+                let look = look(at);
+                looking.push(async move { (at, look.await) });
+            }
+            let Some((at, looked)) = looking.next().await else { return };
+            match looked {
+                Ok(below) => {
+                    work.expect(below.len() as u64, 0);
+                    waiting.extend(below);
+                }
+                Err(VfsError::NoEntry) => {}
+                Err(error) => work.failed(|| format!("{}: {}", self.shown(at), chain(&error))),
+            }
+            work.did_file();
+        }
+    }
+
+    /// The directories in `dir` whose names are known here, those that are `wanted`.
+    pub(super) fn dirs_in(
+        &self,
+        dir: Ino,
+        wanted: impl Fn(&Inode) -> Result<bool>,
+    ) -> Result<Vec<Ino>> {
+        let mut dirs = Vec::new();
+        let mut behind = 0;
+        loop {
+            let page = self.meta.scan(|tx| tx.dirs_in(dir, behind, PAGE))?;
+            let Some((last, _)) = page.last() else { return Ok(dirs) };
+            behind = *last;
+            for (_, inode) in page {
+                if wanted(&inode)? {
+                    dirs.push(inode.ino);
+                }
+            }
+        }
+    }
+
     /// The regular files at and below `top` whose names are known here, each once.
     ///
     /// # Errors

@@ -7,6 +7,7 @@
 mod acl;
 mod attr;
 mod below;
+mod check;
 mod close;
 mod dir;
 mod error;
@@ -18,7 +19,9 @@ mod handle;
 mod name;
 mod quota;
 mod range;
+mod rebuild;
 mod recover;
+mod refresh;
 mod scrub;
 mod siblings;
 mod state;
@@ -43,12 +46,14 @@ use crate::tasks::Tasks;
 use crate::types::{Ino, ShareId};
 
 pub use self::attr::{AttrChange, SetTime, Space};
+pub use self::check::{Code, Finding};
 pub use self::dir::{Entry, Page};
 pub use self::error::{Result, VfsError};
 pub use self::handle::{HandedOut, HandleId, OpenHow, WriteHow};
 pub use self::name::RenameHow;
 pub use self::range::Seek;
 pub use self::recover::Recovered;
+pub use self::refresh::Reach;
 pub use self::state::{Explained, FileState, Standing};
 pub use self::warm::{Evicted, Pinned};
 pub use self::work::{Progress, Work};
@@ -81,6 +86,8 @@ pub struct Share {
     pub offline_wait: Duration,
     /// How old a listing may get before the cloud is asked again.
     pub listing_age_max: Duration,
+    /// How often the cloud is asked for what changed in directories that are known here; none: only when they are read.
+    pub refresh_every: Option<Duration>,
     /// Whether any hook looks at its arrivals.
     pub hooked: bool,
     /// How much each user's files may take.
@@ -230,7 +237,7 @@ impl Vfs {
 
     /// Tells the kernel what a look at the cloud changed.
     fn announce(&self, share: ShareId, merged: Merged) {
-        let Merged { inodes, attributes, names } = merged;
+        let Merged { inodes, attributes, names, .. } = merged;
         self.events.announce(share, inodes, attributes, names);
     }
 }

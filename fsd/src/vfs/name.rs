@@ -8,8 +8,8 @@ use super::handle::{Open, as_open, size_of};
 use super::{Caller, Entry, Opened, Result, Vfs, VfsError, check_name, check_reserved};
 use crate::cache::CacheError;
 use crate::events::Invalidation;
-use crate::meta::{Inode, NewInode};
-use crate::types::{Attr, FileKind, Ino};
+use crate::meta::{Inode, NewInode, Tx};
+use crate::types::{Attr, FileKind, Ino, ShareId};
 
 /// The longest target of a symbolic link.
 pub(super) const TARGET_BYTES_MAX: usize = 4095;
@@ -188,11 +188,15 @@ impl Vfs {
         }
         let difference = self.difference(share);
         let now = self.clock.wall();
+        let has_pins = !self.cache.pins(share.id).is_empty();
         let (from, to) = ((from.0, from.1.to_vec()), (to.0, to.1.to_vec()));
         let files = self.handles.files();
         let open = opened(&files);
         let (gone, lost) = self.meta.write(move |tx| -> Result<_> {
             let (from, to) = ((from.0, from.1.as_slice()), (to.0, to.1.as_slice()));
+            if has_pins {
+                move_pins(tx, difference.share, from, to, how)?;
+            }
             if how == RenameHow::Exchange {
                 for moved in tx.exchange(from, to, now)? {
                     note_moved(tx, &moved, difference)?;
@@ -212,6 +216,10 @@ impl Vfs {
         })?;
         self.fetch_rest(&files, lost);
         drop(files);
+        if has_pins {
+            self.cache.load_pins()?;
+            self.pinned.notify_one();
+        }
         self.after_removal(gone);
         Ok(())
     }
@@ -303,12 +311,49 @@ fn opened(files: &HashMap<Ino, Open>) -> HashMap<Ino, Opened> {
     files.iter().map(|(&ino, open)| (ino, how(open))).collect()
 }
 
-/// A moved file may be an arrival under its new name; a moved directory takes along what is below it, which sync finds out.
-fn note_moved(
-    tx: &crate::meta::Tx<'_>,
-    moved: &Inode,
-    difference: super::Difference,
+/// Pins of paths follow a directory that is about to be renamed. That of a file stays with the name: who saves a file puts another one in
+/// its place.
+fn move_pins(
+    tx: &Tx<'_>,
+    share: ShareId,
+    from: (Ino, &[u8]),
+    to: (Ino, &[u8]),
+    how: RenameHow,
 ) -> Result<()> {
+    let path = |(parent, name): (Ino, &[u8])| -> Result<Option<String>> {
+        let Some(mut path) = tx.path(parent)? else { return Ok(None) };
+        path.push(name.to_vec());
+        // A pattern is text: what is not was never pinned by its own path.
+        Ok(String::from_utf8(path.join(&b'/')).ok())
+    };
+    let is_dir = |(parent, name): (Ino, &[u8])| -> Result<bool> {
+        let inode = tx.lookup(parent, name)?.map(|ino| tx.inode(ino)).transpose()?.flatten();
+        Ok(inode.is_some_and(|inode| inode.attr.kind == FileKind::Dir))
+    };
+    let Some((old, new)) = path(from)?.zip(path(to)?) else { return Ok(()) };
+    let mut moves = Vec::new();
+    if is_dir(from)? {
+        moves.push((&old, &new));
+    }
+    if how == RenameHow::Exchange && is_dir(to)? {
+        moves.push((&new, &old));
+    }
+    let patterns = tx.pins()?.remove(&share).unwrap_or_default();
+    let moved = |pattern: &String| {
+        moves.iter().find_map(|(from, to)| policies::pins::renamed(pattern, from, to))
+    };
+    let moved: Vec<_> = patterns.iter().filter_map(|old| Some((old, moved(old)?))).collect();
+    for (old, _) in &moved {
+        tx.unpin(share, old)?;
+    }
+    for (_, new) in &moved {
+        tx.pin(share, new)?;
+    }
+    Ok(())
+}
+
+/// A moved file may be an arrival under its new name; a moved directory takes along what is below it, which sync finds out.
+fn note_moved(tx: &Tx<'_>, moved: &Inode, difference: super::Difference) -> Result<()> {
     difference.note(tx, moved.ino)?;
     if moved.attr.kind == FileKind::File && !tx.is_writing(moved.ino)? {
         difference.note_arrival(tx, moved.ino, moved.content)?;

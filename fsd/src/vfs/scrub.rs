@@ -15,9 +15,14 @@ const PAUSE: Duration = Duration::from_secs(7 * 86_400);
 const RATE: u64 = 32 << 20;
 
 impl Vfs {
-    /// Looks at what is here of the files at and below `top`.
-    pub async fn scrub_below(self: &Arc<Self>, top: Ino, work: &Work) {
-        work.run(self.scrub_all(top, work, None)).await;
+    /// Looks at what is here of the files at and below `tops`.
+    pub async fn scrub_below(self: &Arc<Self>, tops: Vec<Ino>, work: &Work) {
+        let scrub = async {
+            for top in tops {
+                self.scrub_all(top, work, None).await;
+            }
+        };
+        work.run(scrub).await;
     }
 
     /// Looks at everything now and then, slowly, until everything stops.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt as _, stream};
+use policies::units::show_bytes;
 
 use super::{Result, Share, Vfs, VfsError, Work};
 use crate::cache::Eviction;
@@ -31,6 +32,9 @@ pub struct Evicted {
     pub pinned: u64,
 }
 
+/// A file, and how many bytes of it are not here.
+type Missing = (Ino, u64);
+
 /// A pattern of what is pinned, and how much of it is here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pinned {
@@ -45,27 +49,56 @@ pub struct Pinned {
 }
 
 impl Vfs {
-    /// Brings all of the files at and below `top`, as far as there is room.
-    pub async fn warm_below(self: &Arc<Self>, top: Ino, work: &Work) {
+    /// Brings all of the files at and below `tops`, as far as there is room.
+    pub async fn warm_below(self: &Arc<Self>, tops: Vec<Ino>, work: &Work) {
         let warm = async {
-            let warmed = async {
-                for (dir, error) in self.list_below(top, |_| true).await? {
-                    work.failed(|| format!("{}: {}", self.shown(dir), chain(&error)));
+            for top in tops {
+                if let Err(error) = self.warm_all(top, work).await {
+                    work.failed(|| chain(&error));
                 }
-                let vfs = self.clone();
-                let missing = move || vfs.missing_of(vfs.files_below(top)?);
-                self.warm_files(self.tasks.blocking(missing).await??, work).await;
-                Result::<()>::Ok(())
-            };
-            if let Err(error) = warmed.await {
-                work.failed(|| chain(&error));
             }
         };
         work.run(warm).await;
     }
 
+    async fn warm_all(self: &Arc<Self>, top: Ino, work: &Work) -> Result<()> {
+        for (dir, error) in self.list_below(top, |_| true).await? {
+            work.failed(|| format!("{}: {}", self.shown(dir), chain(&error)));
+        }
+        let vfs = self.clone();
+        let missing = move || vfs.missing_of(vfs.files_below(top)?);
+        let missing = self.tasks.blocking(missing).await??;
+        let (fits, rest) = self.part_fitting(missing);
+        if let Some((first, _)) = rest.first() {
+            let bytes: u64 = rest.iter().map(|(_, bytes)| bytes).sum();
+            work.expect(rest.len() as u64, bytes);
+            work.failed(|| {
+                format!(
+                    "{} and {} more files, {}, are not fetched: the cache keeps {} of what is read, and more would push out what was \
+                     fetched just before",
+                    self.shown(*first),
+                    rest.len() - 1,
+                    show_bytes(bytes),
+                    show_bytes(self.cache.readable_bytes_max())
+                )
+            });
+        }
+        self.warm_files(fits, work).await;
+        Ok(())
+    }
+
+    /// Parts what is missing into what the cache can keep, and the rest.
+    fn part_fitting(&self, missing: Vec<Missing>) -> (Vec<Missing>, Vec<Missing>) {
+        let mut left = self.cache.readable_bytes_max();
+        missing.into_iter().partition(|&(_, bytes)| {
+            let fits = bytes <= left;
+            left -= if fits { bytes } else { 0 };
+            fits
+        })
+    }
+
     /// Those of `files` that are not all here, each with what is missing, in bytes.
-    fn missing_of(&self, files: impl IntoIterator<Item = Ino>) -> Result<Vec<(Ino, u64)>> {
+    fn missing_of(&self, files: impl IntoIterator<Item = Ino>) -> Result<Vec<Missing>> {
         let mut missing = Vec::new();
         for ino in files {
             let Ok(inode) = self.inode(ino) else { continue };
@@ -77,7 +110,7 @@ impl Vfs {
         Ok(missing)
     }
 
-    async fn warm_files(self: &Arc<Self>, missing: Vec<(Ino, u64)>, work: &Work) {
+    async fn warm_files(self: &Arc<Self>, missing: Vec<Missing>, work: &Work) {
         missing.iter().for_each(|&(_, bytes)| work.expect(1, bytes));
         stream::iter(missing)
             .for_each_concurrent(FILES_AT_ONCE, |(ino, _)| async move {

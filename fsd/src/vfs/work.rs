@@ -5,15 +5,20 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::Finding;
+use crate::cache::Changes;
+
 /// So many problems are told one by one.
 const PROBLEMS_TOLD_MAX: usize = 20;
+/// So many findings are told one by one.
+const FINDINGS_TOLD_MAX: usize = 1000;
 
 /// How far it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Files to be looked at, as far as they are known.
+    /// Files to be looked at, as far as they are known; directories, where these are what is asked for.
     pub files: u64,
-    /// Of these, files that are done.
+    /// Of these, what is done.
     pub files_done: u64,
     /// Bytes to be fetched or read, as far as they are known.
     pub bytes: u64,
@@ -21,6 +26,12 @@ pub struct Progress {
     pub bytes_done: u64,
     /// Blocks that were bad and are good again.
     pub mended: u64,
+    /// What came in from the cloud.
+    pub changes: Changes,
+    /// What does not fit together.
+    pub findings: Vec<Finding>,
+    /// How much of it there is, and how much of that is mended.
+    pub found: (u64, u64),
     /// What could not be done.
     pub problems: u64,
     /// The first of it, a line each.
@@ -82,6 +93,19 @@ impl Work {
 
     pub(super) fn did_mend(&self) {
         self.lock().mended += 1;
+    }
+
+    pub(super) fn saw(&self, changes: Changes) {
+        self.lock().changes.add(changes);
+    }
+
+    pub(super) fn find(&self, finding: Finding) {
+        let mut progress = self.lock();
+        progress.found.0 += 1;
+        progress.found.1 += u64::from(finding.repaired);
+        if progress.findings.len() < FINDINGS_TOLD_MAX {
+            progress.findings.push(finding);
+        }
     }
 
     pub(super) fn failed(&self, what: impl FnOnce() -> String) {

@@ -72,7 +72,7 @@ impl Gateway {
         let meta = Arc::new(Meta::open(dir)?);
         let opened = remote::stack(Arc::new(cloud.wire(clock.clone())), &clock, &tasks);
         let share = open_share(&meta, clock.as_ref())?;
-        let store = Store { remote: opened.remote, defaults: DEFAULTS };
+        let store = Store { remote: opened.remote, defaults: DEFAULTS, down: None };
         let cache = Arc::new(Cache::open(cache::Parts {
             dir: dir.to_owned(),
             limits: Limits {
@@ -268,6 +268,7 @@ fn open_share(meta: &Meta, clock: &dyn Clock) -> Result<Share> {
         offline_wait: Duration::ZERO,
         fsync_wait: None,
         listing_age_max: LISTING_AGE_MAX,
+        refresh_every: None,
         hooked: false,
         quotas: Quotas::default(),
     })

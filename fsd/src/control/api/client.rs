@@ -10,9 +10,9 @@ use serde::de::DeserializeOwned;
 use super::sides::{Conflict, Emptied, Restored, Settle, Trashed};
 use super::steer::{PaceChange, PaceState, QueueChange, QueueChanged, ReceiptFilter, Receipts};
 use super::types::{
-    ErrorBody, ErrorCode, Evicted, Explanation, Hook, HookResult, Job, JobFilter, PathQuery, Pin,
-    PinChange, Queue, QueueQuery, Retried, Retry, Status, Unmount, Unmounted, WaitProgress,
-    WaitQuery, WorkId, WorkProgress, WorkStart,
+    ErrorBody, ErrorCode, Evicted, Explanation, GatewayReport, Hook, HookResult, Job, JobFilter,
+    PathQuery, Pin, PinChange, Queue, QueueQuery, Retried, Retry, Status, Unmount, Unmounted,
+    WaitProgress, WaitQuery, WorkId, WorkProgress, WorkStart,
 };
 
 /// How long a daemon may take for an answer that it has at hand.
@@ -163,6 +163,15 @@ impl Client {
     /// [`ClientError`], as for all verbs.
     pub async fn stop_work(&self, id: WorkId) -> Result<WorkProgress, ClientError> {
         self.post("work/stop", &id).await
+    }
+
+    /// What gateways told in the store of the share that `path` is in, or of all shares.
+    ///
+    /// # Errors
+    /// [`ClientError`], as for all verbs.
+    pub async fn reports(&self, path: Option<&Path>) -> Result<Vec<GatewayReport>, ClientError> {
+        let path = path.map(Path::to_owned);
+        self.get("reports", &WaitQuery { path }, SLOW_ANSWER_MAX).await
     }
 
     /// Evicts what is here of the files at and below `path`, as far as it can go.

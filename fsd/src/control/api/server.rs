@@ -16,9 +16,9 @@ use super::sides::{Conflict, Emptied, Restored, Settle, Trashed};
 use super::socket::Socket;
 use super::steer::{PaceChange, PaceState, QueueChange, QueueChanged, ReceiptFilter, Receipts};
 use super::types::{
-    ErrorBody, ErrorCode, Evicted, Explanation, Hook, HookResult, Job, JobFilter, LIST_MAX,
-    PathQuery, Pin, PinChange, Queue, QueueQuery, Retried, Retry, Status, Unmount, Unmounted,
-    WaitProgress, WaitQuery, WorkId, WorkProgress, WorkStart,
+    ErrorBody, ErrorCode, Evicted, Explanation, GatewayReport, Hook, HookResult, Job, JobFilter,
+    LIST_MAX, PathQuery, Pin, PinChange, Queue, QueueQuery, Retried, Retry, Status, Unmount,
+    Unmounted, WaitProgress, WaitQuery, WorkId, WorkProgress, WorkStart,
 };
 use crate::control::ops::{OperationError, Operations};
 
@@ -56,6 +56,7 @@ fn router(operations: Arc<dyn Operations>) -> Router {
         .route("/v1/pins", get(pins).post(set_pin))
         .route("/v1/work", get(work).post(start_work))
         .route("/v1/work/stop", post(stop_work))
+        .route("/v1/reports", get(reports))
         .route("/v1/evict", post(evict))
         .route("/v1/explain", get(explain))
         .route("/v1/queue/change", post(change_queue))
@@ -124,6 +125,13 @@ async fn work(State(operations): Shared, Query(id): Query<WorkId>) -> Answer<Wor
 
 async fn stop_work(State(operations): Shared, Json(id): Json<WorkId>) -> Answer<WorkProgress> {
     operations.stop_work(id).await.map(Json)
+}
+
+async fn reports(
+    State(operations): Shared,
+    Query(query): Query<WaitQuery>,
+) -> Answer<Vec<GatewayReport>> {
+    operations.reports(query.path.as_deref()).await.map(Json)
 }
 
 async fn evict(State(operations): Shared, Json(query): Json<PathQuery>) -> Answer<Evicted> {

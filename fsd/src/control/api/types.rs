@@ -427,6 +427,12 @@ pub enum WorkKind {
     Warm,
     /// What is here is looked at again.
     Scrub,
+    /// What changed in the store comes in.
+    Refresh,
+    /// All that the store knows of names and attributes comes in.
+    Recover,
+    /// Names, records, files and the store are compared.
+    Check,
 }
 
 /// Long work that is to begin.
@@ -434,8 +440,40 @@ pub enum WorkKind {
 pub struct WorkStart {
     /// What is to be done.
     pub kind: WorkKind,
-    /// A file or directory in a mount.
-    pub path: PathBuf,
+    /// A file or directory in a mount; everything if left out, where that makes sense.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// Of a refresh: also what nobody looked at yet.
+    #[serde(default)]
+    pub all: bool,
+    /// It goes on if nobody asks how far it is.
+    #[serde(default)]
+    pub background: bool,
+    /// Of a check: what can be mended without losing anything is.
+    #[serde(default)]
+    pub repair: bool,
+}
+
+impl WorkKind {
+    /// Its word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Warm => "warm",
+            Self::Scrub => "scrub",
+            Self::Refresh => "refresh",
+            Self::Recover => "recover",
+            Self::Check => "check",
+        }
+    }
+}
+
+impl WorkStart {
+    /// Work of a kind, on everything.
+    #[must_use]
+    pub fn of(kind: WorkKind) -> Self {
+        Self { kind, path: None, all: false, background: false, repair: false }
+    }
 }
 
 /// Which work is meant.
@@ -452,11 +490,11 @@ pub struct WorkProgress {
     pub id: u64,
     /// What is done.
     pub kind: WorkKind,
-    /// Below this path.
+    /// Below this path; everything if it is empty.
     pub path: PathBuf,
-    /// Files to be looked at, as far as they are known.
+    /// Files to be looked at, as far as they are known; of a refresh, directories.
     pub files: u64,
-    /// Of these, files that are done.
+    /// Of these, what is done.
     pub files_done: u64,
     /// Bytes to be fetched or read, as far as they are known.
     pub bytes: u64,
@@ -464,6 +502,18 @@ pub struct WorkProgress {
     pub bytes_done: u64,
     /// Blocks that were bad and are good again.
     pub mended: u64,
+    /// What came in from the store.
+    #[serde(default)]
+    pub changes: Changes,
+    /// How much a check found that does not fit together.
+    #[serde(default)]
+    pub found: u64,
+    /// Of it, what is mended.
+    #[serde(default)]
+    pub repaired: u64,
+    /// The first of it, when it is over.
+    #[serde(default)]
+    pub findings: Vec<Finding>,
     /// What could not be done.
     pub problems: u64,
     /// The first of it, a line each.
@@ -472,6 +522,72 @@ pub struct WorkProgress {
     pub over: bool,
     /// It was stopped.
     pub stopped: bool,
+}
+
+/// How many files and directories the store had otherwise than here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changes {
+    /// Names that came.
+    pub added: u64,
+    /// Objects that are another version now.
+    pub changed: u64,
+    /// Names that went.
+    pub gone: u64,
+}
+
+/// Something that does not fit together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// What kind of thing: a word that never changes.
+    pub code: String,
+    /// Where.
+    pub at: String,
+    /// What about it.
+    pub what: String,
+    /// What `--repair` does about it; none if a person has to do something.
+    pub repair: Option<String>,
+    /// It was done.
+    pub repaired: bool,
+}
+
+/// What a gateway told in a share's store of what it had not uploaded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewayReport {
+    /// The gateway.
+    pub gateway: String,
+    /// It is the one that answers.
+    pub this: bool,
+    /// The share.
+    pub share: String,
+    /// When it told; none if that can't be read.
+    pub written: Option<Timestamp>,
+    /// How long ago that was.
+    pub age_seconds: u64,
+    /// It was stopped then, and did not tell since.
+    pub stopped: bool,
+    /// Files and directories that differed from the store.
+    pub items: u64,
+    /// Objects that were to be deleted.
+    pub deletions: u64,
+    /// Bytes that were to be sent.
+    pub bytes: u64,
+    /// The first of what differed.
+    pub dirty: Vec<DirtyFile>,
+    /// Why it can't be read.
+    pub error: Option<String>,
+}
+
+/// A file that a gateway had not uploaded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DirtyFile {
+    /// Its path in the share.
+    pub path: String,
+    /// How long it was.
+    pub bytes: u64,
+    /// When it was changed last.
+    pub mtime: Timestamp,
+    /// The store has it by now, as far as that is known here: one of this length and time.
+    pub arrived: bool,
 }
 
 /// What became of files that were to be evicted.
@@ -585,7 +701,7 @@ pub(super) struct QueueQuery {
     pub(super) limit: usize,
 }
 
-/// What `GET /v1/wait` takes.
+/// What `GET /v1/wait` and `GET /v1/reports` take.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct WaitQuery {
     #[serde(skip_serializing_if = "Option::is_none")]

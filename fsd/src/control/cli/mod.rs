@@ -13,6 +13,7 @@ mod pace;
 mod pin;
 mod queue;
 mod receipts;
+mod recover;
 mod run;
 mod status;
 mod trash;
@@ -82,7 +83,7 @@ pub enum Exit {
     NotFound = 5,
     /// Something is in use.
     Busy = 6,
-    /// Not everything is uploaded: waiting would not help, or took too long.
+    /// Not everything is done: waiting would not help, or took too long.
     Unfinished = 7,
 }
 
@@ -164,7 +165,7 @@ struct Cli {
 
 const EXITS: &str = "\
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 mistake in the configuration, 4 no daemon,
-5 not found, 6 in use, 7 not everything is uploaded.";
+5 not found, 6 in use, 7 not everything is uploaded, or done.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -188,6 +189,15 @@ enum Command {
     Warm(work::WorkArgs),
     /// Look whether what is cached still is what it was, and mend it from the store; Ctrl-C stops it
     Scrub(work::WorkArgs),
+    /// Bring in what changed in the store, in all directories that are known here; Ctrl-C stops it
+    Refresh(work::RefreshArgs),
+    /// Learn all that the store knows of names and attributes, as after the loss of a gateway, and show what gateways had not uploaded;
+    /// Ctrl-C stops it, and it goes on where it was
+    Recover(recover::RecoverArgs),
+    /// Look whether names, records, cached files and the store fit together, and mend what does not; Ctrl-C stops it
+    Check(work::CheckArgs),
+    /// Show long work under way, or stop it
+    Work(work::UnderWayArgs),
     /// Free what files take in the cache; what is not uploaded stays
     Evict(evict::EvictArgs),
     /// Show all that is known of a file
@@ -267,6 +277,10 @@ fn dispatch(command: &Command, context: &Context<'_>) -> Outcome {
         Command::Unpin(args) => block_on(pin::unpin(args, context)),
         Command::Warm(args) => block_on(work::work(WorkKind::Warm, args, context)),
         Command::Scrub(args) => block_on(work::work(WorkKind::Scrub, args, context)),
+        Command::Refresh(args) => block_on(work::refresh(args, context)),
+        Command::Recover(args) => block_on(recover::recover(args, context)),
+        Command::Check(args) => block_on(work::check(args, context)),
+        Command::Work(args) => block_on(work::under_way(args, context)),
         Command::Evict(args) => block_on(evict::evict(args, context)),
         Command::Explain(args) => block_on(explain::explain(args, context)),
         Command::Pace(args) => block_on(pace::pace(args, context)),

@@ -39,10 +39,16 @@ pub(super) struct MountArgs {
     /// Download at most so fast; off for no downloads
     #[arg(long, value_name = "RATE")]
     bwlimit_down: Option<String>,
+    /// Ask the store again for the names of a directory that is read when the last answer is so old; 60s if left out
+    #[arg(long, value_name = "TIME")]
+    refresh_after: Option<String>,
+    /// Ask the store so often for changes in all directories that are known here, such as 15m; off if left out
+    #[arg(long, value_name = "TIME")]
+    refresh_every: Option<String>,
     #[command(flatten)]
     daemonize: DaemonizeArgs,
     /// The same as options of mount(8): ro, noexec, nopassthrough, noacl, allow_other, cache_dir=DIR, cache_size=SIZE, hooks=DIR, bwlimit_up=RATE,
-    /// bwlimit_down=RATE; and what a share is set to in a configuration file: upload_delay=1m, conflicts=local-wins, deletes=trash, …
+    /// bwlimit_down=RATE, refresh_after=TIME, refresh_every=TIME; and what a share is set to in a configuration file: upload_delay=1m, conflicts=local-wins, deletes=trash, …
     #[arg(short, value_name = "OPTIONS", value_delimiter = ',')]
     options: Vec<String>,
     /// What mount(8) gives to all its helpers
@@ -128,6 +134,8 @@ fn file(args: &MountArgs, context: &Context<'_>) -> Result<File, Failure> {
         url: Some(url.to_owned()),
         read_only: args.read_only,
         allow_other: args.allow_other,
+        refresh_after: args.refresh_after.clone(),
+        refresh_every: args.refresh_every.clone(),
         ..ShareSection::default()
     };
     let mut cache_dir = args.cache_dir.clone();
@@ -154,11 +162,13 @@ fn file(args: &MountArgs, context: &Context<'_>) -> Result<File, Failure> {
             "hooks" => hooks.push(value.into()),
             "bwlimit_up" => up = given(),
             "bwlimit_down" => down = given(),
+            "refresh_after" => share.refresh_after = given(),
+            "refresh_every" => share.refresh_every = given(),
             "comment" => {}
             name if FOR_OTHERS.contains(&name) || name.starts_with("x-") || args.helper.sloppy => {}
             name => {
                 let hint = format!(
-                    "options are ro, noexec, nopassthrough, noacl, allow_other, cache_dir=, cache_size=, hooks=, bwlimit_up=, bwlimit_down=, {}=",
+                    "options are ro, noexec, nopassthrough, noacl, allow_other, cache_dir=, cache_size=, hooks=, bwlimit_up=, bwlimit_down=, refresh_after=, refresh_every=, {}=",
                     SETTINGS.join("=, ")
                 );
                 return Err(
@@ -300,6 +310,8 @@ fn explain(problems: Vec<Problem>) -> Failure {
     let argument = |key: &str| match key {
         "share.0.url" => "URL".to_owned(),
         "share.0.mount" => "DIR".to_owned(),
+        "share.0.refresh_after" => "--refresh-after".to_owned(),
+        "share.0.refresh_every" => "--refresh-every".to_owned(),
         "state_dir" => "--cache-dir".to_owned(),
         "cache.disk_max" => "--cache-size".to_owned(),
         "upload.default" => "--bwlimit-up".to_owned(),

@@ -83,14 +83,21 @@ pub(super) fn amount(items: u64, bytes: u64) -> String {
 
 /// A bar of bytes on stderr, with room for a message; nothing if that is no terminal.
 pub(super) fn bytes_bar() -> ProgressBar {
+    bar("{bar:30} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {msg}")
+}
+
+/// The same, of things that are counted.
+pub(super) fn count_bar() -> ProgressBar {
+    bar("{bar:30} {human_pos} of {human_len} {msg}")
+}
+
+fn bar(template: &str) -> ProgressBar {
     let target = match stderr_is_terminal() {
         true => ProgressDrawTarget::stderr(),
         false => ProgressDrawTarget::hidden(),
     };
-    let style = ProgressStyle::with_template(
-        "{bar:30} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {msg}",
-    )
-    .unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::with_draw_target(Some(0), target).with_style(style)
 }
 

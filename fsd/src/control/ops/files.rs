@@ -5,17 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use policies::pins;
+use tokio::sync::Notify;
 
 use super::OperationError;
 use super::gateway::{Gateway, MountedShare, item_of_written, timestamp};
 use super::works::{Begun, progress};
 use crate::control::api::types as api;
 use crate::meta::Inode;
-use crate::types::{FileKind, ShareId};
-use crate::vfs::{Explained, Pinned, VfsError, Work};
+use crate::types::{FileKind, Ino, ShareId};
+use crate::vfs::{Explained, Pinned, Reach, VfsError, Work};
 
 /// How long a question for progress lasts before it is answered anyway.
 const WORK_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Work of which nobody asked for so long how far it is, is left.
+const LEFT_AFTER: Duration = Duration::from_secs(10);
 
 impl Gateway {
     pub(super) fn all_pins(&self) -> Result<Vec<api::Pin>, OperationError> {
@@ -79,17 +83,86 @@ impl Gateway {
         &self,
         start: &api::WorkStart,
     ) -> Result<api::WorkId, OperationError> {
-        let top = self.find(&start.path).await?;
-        let (kind, path, work) = (start.kind, start.path.clone(), Arc::new(Work::default()));
-        let id = self.works.add(Begun { kind, path, work: work.clone() });
+        let api::WorkStart { kind, path, all, background, repair } = start.clone();
+        let tops = self.tops(kind, path.as_deref()).await?;
+        // What belongs to no file is looked at where all files are.
+        let is_root = |top: &Ino| self.parts.mounts.iter().any(|mount| mount.root == *top);
+        let whole = tops.iter().all(is_root);
+        let reach = if all { Reach::All } else { Reach::Known };
+        let work = Arc::new(Work::default());
+        let (path, asked) = (path.unwrap_or_default(), Arc::new(Notify::new()));
+        let begun = Begun { kind, path, work: work.clone(), asked };
+        if !background {
+            self.stop_when_left(begun.clone());
+        }
+        let id = self.works.add(begun);
         let vfs = self.parts.vfs.clone();
-        vfs.clone().tasks().spawn("control.work", async move {
-            match kind {
-                api::WorkKind::Warm => vfs.warm_below(top, &work).await,
-                api::WorkKind::Scrub => vfs.scrub_below(top, &work).await,
+        let tasks = vfs.tasks().clone();
+        tasks.clone().spawn("control.work", async move {
+            let run = async {
+                match kind {
+                    api::WorkKind::Warm => vfs.warm_below(tops, &work).await,
+                    api::WorkKind::Scrub => vfs.scrub_below(tops, &work).await,
+                    api::WorkKind::Refresh => vfs.refresh_below(tops, reach, &work).await,
+                    api::WorkKind::Recover => vfs.rebuild_below(tops, &work).await,
+                    api::WorkKind::Check => vfs.check_below(tops, whole, repair, &work).await,
+                }
+            };
+            tokio::select! {
+                () = run => {}
+                () = tasks.cancelled() => work.stop(),
             }
         });
         Ok(api::WorkId { id })
+    }
+
+    /// Stops work of which nobody wants to know any more how far it is: who began it was killed.
+    fn stop_when_left(&self, begun: Begun) {
+        let (clock, tasks) = (self.parts.clock.clone(), self.parts.vfs.tasks().clone());
+        tasks.clone().spawn("control.left", async move {
+            loop {
+                let ended = begun.work.ended.notified();
+                if begun.work.progress().over {
+                    return;
+                }
+                tokio::select! {
+                    () = ended => return,
+                    () = tasks.cancelled() => return,
+                    () = begun.asked.notified() => {}
+                    () = clock.sleep(LEFT_AFTER) => {
+                        tracing::info!(kind = begun.kind.word(), "work is stopped, since who began it is gone");
+                        return begun.work.stop();
+                    }
+                }
+            }
+        });
+    }
+
+    /// What long work is to be done on: what lies at `path`, or all shares that it makes sense for.
+    async fn tops(
+        &self,
+        kind: api::WorkKind,
+        path: Option<&Path>,
+    ) -> Result<Vec<Ino>, OperationError> {
+        let needs_cloud = match kind {
+            api::WorkKind::Refresh | api::WorkKind::Recover => true,
+            api::WorkKind::Warm | api::WorkKind::Scrub | api::WorkKind::Check => false,
+        };
+        let fits = |mount: &&MountedShare| !needs_cloud || mount.url.is_some();
+        if let Some(path) = path {
+            let (mount, _) = self.mount_of(path)?;
+            if !fits(&mount) {
+                let why = "is on a local share: there is no store that anything could come from";
+                return Err(OperationError::Nonsense(format!("{} {why}", path.display())));
+            }
+            return Ok(vec![self.find(path).await?]);
+        }
+        let tops: Vec<Ino> =
+            self.parts.mounts.iter().filter(fits).map(|mount| mount.root).collect();
+        match tops.is_empty() {
+            true => Err(OperationError::Nonsense("all shares are local".to_owned())),
+            false => Ok(tops),
+        }
     }
 
     pub(super) async fn progress_of(
@@ -97,6 +170,7 @@ impl Gateway {
         api::WorkId { id }: api::WorkId,
     ) -> Result<api::WorkProgress, OperationError> {
         let begun = self.works.get(id)?;
+        begun.asked.notify_one();
         let ended = begun.work.ended.notified();
         if !begun.work.progress().over {
             tokio::select! {

@@ -78,6 +78,8 @@ pub struct Parts {
     pub mounts: Vec<MountedShare>,
     /// Who unmounts.
     pub unmount: mpsc::Sender<UnmountRequest>,
+    /// This gateway's name.
+    pub gateway: String,
 }
 
 /// The running gateway, as its operator sees it.
@@ -394,6 +396,13 @@ impl Operations for Gateway {
 
     async fn stop_work(&self, id: api::WorkId) -> Result<api::WorkProgress, OperationError> {
         self.end_work(id)
+    }
+
+    async fn reports(
+        &self,
+        path: Option<&Path>,
+    ) -> Result<Vec<api::GatewayReport>, OperationError> {
+        self.told_by_gateways(path).await
     }
 
     async fn evict(&self, path: &Path) -> Result<api::Evicted, OperationError> {

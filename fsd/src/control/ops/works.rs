@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify;
+
 use super::OperationError;
 use crate::control::api::types as api;
-use crate::vfs::Work;
+use crate::vfs::{Finding, Work};
 
 /// Work that is over is remembered for those who asked for it, up to so many.
 const OVER_KEPT_MAX: usize = 100;
@@ -20,6 +22,8 @@ pub(super) struct Begun {
     pub(super) kind: api::WorkKind,
     pub(super) path: PathBuf,
     pub(super) work: Arc<Work>,
+    /// Who began it was told how far it is.
+    pub(super) asked: Arc<Notify>,
 }
 
 impl Works {
@@ -63,9 +67,26 @@ pub(super) fn progress(id: u64, begun: &Begun) -> api::WorkProgress {
         bytes: now.bytes,
         bytes_done: now.bytes_done,
         mended: now.mended,
+        changes: api::Changes {
+            added: now.changes.added,
+            changed: now.changes.changed,
+            gone: now.changes.gone,
+        },
+        found: now.found.0,
+        repaired: now.found.1,
+        findings: match now.over {
+            true => now.findings.into_iter().map(finding).collect(),
+            false => Vec::new(),
+        },
         problems: now.problems,
         told: now.told,
         over: now.over,
         stopped: now.stopped,
     }
+}
+
+fn finding(found: Finding) -> api::Finding {
+    let Finding { code, at, what, repaired } = found;
+    let repair = code.repair().map(str::to_owned);
+    api::Finding { code: code.word().to_owned(), at, what, repair, repaired }
 }

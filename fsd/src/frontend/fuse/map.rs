@@ -76,11 +76,12 @@ pub(super) fn is_everyday(error: &VfsError) -> bool {
     !matches!(error, VfsError::Cache(_) | VfsError::Meta(_) | VfsError::NotUploaded)
 }
 
-pub(super) fn attr(node: INodeNo, attr: &Attr) -> FileAttr {
+/// `blocks`: see [`Vfs::blocks`](crate::vfs::Vfs::blocks).
+pub(super) fn attr(node: INodeNo, attr: &Attr, blocks: u64) -> FileAttr {
     FileAttr {
         ino: node,
         size: attr.size,
-        blocks: attr.size.div_ceil(512),
+        blocks,
         atime: attr.atime.into(),
         mtime: attr.mtime.into(),
         ctime: attr.ctime.into(),

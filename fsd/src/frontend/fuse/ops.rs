@@ -119,7 +119,7 @@ impl Drive {
         op: &'static str,
         parent: INodeNo,
     ) {
-        reply_entry(reply, found, op, parent, self.nodes, self.ttl);
+        reply_entry(reply, found, op, parent, (self.nodes, &*self.vfs), self.ttl);
     }
 }
 
@@ -167,7 +167,7 @@ impl Filesystem for Drive {
                 Ok(entry) if entry.attrs_known => paths.ttl(entry.ino, ttl),
                 Ok(_) | Err(_) => Duration::ZERO,
             };
-            reply_entry(reply, found, "lookup", parent, nodes, ttl);
+            reply_entry(reply, found, "lookup", parent, (nodes, &*vfs), ttl);
         });
     }
 
@@ -175,8 +175,9 @@ impl Filesystem for Drive {
         self.polling.seen();
         match self.vfs.attr(self.nodes.ino(ino)) {
             Ok(attr) => {
-                let ttl = self.paths.ttl(self.nodes.ino(ino), self.ttl);
-                reply.attr(&ttl, &map::attr(ino, &attr));
+                let node = self.nodes.ino(ino);
+                let blocks = self.vfs.blocks(node, &attr);
+                reply.attr(&self.paths.ttl(node, self.ttl), &map::attr(ino, &attr, blocks));
             }
             Err(error) => reply.error(said(&error, "getattr", ino)),
         }
@@ -213,7 +214,10 @@ impl Filesystem for Drive {
         let paths = self.paths.clone();
         self.answer(async move {
             match vfs.set_attr(node, change).await {
-                Ok(attr) => reply.attr(&paths.ttl(node, ttl), &map::attr(ino, &attr)),
+                Ok(attr) => {
+                    let blocks = vfs.blocks(node, &attr);
+                    reply.attr(&paths.ttl(node, ttl), &map::attr(ino, &attr, blocks));
+                }
                 Err(error) => reply.error(said(&error, "setattr", ino)),
             }
         });
@@ -276,7 +280,7 @@ impl Filesystem for Drive {
         let (node, dir) = (self.nodes.ino(ino), self.nodes.ino(parent));
         let made = self.vfs.link(node, dir, name.as_bytes());
         let ttl = self.paths.ttl(node, self.ttl);
-        reply_entry(reply, made, "link", parent, self.nodes, ttl);
+        reply_entry(reply, made, "link", parent, (self.nodes, &*self.vfs), ttl);
     }
 
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -359,7 +363,7 @@ impl Filesystem for Drive {
             how,
         ) {
             Ok((ino, attr, handle)) => {
-                let attr = map::attr(self.nodes.node(ino), &attr);
+                let attr = map::attr(self.nodes.node(ino), &attr, self.vfs.blocks(ino, &attr));
                 let wanted = || self.vfs.handed_out(handle);
                 let straight = self.paths.begin(ino, wanted, |file| reply.open_backing(file));
                 let (fh, flags) = (FileHandle(handle.0), FopenFlags::FOPEN_NOFLUSH);
@@ -640,7 +644,8 @@ impl Filesystem for Drive {
             };
             for (name, above, place) in dots(ino, nodes.node(page.parent), offset) {
                 let Ok(attr) = vfs.attr(nodes.ino(above)) else { continue };
-                if reply.add(above, place, name, &ttl, &map::attr(above, &attr), GENERATION) {
+                let attr = map::attr(above, &attr, vfs.blocks(nodes.ino(above), &attr));
+                if reply.add(above, place, name, &ttl, &attr, GENERATION) {
                     return reply.ok();
                 }
             }
@@ -652,7 +657,7 @@ impl Filesystem for Drive {
                 };
                 let node = nodes.node(entry.ino);
                 let name = OsStr::from_bytes(&entry.name);
-                let attr = map::attr(node, &entry.attr);
+                let attr = map::attr(node, &entry.attr, vfs.blocks(entry.ino, &entry.attr));
                 if reply.add(node, entry.cookie, name, &ttl, &attr, GENERATION) {
                     break;
                 }

@@ -6,7 +6,7 @@ use fuser::{Errno, Generation, INodeNo, ReplyEmpty, ReplyEntry, ReplyXattr};
 
 use super::map::{self, NodeIds, errno};
 use crate::types::chain;
-use crate::vfs::{Entry, VfsError};
+use crate::vfs::{Entry, Vfs, VfsError};
 
 /// Inode numbers are never reused, so there is one generation.
 pub(super) const GENERATION: Generation = Generation(0);
@@ -28,11 +28,14 @@ pub(super) fn reply_entry(
     found: Result<Entry, VfsError>,
     op: &'static str,
     parent: INodeNo,
-    nodes: NodeIds,
+    (nodes, vfs): (NodeIds, &Vfs),
     ttl: Duration,
 ) {
     match found {
-        Ok(entry) => reply.entry(&ttl, &map::attr(nodes.node(entry.ino), &entry.attr), GENERATION),
+        Ok(Entry { ino, attr, .. }) => {
+            let attr = map::attr(nodes.node(ino), &attr, vfs.blocks(ino, &attr));
+            reply.entry(&ttl, &attr, GENERATION);
+        }
         Err(error) => reply.error(said(&error, op, parent)),
     }
 }
