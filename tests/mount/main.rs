@@ -12,6 +12,7 @@ mod elsewhere;
 mod ends;
 mod hooks;
 mod keep;
+mod kills;
 mod links;
 mod lost;
 mod names;

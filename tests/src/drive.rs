@@ -7,6 +7,8 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
+use std::thread::sleep;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use nix::mount::{MntFlags, umount2};
@@ -167,17 +169,8 @@ impl Drive {
     /// # Errors
     /// What the program says if it ends instead.
     pub fn start(&mut self) -> Result<()> {
-        ensure!(self.process.is_none(), "it runs already");
         let before = self.log().len();
-        let log = File::options().create(true).append(true).open(self.log_path())?;
-        let process = self
-            .command()?
-            .args(&self.arguments)
-            .args(&self.options)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()?;
+        let process = self.spawn()?;
         let process = self.process.insert(process);
         let log_path = self.folder.path().join("log");
         let mut ended = None;
@@ -191,6 +184,25 @@ impl Drive {
             bail!("{status}: {}", &self.log()[before..]);
         }
         Ok(())
+    }
+
+    /// Starts the daemon, and kills it `after` that, wherever it is by then.
+    ///
+    /// # Errors
+    /// If it can't be started, or ended before.
+    pub fn start_and_kill(&mut self, after: Duration) -> Result<()> {
+        let process = self.spawn()?;
+        self.process = Some(process);
+        sleep(after);
+        self.kill()
+    }
+
+    fn spawn(&self) -> Result<Child> {
+        ensure!(self.process.is_none(), "it runs already");
+        let log = File::options().create(true).append(true).open(self.log_path())?;
+        let mut command = self.command()?;
+        command.args(&self.arguments).args(&self.options).stdin(Stdio::null());
+        Ok(command.stdout(Stdio::null()).stderr(log).spawn()?)
     }
 
     /// Where it is mounted.
