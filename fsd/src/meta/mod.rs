@@ -4,6 +4,7 @@
 //! Invariant: inode numbers are never given twice.
 
 mod arrivals;
+mod attempts;
 mod batch;
 mod check;
 mod checkpoint;

@@ -143,6 +143,11 @@ impl Worker {
             Err(SyncError::Incomplete { key }) => {
                 self.settle(remote, subject, &key, Why::Incomplete).await.map(perhaps)
             }
+            Err(SyncError::Remote(RemoteError::Occupied { key, .. }))
+                if self.clear_way(share, &key)? =>
+            {
+                Err(SyncError::Changed)
+            }
             performed => performed,
         }
     }
@@ -230,6 +235,13 @@ impl Worker {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Lets go what may stand in the way of `key` since an upload whose answer was lost; whether there is any of it. Who sent it may himself
+    /// wait for this place.
+    fn clear_way(&self, share: ShareId, key: &Key) -> Result<bool, MetaError> {
+        let (key, now) = (key.clone(), self.millis());
+        self.meta.write(move |tx| Ok(tx.bury_attempts_around(share, &key, now)? > 0))
     }
 
     fn subject(&self, ino: Ino) -> Result<Option<(ShareId, Subject)>, MetaError> {
