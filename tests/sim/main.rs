@@ -11,7 +11,7 @@ use fsd_tests::sim::{Broken, Tally, run};
 
 const STEPS: u64 = 400;
 /// The first ones, and some that have found something once.
-const SEEDS: [u64; 25] = [
+const SEEDS: [u64; 28] = [
     1,
     2,
     3,
@@ -31,6 +31,9 @@ const SEEDS: [u64; 25] = [
     2103,
     2145,
     5208,
+    30_006,
+    60_763,
+    60_870,
     10_725_933_478_189,
     23_372_104_356_931,
     29_987_485_740_681,

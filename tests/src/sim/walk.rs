@@ -166,11 +166,14 @@ impl Walk {
         let keys = (objects.keys().collect::<Vec<_>>(), files.keys().collect::<Vec<_>>());
         ensure!(keys.0 == keys.1, "the cloud has {:?} for {:?}", keys.0, keys.1);
         ensure!(objects == files, "the cloud has other bytes");
-        self.cloud
-            .objects()
-            .keys()
-            .filter(|key| is_hidden(key))
-            .for_each(|key| self.cloud.delete_foreign(key));
+        let hidden: Vec<String> =
+            self.cloud.objects().into_keys().filter(|key| is_hidden(key)).collect();
+        if !hidden.is_empty() {
+            hidden.iter().for_each(|key| self.cloud.delete_foreign(key));
+            // A listing may be under way that shows them where a name becomes free.
+            gateway.clock.sleep(LISTING_AGE_MAX + Duration::from_secs(1)).await;
+            gateway.tree().await?;
+        }
         if self.foreign.is_empty() {
             self.model.files.values_mut().for_each(|file| file.changed = false);
         } else {
