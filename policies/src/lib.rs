@@ -4,6 +4,7 @@
 
 pub mod bucket;
 pub mod budget;
+pub mod concurrency;
 pub mod line;
 pub mod order;
 pub mod pace;
