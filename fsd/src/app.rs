@@ -419,6 +419,10 @@ async fn open_share(
                 up: share_pacer(config, &config.upload, clock, &pacers.up),
                 down: share_pacer(config, &config.download, clock, &pacers.down),
             };
+            let env = match &config.ca_file {
+                Some(file) => &env.with_ca_file(file),
+                None => env,
+            };
             let opened = remote::open(parsed, env, share_pacers.clone(), clock.clone(), tasks)?;
             (Some(parsed.to_string()), Some((opened, share_pacers)))
         }
@@ -495,6 +499,7 @@ async fn check_store(
                 | RemoteError::Unreachable { .. }
                 | RemoteError::Occupied { .. }
                 | RemoteError::Unsupported { .. }
+                | RemoteError::Damaged { .. }
                 | RemoteError::Rejected { .. } => "check the URL and the endpoint",
             };
             Err(anyhow::Error::new(error).context(format!("open the share {name} ({remedy})")))

@@ -4,12 +4,14 @@
     reason = "skips and sizes of samples are told where they are counted"
 )]
 
+mod bulk;
 mod check;
 mod cold;
 mod crash;
 mod disk;
 mod elsewhere;
 mod ends;
+mod faults;
 mod hooks;
 mod keep;
 mod kills;
@@ -19,6 +21,7 @@ mod names;
 mod outage;
 mod owners;
 mod pace;
+mod parts;
 mod posix;
 mod queue;
 mod random;
@@ -27,7 +30,9 @@ mod refresh;
 mod refusals;
 mod room;
 mod scale;
+mod secure;
 mod sides;
 mod suites;
 mod sync;
 mod trees;
+mod verify;

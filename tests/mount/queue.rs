@@ -1,6 +1,7 @@
 //! What waits, and how an operator steers it.
 
 use anyhow::{Context as _, Result, ensure};
+use fsd::types::Sha256;
 use fsd_tests::drive::Drive;
 use fsd_tests::store::{Store, on_a_dir, on_each_store};
 use fsd_tests::until;
@@ -154,6 +155,7 @@ fn what_went_up_has_a_receipt_though_the_daemon_dies() -> Result<()> {
             let last = receipts.iter().rev().find(|receipt| receipt["key"] == *key);
             let last = last.with_context(|| format!("no receipt for {key}"))?;
             ensure!(last["size"] == body.len() && last["path"] == *key, "{last:#}");
+            ensure!(last["sha256"] == Sha256::of(&body).to_string(), "{last:#}");
         }
         let path = drive.path("0-0");
         let of_one = drive.run(&["receipts", path.to_str().context("UTF-8")?])?;

@@ -7,6 +7,7 @@ pub mod proxy;
 pub mod servers;
 pub mod sim;
 pub mod store;
+pub mod tls;
 
 use std::time::Duration;
 

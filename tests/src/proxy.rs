@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,9 @@ pub struct Proxy {
 #[derive(Debug)]
 struct State {
     network: AtomicU8,
+    /// Bytes that clients have sent, and servers have answered.
+    up: AtomicU64,
+    down: AtomicU64,
     sockets: Mutex<Vec<TcpStream>>,
     /// What came from the gateway: when, and how many bytes.
     sent: Mutex<Vec<(Instant, usize)>>,
@@ -53,6 +56,8 @@ impl Proxy {
         let address = listener.local_addr()?;
         let state = Arc::new(State {
             network: AtomicU8::new(Network::Up as u8),
+            up: AtomicU64::new(0),
+            down: AtomicU64::new(0),
             sockets: Mutex::default(),
             sent: Mutex::default(),
         });
@@ -77,6 +82,18 @@ impl Proxy {
         self.state.sent.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Bytes that went up so far, heads of requests and all.
+    #[must_use]
+    pub fn bytes_up(&self) -> u64 {
+        self.state.up.load(Ordering::SeqCst)
+    }
+
+    /// Bytes that came down so far.
+    #[must_use]
+    pub fn bytes_down(&self) -> u64 {
+        self.state.down.load(Ordering::SeqCst)
+    }
+
     /// Sets how the network is from now on. Connections live on only in a black hole.
     pub fn set(&self, network: Network) {
         self.state.network.store(network as u8, Ordering::SeqCst);
@@ -94,22 +111,23 @@ fn take(client: TcpStream, server: SocketAddr, state: &Arc<State>) {
         return;
     }
     let Ok(upstream) = TcpStream::connect(server) else { return };
-    let ends = [(client.try_clone(), upstream.try_clone()), (Ok(upstream), Ok(client))];
-    for (counted, (from, to)) in [true, false].into_iter().zip(ends) {
+    let ends =
+        [(client.try_clone(), upstream.try_clone(), true), (Ok(upstream), Ok(client), false)];
+    for (from, to, is_up) in ends {
         let (Ok(from), Ok(to)) = (from, to) else { return };
         if let Ok(held) = from.try_clone() {
             state.sockets().push(held);
         }
         let state = state.clone();
-        std::thread::spawn(move || pass(from, to, &state, counted));
+        std::thread::spawn(move || pass(from, to, &state, is_up));
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a proxy keeps its own time: it is what measures")]
-fn pass(mut from: TcpStream, mut to: TcpStream, state: &State, counted: bool) {
+fn pass(mut from: TcpStream, mut to: TcpStream, state: &State, is_up: bool) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
-        if counted {
+        if is_up {
             let mut sent = state.sent.lock().unwrap_or_else(PoisonError::into_inner);
             sent.push((Instant::now(), count));
         }
@@ -119,6 +137,8 @@ fn pass(mut from: TcpStream, mut to: TcpStream, state: &State, counted: bool) {
         if to.write_all(&buffer[..count]).is_err() {
             break;
         }
+        let counter = if is_up { &state.up } else { &state.down };
+        counter.fetch_add(count as u64, Ordering::SeqCst);
     }
     // The other end may have done it first.
     let _ = from.shutdown(Shutdown::Both);

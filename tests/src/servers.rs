@@ -3,25 +3,28 @@
 //! [`S3Server`] and [`GcsServer`] run in this process; [`Azurite`] comes from npm.
 
 mod azurite;
+mod faults;
 mod memory_s3;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fsd::remote::Env;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
-use s3s::Body;
-use s3s::auth::SimpleAuth;
+use s3s::auth::{S3Auth, SecretKey};
 use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s::{Body, S3Result, s3_error};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 pub use self::azurite::Azurite;
+pub use self::faults::Fault;
+use self::faults::Faults;
 use self::memory_s3::{MemoryS3, Versions};
 
 /// The bucket or container that every server here has.
@@ -47,15 +50,20 @@ fn variables<const N: usize>(pairs: [(&str, &str); N]) -> Variables {
 #[derive(Debug)]
 pub struct S3Server {
     server: Server,
+    memory: MemoryS3,
+    secret: Secret,
 }
 
 impl S3Server {
     /// Starts a server with the bucket [`BUCKET`].
     #[must_use]
     pub fn start() -> Self {
-        let mut service = S3ServiceBuilder::new(MemoryS3::new(BUCKET, Versions::Md5));
-        service.set_auth(SimpleAuth::from_single(KEY_ID, SECRET));
-        Self { server: Server::start(service.build(), Dialect::S3) }
+        let memory = MemoryS3::new(BUCKET, Versions::Md5);
+        let mut service = S3ServiceBuilder::new(memory.clone());
+        let secret = Secret::default();
+        secret.set(SECRET);
+        service.set_auth(secret.clone());
+        Self { server: Server::start(service.build(), Dialect::S3), memory, secret }
     }
 
     /// What a process must have in its environment.
@@ -79,15 +87,63 @@ impl S3Server {
         }
     }
 
-    /// Answers the next requests with 503.
-    pub fn fail_next(&self, requests: u32) {
-        self.server.control.failures.store(requests, Ordering::SeqCst);
+    /// Lets another secret be the right one.
+    pub fn set_secret(&self, secret: &str) {
+        self.secret.set(secret);
+    }
+
+    /// Lets something go wrong with so many requests, from the next on.
+    pub fn fail_next(&self, fault: Fault, requests: usize) {
+        self.server.control.faults.set(fault, requests);
+    }
+
+    /// Requests with which something is still to go wrong.
+    #[must_use]
+    pub fn faults_left(&self) -> usize {
+        self.server.control.faults.left()
+    }
+
+    /// Lets a byte of an object turn while nothing else of it changes; false if there is none.
+    #[must_use]
+    pub fn rot(&self, key: &str) -> bool {
+        self.memory.rot(key)
+    }
+
+    /// Begins an upload in parts, as somebody else would.
+    pub fn begin_upload(&self, key: &str) {
+        self.memory.begin_upload(key);
+    }
+
+    /// The keys of uploads in parts that were begun and not ended.
+    #[must_use]
+    pub fn uploads(&self) -> Vec<String> {
+        self.memory.uploads()
     }
 
     /// Requests taken so far.
     #[must_use]
     pub fn requests(&self) -> u32 {
         self.server.control.requests.load(Ordering::SeqCst)
+    }
+}
+
+/// Who may ask: one, and his secret may change.
+#[derive(Clone, Debug, Default)]
+struct Secret(Arc<Mutex<String>>);
+
+impl Secret {
+    fn set(&self, secret: &str) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = secret.to_owned();
+    }
+}
+
+#[async_trait::async_trait]
+impl S3Auth for Secret {
+    async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
+        if access_key != KEY_ID {
+            return Err(s3_error!(InvalidAccessKeyId));
+        }
+        Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).clone().into())
     }
 }
 
@@ -123,7 +179,7 @@ enum Dialect {
 #[derive(Debug)]
 struct Control {
     online: watch::Sender<bool>,
-    failures: AtomicU32,
+    faults: Faults,
     requests: AtomicU32,
 }
 
@@ -140,7 +196,7 @@ impl Server {
     fn start(service: S3Service, dialect: Dialect) -> Self {
         let control = Arc::new(Control {
             online: watch::Sender::new(true),
-            failures: AtomicU32::new(0),
+            faults: Faults::default(),
             requests: AtomicU32::new(0),
         });
         let stop = watch::Sender::new(false);
@@ -204,14 +260,8 @@ async fn connection(
         let (service, control) = (service.clone(), Arc::clone(&control));
         async move {
             control.requests.fetch_add(1, Ordering::SeqCst);
-            let failing =
-                control
-                    .failures
-                    .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
-            if failing.is_ok() {
-                let mut response = Response::new(Body::empty());
-                *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-                return Ok(response);
+            if let Some(fault) = control.faults.take() {
+                return faults::serve(&service, request, fault).await;
             }
             match dialect {
                 Dialect::S3 => service.call(request.map(Body::from)).await,

@@ -152,6 +152,15 @@ impl Store {
         }
     }
 
+    /// The S3 server, if it is one.
+    #[must_use]
+    pub fn server(&self) -> Option<&S3Server> {
+        match &self.server {
+            Server::S3 { server, .. } => Some(server),
+            Server::Dir(_) | Server::Azure { .. } => None,
+        }
+    }
+
     /// A network to the server, and what a process that shall use it must have in its environment.
     ///
     /// # Errors
@@ -358,7 +367,9 @@ impl Web {
     fn new(endpoint: String) -> Result<Self> {
         // Fails if there is one already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let options = ClientOptions::new().with_allow_http(true);
+        // Azurite ends connections that are idle for some seconds.
+        let idle = std::time::Duration::from_secs(1);
+        let options = ClientOptions::new().with_allow_http(true).with_pool_idle_timeout(idle);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let client = runtime.block_on(async { ReqwestConnector::default().connect(&options) })?;
         Ok(Self { runtime, client, endpoint })

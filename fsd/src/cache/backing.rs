@@ -179,6 +179,13 @@ impl Backing {
         self.is_whole() || self.state().present.contains(&blocks_of(range))
     }
 
+    /// Whether nothing of `range` is here, and the object that it comes from has all of it.
+    #[must_use]
+    pub fn is_elsewhere(&self, range: &Range<u64>) -> bool {
+        let (state, blocks) = (self.state(), blocks_of(range));
+        range.end <= state.object_bytes && state.present.missing(blocks.clone()) == [blocks]
+    }
+
     /// Says that `blocks` are here, of a file that is now `size` long.
     pub(super) fn mark(&self, state: &mut State, blocks: Range<u64>, size: u64) {
         state.present.insert(blocks);

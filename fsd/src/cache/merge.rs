@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use super::Result;
 use crate::meta::{Inode, NewInode, ObjectRecord, Tx};
 use crate::remote::Object;
-use crate::types::{Attr, FileKind, Ino, Key, PosixMeta, ShareId, Time, link, name_of_segment};
+use crate::types::{
+    Attr, Digest, FileKind, Ino, Key, PosixMeta, ShareId, Time, link, name_of_segment,
+};
 
 /// Below the root of a share: objects that stand aside while others move.
 const RESERVED: &str = ".fsd";
@@ -128,7 +130,7 @@ pub(super) fn yield_to(
         tx.bury(share, &key, Some(&etag), ino, now.millis())?;
     }
     tx.end_attempts(ino, share, Some(&object.key), now.millis())?;
-    tx.end_multipart(ino)?;
+    tx.abandon_multipart(ino)?;
     tx.set_presence(ino, None)?;
     tx.remove_item(ino)?;
     take_object(&mut inode, object, true, defaults);
@@ -428,7 +430,7 @@ fn blank(share: ShareId, key: Key, defaults: &Defaults, now: Time) -> Inode {
         attrs: 0,
         backing: 0,
         attrs_known: false,
-        object: Some(ObjectRecord { key, etag: None, content: 0, attrs: 0 }),
+        object: Some(ObjectRecord::implied(key)),
     }
 }
 
@@ -474,6 +476,7 @@ fn take_object(inode: &mut Inode, object: &Object, new_content: bool, defaults: 
         etag: Some(object.etag.clone()),
         content: inode.content,
         attrs: inode.attrs,
+        digest: object.metadata.as_ref().and_then(Digest::read),
     });
 }
 

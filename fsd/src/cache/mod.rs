@@ -18,6 +18,7 @@ mod remember;
 mod scan;
 mod scrub;
 mod sums;
+mod verify;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -46,6 +47,7 @@ pub use self::merge::{Changes, Defaults, Merged};
 pub use self::present::BLOCK_BYTES;
 pub use self::scan::backing_files;
 pub use self::scrub::Checked;
+pub use self::verify::{Difference, Differing, Verified};
 
 /// Limits of the cache.
 #[derive(Clone, Copy, Debug)]
@@ -125,6 +127,7 @@ impl CacheError {
                 RemoteError::Precondition { .. } | RemoteError::NotFound { .. } => Trouble::Stale,
                 RemoteError::Unsupported { .. }
                 | RemoteError::Occupied { .. }
+                | RemoteError::Damaged { .. }
                 | RemoteError::Rejected { .. } => Trouble::Lost,
             },
         }

@@ -207,6 +207,7 @@ fn share(
         name: section.name.clone(),
         mount: findings.absolute(key("mount"), &section.mount),
         store,
+        ca_file: section.ca_file.as_deref().map(|path| findings.absolute(key("ca_file"), path)),
         read_only: section.read_only,
         allow_other: section.allow_other,
         no_exec: section.no_exec,

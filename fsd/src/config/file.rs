@@ -69,6 +69,8 @@ pub struct ShareSection {
     /// Nothing leaves this machine; this or `url`.
     #[serde(default)]
     pub local: bool,
+    /// See [`super::ShareConfig::ca_file`].
+    pub ca_file: Option<PathBuf>,
     /// See [`super::ShareConfig::read_only`].
     #[serde(default)]
     pub read_only: bool,

@@ -124,6 +124,8 @@ pub struct ShareConfig {
     pub mount: PathBuf,
     /// Where its files go.
     pub store: StoreConfig,
+    /// Certificates of authorities that its store's is believed by, beside those that the system trusts; absolute.
+    pub ca_file: Option<PathBuf>,
     /// Nothing can be changed through the mount.
     pub read_only: bool,
     /// Other users than the one who mounts it may use it, as far as modes and owners let them.

@@ -52,6 +52,7 @@ fn what_is_left_out_has_its_default() {
             read_only: false,
             allow_other: false,
             no_exec: false,
+            ca_file: None,
             passthrough: true,
             acl: true,
             upload_delay: UPLOAD_DELAY,

@@ -120,6 +120,7 @@ fn work(over: bool) -> WorkProgress {
         bytes: 9,
         bytes_done: 5,
         mended: 0,
+        unproven: 0,
         changes: Changes { added: 1, changed: 2, gone: 3 },
         found: 0,
         repaired: 0,

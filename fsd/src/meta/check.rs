@@ -9,7 +9,7 @@ use super::{Result, Tx};
 use crate::types::Ino;
 
 /// Tables whose rows belong to an inode, and by which column.
-const BELONGING: [(&str, &str); 7] = [
+const BELONGING: [(&str, &str); 10] = [
     ("item", "ino"),
     ("presence", "ino"),
     ("writing", "ino"),
@@ -17,6 +17,9 @@ const BELONGING: [(&str, &str); 7] = [
     ("attempt", "ino"),
     ("alias", "ino"),
     ("alias", "file"),
+    ("multipart", "ino"),
+    ("part", "ino"),
+    ("object_part", "ino"),
 ];
 
 /// A name that leads nowhere, or nowhere from.
@@ -89,6 +92,8 @@ impl Tx<'_> {
         if self.inode(ino)?.is_some() {
             return Ok(());
         }
+        // Its parts lie in the store, and are paid for.
+        self.abandon_multipart(ino)?;
         for (table, column) in BELONGING {
             self.run(&format!("DELETE FROM {table} WHERE {column} = ?1"), [ino.0.cast_signed()])?;
         }

@@ -6,10 +6,10 @@ use std::sync::LazyLock;
 use rusqlite::{OptionalExtension, Row, RowIndex, ToSql, params};
 
 use super::{MetaError, Result, Tx};
-use crate::types::{Attr, ETag, FileKind, Ino, Key, ShareId, Time};
+use crate::types::{Attr, Digest, ETag, FileKind, Ino, Key, ShareId, Time};
 
 /// Columns of the table `inode`.
-pub(super) const COLUMNS: usize = 24;
+pub(super) const COLUMNS: usize = 25;
 /// Rows that one statement inserts when there are many: to begin and end one takes as long as a row.
 const ROWS_AT_ONCE: usize = 32;
 static INSERT_ONE: LazyLock<String> = LazyLock::new(|| insert_rows(1));
@@ -31,6 +31,16 @@ pub struct ObjectRecord {
     pub content: u64,
     /// The inode's attribute version that the object's metadata holds.
     pub attrs: u64,
+    /// What its content is, if that is known.
+    pub digest: Option<Digest>,
+}
+
+impl ObjectRecord {
+    /// That of a directory without a marker.
+    #[must_use]
+    pub fn implied(key: Key) -> Self {
+        Self { key, etag: None, content: 0, attrs: 0, digest: None }
+    }
 }
 
 /// An inode.
@@ -216,6 +226,7 @@ pub(super) fn inode(row: &Row<'_>) -> rusqlite::Result<Inode> {
             etag: row.get::<_, Option<String>>(20)?.map(ETag),
             content: unsigned(row, 21)?,
             attrs: unsigned(row, 22)?,
+            digest: row.get::<_, Option<Vec<u8>>>(24)?.and_then(|bytes| Digest::decode(&bytes)),
         }),
     };
     Ok(Inode {
@@ -311,7 +322,7 @@ impl Tx<'_> {
     pub fn add_share(&self, name: &str, url: &str, root: Attr) -> Result<Share> {
         self.run("INSERT INTO share (name, root, url) VALUES (?1, 0, ?2)", params![name, url])?;
         let id = ShareId(u32::try_from(self.0.last_insert_rowid()).unwrap_or(u32::MAX));
-        let key = ObjectRecord { key: Key::from_raw(""), etag: None, content: 0, attrs: 0 };
+        let key = ObjectRecord::implied(Key::from_raw(""));
         let object = (!url.is_empty()).then_some(key);
         let root = self.add_inode(&NewInode {
             share: id,
@@ -414,6 +425,7 @@ impl Tx<'_> {
             bind(&object.map(|o| o.content.cast_signed()))?;
             bind(&object.map(|o| o.attrs.cast_signed()))?;
             bind(&attr.rdev)?;
+            bind(&object.and_then(|o| o.digest).map(|digest| digest.encode()))?;
         }
         statement.raw_execute()?;
         Ok(())
@@ -431,7 +443,7 @@ impl Tx<'_> {
             "UPDATE inode SET kind = ?2, perm = ?3, uid = ?4, gid = ?5, size = ?6, atime_s = ?7, atime_n = ?8, \
              mtime_s = ?9, mtime_n = ?10, ctime_s = ?11, ctime_n = ?12, nlink = ?13, target = ?14, content = ?15, \
              attrs = ?16, backing = ?17, attrs_known = ?18, object_key = ?19, object_etag = ?20, \
-             object_content = ?21, object_attrs = ?22, rdev = ?23 WHERE ino = ?1",
+             object_content = ?21, object_attrs = ?22, rdev = ?23, object_digest = ?24 WHERE ino = ?1",
             params![
                 ino.0.cast_signed(),
                 kind_number(attr.kind),
@@ -456,6 +468,7 @@ impl Tx<'_> {
                 object.map(|o| o.content.cast_signed()),
                 object.map(|o| o.attrs.cast_signed()),
                 attr.rdev,
+                object.and_then(|o| o.digest).map(|digest| digest.encode()),
             ],
         )?;
         if changed == 0 {
@@ -486,6 +499,8 @@ impl Tx<'_> {
         self.run("DELETE FROM arrival WHERE ino = ?1", number)?;
         self.run("DELETE FROM alias WHERE ino = ?1", number)?;
         self.run("DELETE FROM link WHERE ino = ?1", number)?;
+        self.forget_object_parts(ino)?;
+        self.abandon_multipart(ino)?;
         Ok(())
     }
 

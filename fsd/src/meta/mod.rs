@@ -17,6 +17,7 @@ mod receipts;
 mod schema;
 mod sides;
 mod tree;
+mod uploads;
 mod usage;
 
 use std::path::{Path, PathBuf};
@@ -32,10 +33,11 @@ pub use self::arrivals::{Job, JobId, JobState};
 pub use self::check::StrayName;
 pub use self::inodes::{Inode, NewInode, ObjectRecord, Share, Stamp, Uploaded};
 pub use self::links::Lost;
-pub use self::queue::{FinishedParts, Item, ItemCounts, Multipart, Tombstone};
+pub use self::queue::{Item, ItemCounts, Tombstone};
 pub use self::receipts::UploadedVersion;
 pub use self::sides::{Conflict, Trashed};
 pub use self::tree::{Dentry, Listed, Replaced, TreeError, cookie_of_name};
+pub use self::uploads::{Abandoned, Multipart, Part};
 
 /// Why the store could not answer.
 #[derive(Clone, Debug, thiserror::Error)]

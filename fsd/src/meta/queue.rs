@@ -1,4 +1,4 @@
-//! What differs from the cloud: items («inode X differs»), tombstones (objects whose file is gone), multipart uploads under way.
+//! What differs from the cloud: items («inode X differs»), tombstones (objects whose file is gone).
 //! Times are milliseconds since 1970.
 
 use std::collections::BTreeSet;
@@ -59,28 +59,6 @@ pub struct Tombstone {
     /// What kind of failure that was.
     pub code: Option<String>,
 }
-
-/// A multipart upload under way.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Multipart {
-    /// The inode.
-    pub ino: Ino,
-    /// Its share.
-    pub share: ShareId,
-    /// The key that it will have.
-    pub key: Key,
-    /// The store's name for the upload.
-    pub upload: String,
-    /// The content version that is uploaded.
-    pub content: u64,
-    /// Length in bytes.
-    pub size: u64,
-    /// Length of every part but the last.
-    pub part_bytes: u64,
-}
-
-/// Numbers and names of the parts of an upload that the store has.
-pub type FinishedParts = Vec<(u32, String)>;
 
 /// How much waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -175,11 +153,12 @@ impl Tx<'_> {
         self.one("SELECT * FROM item WHERE ino = ?1", [ino.0.cast_signed()], item)
     }
 
-    /// `ino` differs no more.
+    /// `ino` differs no more: an upload of it that is under way is to be given up.
     ///
     /// # Errors
     /// If the store fails.
     pub fn remove_item(&self, ino: Ino) -> Result<()> {
+        self.abandon_multipart(ino)?;
         self.run("DELETE FROM item WHERE ino = ?1", [ino.0.cast_signed()])?;
         Ok(())
     }
@@ -558,72 +537,5 @@ impl Tx<'_> {
     /// If the store fails.
     pub fn tombstones(&self, count: usize) -> Result<Vec<Tombstone>> {
         self.all("SELECT * FROM tombstone ORDER BY due LIMIT ?1", [limit(count)], tombstone)
-    }
-
-    /// The multipart upload of `ino` that is under way, with the parts that are finished.
-    ///
-    /// # Errors
-    /// If the store fails.
-    pub fn multipart(&self, ino: Ino) -> Result<Option<(Multipart, FinishedParts)>> {
-        let found =
-            self.one("SELECT * FROM multipart WHERE ino = ?1", [ino.0.cast_signed()], |r| {
-                Ok(Multipart {
-                    ino,
-                    share: ShareId(r.get("share")?),
-                    key: Key::from_raw(r.get::<_, String>("object_key")?),
-                    upload: r.get("upload")?,
-                    content: unsigned(r, "content")?,
-                    size: unsigned(r, "size")?,
-                    part_bytes: unsigned(r, "part_bytes")?,
-                })
-            })?;
-        let Some(multipart) = found else { return Ok(None) };
-        let sql = "SELECT number, id FROM part WHERE ino = ?1 ORDER BY number";
-        let parts = self.all(sql, [ino.0.cast_signed()], |r| Ok((r.get(0)?, r.get(1)?)))?;
-        Ok(Some((multipart, parts)))
-    }
-
-    /// Records a multipart upload that was begun.
-    ///
-    /// # Errors
-    /// If the store fails.
-    pub fn begin_multipart(&self, multipart: &Multipart) -> Result<()> {
-        let Multipart { ino, share, key, upload, content, size, part_bytes } = multipart;
-        self.end_multipart(*ino)?;
-        self.run(
-            "INSERT INTO multipart VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            params![
-                ino.0.cast_signed(),
-                share.0,
-                key.as_str(),
-                upload,
-                content.cast_signed(),
-                size.cast_signed(),
-                part_bytes.cast_signed()
-            ],
-        )?;
-        Ok(())
-    }
-
-    /// Records a finished part.
-    ///
-    /// # Errors
-    /// If the store fails.
-    pub fn add_part(&self, ino: Ino, number: u32, id: &str) -> Result<()> {
-        self.run(
-            "INSERT OR REPLACE INTO part VALUES (?1, ?2, ?3)",
-            params![ino.0.cast_signed(), number, id],
-        )?;
-        Ok(())
-    }
-
-    /// Forgets a multipart upload: it was completed or given up.
-    ///
-    /// # Errors
-    /// If the store fails.
-    pub fn end_multipart(&self, ino: Ino) -> Result<()> {
-        self.run("DELETE FROM multipart WHERE ino = ?1", [ino.0.cast_signed()])?;
-        self.run("DELETE FROM part WHERE ino = ?1", [ino.0.cast_signed()])?;
-        Ok(())
     }
 }

@@ -4,7 +4,7 @@ use rusqlite::{Row, params};
 
 use super::inodes::limit;
 use super::{Result, Tx};
-use crate::types::{ETag, Ino, Key, ShareId};
+use crate::types::{Digest, ETag, Ino, Key, ShareId};
 
 /// A version of a file that went up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub struct UploadedVersion {
     pub key: Key,
     /// Its length in bytes.
     pub size: Option<u64>,
-    /// SHA-256 of its bytes in hexadecimal.
+    /// Its digest as the object's metadata has it: SHA-256 in hexadecimal, of its bytes or of its parts' sums.
     pub sha256: Option<String>,
     /// Its version.
     pub etag: ETag,
@@ -50,15 +50,15 @@ impl Tx<'_> {
         share: ShareId,
         ino: Ino,
         key: &Key,
-        size: Option<u64>,
+        (size, digest): (Option<u64>, Option<Digest>),
         etag: &ETag,
         at: i64,
     ) -> Result<()> {
         let path = self.path(ino)?.unwrap_or_default().join(&b'/');
         let size = size.map(u64::cast_signed);
         self.run(
-            "INSERT INTO receipt SELECT NULL, name, ?2, ?3, ?4, NULL, ?5, ?6 FROM share WHERE id = ?1",
-            params![share.0, path, key.as_str(), size, etag.0, at],
+            "INSERT INTO receipt SELECT NULL, name, ?2, ?3, ?4, ?7, ?5, ?6 FROM share WHERE id = ?1",
+            params![share.0, path, key.as_str(), size, etag.0, at, digest.map(|digest| digest.to_string())],
         )?;
         Ok(())
     }

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 use super::{MetaError, Result};
 
-const FORMAT: i64 = 4;
+const FORMAT: i64 = 5;
 const APPLICATION_ID: i64 = 0x6673_6431; // "fsd1"
 
 const TABLES: &str = "
@@ -113,6 +113,17 @@ ALTER TABLE item ADD COLUMN code TEXT;
 ALTER TABLE writing ADD COLUMN published INTEGER;
 ";
 
+/// Checksums of what was uploaded, its parts, and uploads that are to be given up, since format 5.
+const DIGESTS: &str = "
+ALTER TABLE inode ADD COLUMN object_digest BLOB;
+ALTER TABLE part ADD COLUMN digest BLOB;
+CREATE TABLE abandoned (
+  share INTEGER NOT NULL, object_key TEXT NOT NULL, upload TEXT NOT NULL,
+  PRIMARY KEY (share, object_key, upload)) WITHOUT ROWID;
+CREATE TABLE object_part (
+  ino INTEGER NOT NULL, number INTEGER NOT NULL, id TEXT NOT NULL, digest BLOB NOT NULL, PRIMARY KEY (ino, number)) WITHOUT ROWID;
+";
+
 /// Devices: in format 1 there were none.
 const RDEV: &str = "ALTER TABLE inode ADD COLUMN rdev INTEGER NOT NULL DEFAULT 0;";
 
@@ -120,10 +131,11 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let steps: &[&str] = match found {
         FORMAT => return Ok(()),
-        0 => &[TABLES, LINKS, PINS, SIDES, QUEUE, RECEIPTS],
-        1 => &[RDEV, LINKS, PINS, COLUMNS, SIDES, QUEUE, RECEIPTS],
-        2 => &[PINS, COLUMNS, SIDES, QUEUE, RECEIPTS],
-        3 => &[COLUMNS, SIDES, QUEUE, RECEIPTS],
+        0 => &[TABLES, LINKS, PINS, SIDES, QUEUE, RECEIPTS, DIGESTS],
+        1 => &[RDEV, LINKS, PINS, COLUMNS, SIDES, QUEUE, RECEIPTS, DIGESTS],
+        2 => &[PINS, COLUMNS, SIDES, QUEUE, RECEIPTS, DIGESTS],
+        3 => &[COLUMNS, SIDES, QUEUE, RECEIPTS, DIGESTS],
+        4 => &[DIGESTS],
         _ => return Err(MetaError::NewerFormat { path: path.to_owned(), found, known: FORMAT }),
     };
     let tx = connection.transaction()?;

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::types::{Attr, ETag, FileKind, Key, Time};
+use crate::types::{Attr, ETag, FileKind, Key, Sha256, Time};
 
 struct Fixture {
     meta: Arc<Meta>,
@@ -112,7 +112,9 @@ fn the_format_before_is_brought_up_to_this_one() {
     let connection = rusqlite::Connection::open(dir.path().join("meta.sqlite")).unwrap();
     connection
         .execute_batch(
-            "DROP TABLE alias; DROP TABLE link; DROP TABLE pin; ALTER TABLE inode DROP COLUMN rdev; \
+            "DROP TABLE alias; DROP TABLE link; DROP TABLE pin; DROP TABLE object_part; DROP TABLE abandoned; \
+             ALTER TABLE part DROP COLUMN digest; \
+             ALTER TABLE inode DROP COLUMN object_digest; ALTER TABLE inode DROP COLUMN rdev; \
              DROP TABLE conflict; DROP TABLE trash; DROP TABLE kept; ALTER TABLE tombstone DROP COLUMN since; \
              ALTER TABLE tombstone DROP COLUMN code; DROP INDEX item_rank; DROP TABLE paused; DROP TABLE spent; DROP TABLE receipt; ALTER TABLE item DROP COLUMN rank; \
              ALTER TABLE item DROP COLUMN code; ALTER TABLE writing DROP COLUMN published; \
@@ -123,6 +125,78 @@ fn the_format_before_is_brought_up_to_this_one() {
     let meta = Meta::open(dir.path()).unwrap();
     assert_eq!(meta.read(|tx| tx.inode(ino)).unwrap(), before);
     assert_eq!(meta.read(|tx| tx.aliases(ino)).unwrap(), []);
+}
+
+#[test]
+fn an_upload_under_way_in_the_format_before_digests_goes_on() {
+    let fixture = fixture();
+    let ino = fixture.make(fixture.share.root, "a", FileKind::File);
+    let upload = upload(&fixture, ino, "u");
+    let part = Part { number: 0, id: "e".into(), digest: Some(Sha256::of(b"x")) };
+    let (begun, done) = (upload.clone(), part.clone());
+    let store = move |tx: &Tx<'_>| -> Result<()> {
+        tx.begin_multipart(&begun)?;
+        tx.add_part(ino, "u", &done)
+    };
+    fixture.meta.write(store).unwrap();
+    let dir = fixture._dir;
+    drop(fixture.meta);
+    let connection = rusqlite::Connection::open(dir.path().join("meta.sqlite")).unwrap();
+    let back = "DROP TABLE object_part; DROP TABLE abandoned; ALTER TABLE part DROP COLUMN digest; \
+         ALTER TABLE inode DROP COLUMN object_digest; PRAGMA user_version = 4;";
+    connection.execute_batch(back).unwrap();
+    drop(connection);
+    let meta = Meta::open(dir.path()).unwrap();
+    let expected = (upload, vec![Part { digest: None, ..part }]);
+    assert_eq!(meta.read(|tx| tx.multipart(ino)).unwrap(), Some(expected));
+    meta.write(move |tx| tx.abandon_multipart(ino)).unwrap();
+    assert_eq!(meta.read(|tx| tx.abandoned(fixture.share.id)).unwrap().len(), 1);
+}
+
+fn upload(fixture: &Fixture, ino: Ino, name: &str) -> Multipart {
+    Multipart {
+        ino,
+        share: fixture.share.id,
+        key: Key::from_raw("a"),
+        upload: name.into(),
+        content: 1,
+        size: 9,
+        part_bytes: 5,
+    }
+}
+
+#[test]
+fn of_uploads_only_what_is_under_way_belongs_to_a_file_and_all_else_is_given_up() {
+    let fixture = fixture();
+    let ino = fixture.make(fixture.share.root, "a", FileKind::File);
+    let part = Part { number: 0, id: "e".into(), digest: None };
+    let begin = |name: &str| {
+        let upload = upload(&fixture, ino, name);
+        fixture.meta.write(move |tx| tx.begin_multipart(&upload)).unwrap();
+    };
+    let add = |name: &'static str| {
+        let part = part.clone();
+        fixture.meta.write(move |tx| tx.add_part(ino, name, &part)).unwrap();
+    };
+    let parts = || fixture.meta.read(|tx| tx.multipart(ino)).unwrap().map(|(_, parts)| parts);
+    let given_up = || {
+        let all = fixture.meta.read(|tx| tx.abandoned(fixture.share.id)).unwrap();
+        all.into_iter().map(|abandoned| abandoned.upload).collect::<Vec<_>>()
+    };
+    begin("first");
+    add("first");
+    assert_eq!(parts(), Some(vec![part.clone()]));
+    begin("second");
+    add("first");
+    assert_eq!(parts(), Some(vec![]), "what comes late is no part of another upload");
+    assert_eq!(given_up(), ["first"]);
+    fixture.meta.write(move |tx| tx.remove_inode(ino)).unwrap();
+    add("second");
+    begin("third");
+    assert_eq!(parts(), None);
+    assert_eq!(given_up(), ["first", "second", "third"]);
+    let unknown = fixture.meta.read(|tx| tx.unknown_owners()).unwrap();
+    assert_eq!(unknown, [], "nothing that a check takes for a mistake");
 }
 
 #[test]
@@ -192,7 +266,13 @@ fn only_what_the_cloud_has_and_nobody_waits_for_may_be_evicted() {
         move |tx: &Tx<'_>| -> Result<()> {
             let mut inode = tx.inode(ino)?.unwrap();
             let etag = Some(crate::types::ETag("e".into()));
-            inode.object = Some(ObjectRecord { key: Key::from_raw("a"), etag, content, attrs: 0 });
+            inode.object = Some(ObjectRecord {
+                key: Key::from_raw("a"),
+                etag,
+                content,
+                attrs: 0,
+                digest: None,
+            });
             tx.put_inode(&inode)
         }
     };
@@ -249,6 +329,7 @@ fn a_file_whose_object_is_gone_goes_on_with_what_the_cloud_has_of_its_other_name
                     etag: Some(ETag(key.into())),
                     content: file.content,
                     attrs: file.attrs,
+                    digest: None,
                 });
                 tx.put_inode(&inode)?;
                 // The other one is on its way elsewhere.

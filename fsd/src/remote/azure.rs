@@ -23,14 +23,15 @@ use object_store::azure::{
 };
 use object_store::client::HttpRequest;
 
+use super::credentials::FromFiles;
 use super::env::{AzureSettings, Env};
 use super::http::{Http, Pace, REPLY_BYTES_MAX, Reply};
 use super::reply::{self, Errors, ProtocolError};
 use super::s3::no_retry;
 use super::xml::Element;
 use super::{
-    Condition, ETag, Limits, Object, OpenError, Page, PageToken, PartId, Remote, RemoteError,
-    Result, UploadId,
+    Body, Condition, ETag, Limits, Object, OpenError, Page, PageToken, PartId, Remote, RemoteError,
+    Result, Source, UploadId,
 };
 use crate::clock::Clock;
 use crate::rng::Rng;
@@ -72,56 +73,19 @@ impl Azure {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, OpenError> {
         let settings = AzureSettings::read(env)?;
-        let mut builder = MicrosoftAzureBuilder::new();
-        let mut elsewhere = settings.key.is_some() || settings.sas.is_some() || settings.login;
-        for (variable, value) in env.starting("AZURE_") {
-            let key = variable.to_ascii_lowercase().parse();
-            let Ok(key) = key else { continue };
-            let kept = [
-                AzureConfigKey::ClientId,
-                AzureConfigKey::ClientSecret,
-                AzureConfigKey::AuthorityId,
-                AzureConfigKey::AuthorityHost,
-                AzureConfigKey::Token,
-                AzureConfigKey::MsiEndpoint,
-                AzureConfigKey::ObjectId,
-                AzureConfigKey::MsiResourceId,
-                AzureConfigKey::FederatedTokenFile,
-                AzureConfigKey::UseAzureCli,
-            ];
-            if kept.contains(&key) {
-                let secrets = [
-                    AzureConfigKey::ClientSecret,
-                    AzureConfigKey::Token,
-                    AzureConfigKey::FederatedTokenFile,
-                    AzureConfigKey::UseAzureCli,
-                ];
-                elsewhere |= secrets.contains(&key);
-                builder = builder.with_config(key, value);
-            }
-        }
-        if let Some(key) = &settings.key {
-            builder = builder.with_access_key(key);
-        } else if let Some(sas) = &settings.sas {
-            builder = builder.with_config(AzureConfigKey::SasKey, sas.trim_start_matches('?'));
-        } else if settings.login {
-            builder = builder.with_use_azure_cli(true);
-        }
-        let store = builder
-            .with_account(&settings.account)
-            .with_container_name(container)
-            .with_endpoint(settings.endpoint.clone())
-            .with_retry(no_retry())
-            .with_http_connector(http.clone())
-            .build()
-            .map_err(|error| OpenError::Client { source: Box::new(error) })?;
+        let given = settings.key.is_some() || settings.sas.is_some() || settings.login;
+        let secrets = env.starting("AZURE_").filter_map(|(name, _)| azure_key(name));
+        let elsewhere = given || secrets.into_iter().any(|key| SECRETS.contains(&key));
+        let from = (env.clone(), container.to_owned(), http.clone());
+        let make = move || credentials(&from.0, &from.1, &from.2);
+        let provider = FromFiles::open(AzureSettings::files(env), make)?;
         let anonymous = env.get("AZURE_SKIP_SIGNATURE") == Some("true");
         Ok(Self {
             http,
             rng: Mutex::new(Rng::seeded_by(clock.wall())),
             clock,
             account: settings.account,
-            credentials: (!anonymous).then(|| Arc::clone(store.credentials())),
+            credentials: (!anonymous).then_some(provider),
             ambient: !elsewhere,
             container_url: format!("{}/{container}", settings.endpoint),
             prefix: prefix.to_owned(),
@@ -300,6 +264,62 @@ impl Azure {
     }
 }
 
+/// Settings of the environment that say who we are.
+const IDENTITY: [AzureConfigKey; 10] = [
+    AzureConfigKey::ClientId,
+    AzureConfigKey::ClientSecret,
+    AzureConfigKey::AuthorityId,
+    AzureConfigKey::AuthorityHost,
+    AzureConfigKey::Token,
+    AzureConfigKey::MsiEndpoint,
+    AzureConfigKey::ObjectId,
+    AzureConfigKey::MsiResourceId,
+    AzureConfigKey::FederatedTokenFile,
+    AzureConfigKey::UseAzureCli,
+];
+/// Of these, those with which nobody on the machine's own network needs to be asked.
+const SECRETS: [AzureConfigKey; 4] = [
+    AzureConfigKey::ClientSecret,
+    AzureConfigKey::Token,
+    AzureConfigKey::FederatedTokenFile,
+    AzureConfigKey::UseAzureCli,
+];
+
+fn azure_key(variable: &str) -> Option<AzureConfigKey> {
+    variable.to_ascii_lowercase().parse().ok().filter(|key| IDENTITY.contains(key))
+}
+
+/// What gives the credentials of a container.
+fn credentials(
+    env: &Env,
+    container: &str,
+    http: &Http,
+) -> Result<AzureCredentialProvider, OpenError> {
+    let settings = AzureSettings::read(env)?;
+    let mut builder = MicrosoftAzureBuilder::new();
+    for (variable, value) in env.starting("AZURE_") {
+        if let Some(key) = azure_key(variable) {
+            builder = builder.with_config(key, value);
+        }
+    }
+    if let Some(key) = &settings.key {
+        builder = builder.with_access_key(key);
+    } else if let Some(sas) = &settings.sas {
+        builder = builder.with_config(AzureConfigKey::SasKey, sas.trim_start_matches('?'));
+    } else if settings.login {
+        builder = builder.with_use_azure_cli(true);
+    }
+    let store = builder
+        .with_account(&settings.account)
+        .with_container_name(container)
+        .with_endpoint(settings.endpoint)
+        .with_retry(no_retry())
+        .with_http_connector(http.clone())
+        .build()
+        .map_err(|error| OpenError::Client { source: Box::new(error) })?;
+    Ok(Arc::clone(store.credentials()))
+}
+
 /// What there is at the blob of a key.
 enum Standing {
     Same(ETag),
@@ -348,15 +368,18 @@ impl Request {
         }
     }
 
-    fn with_content(method: Method, url: String, body: Bytes) -> Self {
-        Self { body, pace: Pace::Content, ..Self::new(method, url) }
+    fn with_content(method: Method, url: String, body: &Body) -> Self {
+        let mut request = Self { pace: Pace::Content, ..Self::new(method, url) };
+        reply::content_md5(&mut request.headers, body.bytes());
+        request.body = body.bytes().clone();
+        request
     }
 }
 
 #[async_trait]
 impl Remote for Azure {
     fn limits(&self) -> Limits {
-        Limits { put_bytes_max: 5000 << 20, part_bytes_min: 1, parts_max: 50_000 }
+        Limits { put_bytes_max: 5000 << 20, part_bytes_min: 1, parts_max: 50_000, deletes_max: 1 }
     }
 
     async fn check(&self) -> Result<()> {
@@ -403,6 +426,7 @@ impl Remote for Azure {
                 Err(errors.rejected(ProtocolError::Lacks("the range asked for")))
             }
             status if status.is_success() => {
+                reply::check_length(&reply).map_err(|error| errors.unreachable(error))?;
                 let etag = reply::text_header(&reply.headers, "etag").map(reply::etag);
                 verify(Some(errors.need(etag, "a version")?), reply.body).await
             }
@@ -429,7 +453,7 @@ impl Remote for Azure {
     async fn put(
         &self,
         key: &Key,
-        body: Bytes,
+        body: Body,
         metadata: &Metadata,
         condition: &Condition,
     ) -> Result<ETag> {
@@ -442,7 +466,7 @@ impl Remote for Azure {
                 put => put,
             };
         }
-        let mut request = Request::with_content(Method::PUT, self.blob_url(key)?, body);
+        let mut request = Request::with_content(Method::PUT, self.blob_url(key)?, &body);
         request.headers.insert("x-ms-blob-type", HeaderValue::from_static("BlockBlob"));
         self.with_metadata(key, &mut request.headers, metadata)?;
         with_condition(&mut request.headers, condition);
@@ -534,6 +558,10 @@ impl Remote for Azure {
         }
     }
 
+    async fn delete_many(&self, _: &[(Key, ETag)]) -> Result<Vec<Result<()>>> {
+        Err(self.errors(&Key::from_raw("")).unsupported("delete many blobs at once"))
+    }
+
     async fn multipart_create(&self, key: &Key, _: &Metadata) -> Result<UploadId> {
         self.blob_url(key)?;
         // Azure keeps blocks by blob; the name keeps those of two uploads apart.
@@ -546,13 +574,28 @@ impl Remote for Azure {
         key: &Key,
         id: &UploadId,
         number: u32,
-        body: Bytes,
+        body: Body,
     ) -> Result<PartId> {
         let block = Self::block_id(id, number);
         let query = reply::query(&[("comp", "block"), ("blockid", &block)]);
         let url = format!("{}?{query}", self.blob_url(key)?);
-        self.ask(key, Request::with_content(Method::PUT, url, body)).await?;
+        self.ask(key, Request::with_content(Method::PUT, url, &body)).await?;
         Ok(PartId(block))
+    }
+
+    /// A block that a blob was made of can stand in its next list of blocks. Whether it is of the version meant, the condition of
+    /// that list tells.
+    async fn multipart_copy(
+        &self,
+        key: &Key,
+        _: &UploadId,
+        _: u32,
+        source: &Source,
+    ) -> Result<PartId> {
+        match &source.part {
+            Some(part) if source.key == *key => Ok(part.clone()),
+            Some(_) | None => Err(self.errors(key).unsupported("copy a part of another blob")),
+        }
     }
 
     async fn multipart_complete(

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::{
-    Condition, ETag, Limits, Object, Page, PageToken, PartId, Remote, RemoteError, RemoteRef,
-    Result, UploadId,
+    Body, Condition, ETag, Limits, Object, Page, PageToken, PartId, Remote, RemoteError, RemoteRef,
+    Result, Source, UploadId,
 };
 use crate::clock::Clock;
 use crate::rng::Rng;
@@ -272,9 +272,12 @@ async fn probe(shared: Weak<Shared>, tasks: Tasks) {
 /// What a result says about the store; nothing, if the request may not have left this machine.
 fn outcome<T>(result: &Result<T>) -> Option<Outcome> {
     match result {
-        Ok(_) | Err(RemoteError::NotFound { .. } | RemoteError::Precondition { .. }) => {
-            Some(Outcome::Served)
-        }
+        Ok(_)
+        | Err(
+            RemoteError::NotFound { .. }
+            | RemoteError::Precondition { .. }
+            | RemoteError::Damaged { .. },
+        ) => Some(Outcome::Served),
         Err(RemoteError::Unreachable { .. }) => Some(Outcome::Unreachable),
         Err(RemoteError::Denied { .. }) => Some(Outcome::Denied),
         Err(RemoteError::NoContainer { .. }) => Some(Outcome::NoContainer),
@@ -315,7 +318,7 @@ impl Remote for Breaker {
     async fn put(
         &self,
         key: &Key,
-        body: Bytes,
+        body: Body,
         metadata: &Metadata,
         condition: &Condition,
     ) -> Result<ETag> {
@@ -341,6 +344,10 @@ impl Remote for Breaker {
         self.pass(|inner| inner.delete(key, condition)).await
     }
 
+    async fn delete_many(&self, objects: &[(Key, ETag)]) -> Result<Vec<Result<()>>> {
+        self.pass(|inner| inner.delete_many(objects)).await
+    }
+
     async fn multipart_create(&self, key: &Key, metadata: &Metadata) -> Result<UploadId> {
         self.pass(|inner| inner.multipart_create(key, metadata)).await
     }
@@ -350,9 +357,19 @@ impl Remote for Breaker {
         key: &Key,
         id: &UploadId,
         number: u32,
-        body: Bytes,
+        body: Body,
     ) -> Result<PartId> {
         self.pass(|inner| inner.multipart_put(key, id, number, body)).await
+    }
+
+    async fn multipart_copy(
+        &self,
+        key: &Key,
+        id: &UploadId,
+        number: u32,
+        source: &Source,
+    ) -> Result<PartId> {
+        self.pass(|inner| inner.multipart_copy(key, id, number, source)).await
     }
 
     async fn multipart_complete(

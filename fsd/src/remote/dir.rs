@@ -19,7 +19,10 @@ use bytes::{Bytes, BytesMut};
 
 use self::files::{Files, Staged};
 use super::pacer::Pacers;
-use super::{Condition, ETag, Limits, Object, Page, PageToken, PartId, Remote, Result, UploadId};
+use super::{
+    Body, Condition, ETag, Limits, Object, Page, PageToken, PartId, Remote, Result, Source,
+    UploadId,
+};
 use crate::clock::Clock;
 use crate::tasks::Tasks;
 use crate::types::{Key, Metadata};
@@ -77,7 +80,12 @@ impl Dir {
 #[async_trait]
 impl Remote for Dir {
     fn limits(&self) -> Limits {
-        Limits { put_bytes_max: i64::MAX.unsigned_abs(), part_bytes_min: 1, parts_max: 1_000_000 }
+        Limits {
+            put_bytes_max: i64::MAX.unsigned_abs(),
+            part_bytes_min: 1,
+            parts_max: 1_000_000,
+            deletes_max: 1,
+        }
     }
 
     async fn check(&self) -> Result<()> {
@@ -126,7 +134,7 @@ impl Remote for Dir {
     async fn put(
         &self,
         key: &Key,
-        body: Bytes,
+        body: Body,
         metadata: &Metadata,
         condition: &Condition,
     ) -> Result<ETag> {
@@ -134,7 +142,7 @@ impl Remote for Dir {
         if key.is_dir() {
             return self.work(move |files| files.put_dir(&key, &metadata, &condition)).await;
         }
-        let (first, rest) = self.allowed(body).await;
+        let (first, rest) = self.allowed(body.bytes().clone()).await;
         if rest.is_empty() {
             return self.work(move |files| files.put(&key, &first, &metadata, &condition)).await;
         }
@@ -165,6 +173,10 @@ impl Remote for Dir {
         self.work(move |files| files.delete(&key, &condition)).await
     }
 
+    async fn delete_many(&self, _: &[(Key, ETag)]) -> Result<Vec<Result<()>>> {
+        Err(self.files.unsupported("delete many files at once"))
+    }
+
     async fn multipart_create(&self, key: &Key, _: &Metadata) -> Result<UploadId> {
         let key = key.clone();
         self.work(move |files| files.upload_begin(&key)).await
@@ -175,12 +187,23 @@ impl Remote for Dir {
         key: &Key,
         id: &UploadId,
         number: u32,
-        body: Bytes,
+        body: Body,
     ) -> Result<PartId> {
-        let (first, rest) = self.allowed(body).await;
+        let (first, rest) = self.allowed(body.bytes().clone()).await;
         let staged = self.stage(key, first, rest).await?;
         let (key, id) = (key.clone(), id.clone());
         self.work(move |files| files.upload_part(&key, &id, number, staged)).await
+    }
+
+    async fn multipart_copy(
+        &self,
+        key: &Key,
+        id: &UploadId,
+        number: u32,
+        source: &Source,
+    ) -> Result<PartId> {
+        let (key, id, source) = (key.clone(), id.clone(), source.clone());
+        self.work(move |files| files.upload_copy(&key, &id, number, &source)).await
     }
 
     async fn multipart_complete(

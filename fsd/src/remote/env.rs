@@ -12,6 +12,9 @@ const AZURITE_KEY: &str =
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 const AZURITE_ENDPOINT: &str = "http://127.0.0.1:10000/devstoreaccount1";
 
+/// Set from a share's configuration.
+const CA_FILE: &str = "FSD_CA_FILE";
+
 /// The environment as the process found it. `Debug` shows names only.
 #[derive(Clone, Default)]
 pub struct Env(BTreeMap<String, String>);
@@ -30,6 +33,27 @@ impl Env {
     ) -> impl Iterator<Item = (&'a str, &'a str)> {
         let all = self.0.iter().filter(move |(name, _)| name.starts_with(prefix));
         all.map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// The same, with authorities that stores' certificates are believed by.
+    #[must_use]
+    pub fn with_ca_file(&self, file: &Path) -> Self {
+        let mut env = self.clone();
+        env.0.insert(CA_FILE.into(), file.to_string_lossy().into_owned());
+        env
+    }
+
+    /// Authorities that stores' certificates are believed by, beside those that the system trusts.
+    pub(super) fn authorities(&self) -> Result<Vec<reqwest::Certificate>, OpenError> {
+        let Some(path) = self.first(&[CA_FILE, "AWS_CA_BUNDLE"]).map(PathBuf::from) else {
+            return Ok(Vec::new());
+        };
+        let pem = std::fs::read(&path).map_err(|source| OpenError::File { path, source })?;
+        let found = reqwest::Certificate::from_pem_bundle(&pem).ok().filter(|all| !all.is_empty());
+        found.ok_or(OpenError::Bad {
+            what: "the file of certificate authorities",
+            hint: "a PEM file with `-----BEGIN CERTIFICATE-----`",
+        })
     }
 
     fn first(&self, names: &[&str]) -> Option<String> {
@@ -96,6 +120,15 @@ pub(super) struct AwsKeys {
 }
 
 impl AwsSettings {
+    /// The files that a profile is read from.
+    pub(super) fn files(env: &Env) -> Vec<PathBuf> {
+        let files = [
+            env.in_home("AWS_CONFIG_FILE", ".aws/config"),
+            env.in_home("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials"),
+        ];
+        files.into_iter().flatten().collect()
+    }
+
     /// As the AWS tools read them: the variables first, then the profile.
     pub(super) fn read(env: &Env) -> Result<Self, OpenError> {
         let profile = Profile::read(env)?;
@@ -193,6 +226,10 @@ fn read_if_there(path: PathBuf) -> Result<Option<String>, OpenError> {
     }
 }
 
+/// Variables that hold a secret.
+const AZURE_SECRETS: [&str; 3] =
+    ["AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_KEY", "AZURE_STORAGE_SAS_TOKEN"];
+
 /// How to reach a storage account of Azure.
 pub(super) struct AzureSettings {
     pub(super) account: String,
@@ -205,8 +242,23 @@ pub(super) struct AzureSettings {
 }
 
 impl AzureSettings {
-    /// As the Azure tools read them: single variables go before the connection string.
+    /// The files that secrets are read from, if variables name such.
+    pub(super) fn files(env: &Env) -> Vec<PathBuf> {
+        let variables = AZURE_SECRETS.iter().filter_map(|name| env.get(&format!("{name}_FILE")));
+        variables.map(PathBuf::from).collect()
+    }
+
+    /// As the Azure tools read them: single variables go before the connection string. Each secret may stand in a file that the
+    /// variable with `_FILE` behind its name names.
     pub(super) fn read(env: &Env) -> Result<Self, OpenError> {
+        let mut env = env.clone();
+        for name in AZURE_SECRETS {
+            let Some(file) = env.get(&format!("{name}_FILE")).map(PathBuf::from) else { continue };
+            match std::fs::read_to_string(&file) {
+                Ok(text) => drop(env.0.insert(name.into(), text.trim().to_owned())),
+                Err(source) => return Err(OpenError::File { path: file, source }),
+            }
+        }
         let string = env.get("AZURE_STORAGE_CONNECTION_STRING").unwrap_or_default();
         let parts: BTreeMap<String, &str> = string
             .split(';')

@@ -69,7 +69,12 @@ pub(super) struct Http {
 }
 
 impl Http {
-    pub(super) fn new(pacers: Pacers, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+    /// `authorities`: certificates are believed by these too.
+    pub(super) fn new(
+        pacers: Pacers,
+        clock: Arc<dyn Clock>,
+        authorities: Vec<reqwest::Certificate>,
+    ) -> Result<Self, OpenError> {
         // Fails if there is one already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder()
@@ -78,6 +83,7 @@ impl Http {
             .tcp_keepalive(ACK_WAIT_MAX)
             .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
             .redirect(reqwest::redirect::Policy::none())
+            .tls_certs_merge(authorities)
             .user_agent(concat!("fsd/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| OpenError::Client { source: Box::new(error) })?;
@@ -323,7 +329,7 @@ mod tests {
 
     async fn get(answer: &'static str, reply_bytes_max: u64) -> Result<Reply, SendError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let http = Http::new(Pacers::unlimited(&clock), clock).unwrap();
+        let http = Http::new(Pacers::unlimited(&clock), clock, Vec::new()).unwrap();
         let mut request = HttpRequest::new(Bytes::new().into());
         *request.uri_mut() = server(answer).await.parse().unwrap();
         http.send(request, Pace::Content, reply_bytes_max).await

@@ -5,6 +5,7 @@
 
 mod azure;
 mod breaker;
+mod credentials;
 mod dir;
 mod env;
 mod gcs;
@@ -24,7 +25,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::types::{ETag, Key, Metadata, Time};
+use crate::types::{ETag, Key, Metadata, Sha256, Time};
 
 pub use self::breaker::{Breaker, CircuitOpen, Link};
 pub use self::env::Env;
@@ -82,6 +83,48 @@ pub struct UploadId(pub String);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartId(pub String);
 
+/// Bytes on their way up, and their sum, taken once, where they were read: stores refuse what is not so any more when it comes to them.
+#[derive(Clone, Debug)]
+pub struct Body {
+    bytes: Bytes,
+    sha256: Sha256,
+}
+
+impl Body {
+    /// The sum.
+    #[must_use]
+    pub fn sha256(&self) -> Sha256 {
+        self.sha256
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        Self { sha256: Sha256::of(&bytes), bytes }
+    }
+}
+
+/// Bytes of an object that are to be a part of another one, or of its next version.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The object.
+    pub key: Key,
+    /// Its version; any other one will not do.
+    pub etag: ETag,
+    /// Which bytes of it.
+    pub range: Range<u64>,
+    /// The part that they were when the object was made, if they were one.
+    pub part: Option<PartId>,
+    /// Their sum, if it is known.
+    pub sha256: Option<Sha256>,
+}
+
 /// What a store can take.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -91,6 +134,8 @@ pub struct Limits {
     pub part_bytes_min: u64,
     /// The most parts of one upload.
     pub parts_max: u32,
+    /// The most objects that one request deletes.
+    pub deletes_max: usize,
 }
 
 /// Why a request failed, by what the caller can do about it.
@@ -151,6 +196,17 @@ pub enum RemoteError {
         /// The operation.
         what: &'static str,
     },
+    /// What came to the store is not what was sent: something on the way changed it.
+    #[error("{store} got other bytes of {key} than were sent")]
+    Damaged {
+        /// Which store.
+        store: String,
+        /// The key asked for.
+        key: Key,
+        /// What the store said.
+        #[source]
+        source: BoxError,
+    },
     /// The store refuses this very request; the same request will fail again.
     #[error("{store} refused the request for {key}")]
     Rejected {
@@ -197,7 +253,7 @@ pub trait Remote: Send + Sync + fmt::Debug + fmt::Display {
     async fn put(
         &self,
         key: &Key,
-        body: Bytes,
+        body: Body,
         metadata: &Metadata,
         condition: &Condition,
     ) -> Result<ETag>;
@@ -220,6 +276,10 @@ pub trait Remote: Send + Sync + fmt::Debug + fmt::Display {
     /// Deletes an object. An object that is not there counts as deleted.
     async fn delete(&self, key: &Key, condition: &Condition) -> Result<()>;
 
+    /// Deletes these versions of objects, by as few requests as can be: what came of each. `Unsupported` where `limits` says that there is
+    /// no such request; after another error some may be gone.
+    async fn delete_many(&self, objects: &[(Key, ETag)]) -> Result<Vec<Result<()>>>;
+
     /// Begins a multipart upload. Nothing is visible before it is completed.
     async fn multipart_create(&self, key: &Key, metadata: &Metadata) -> Result<UploadId>;
 
@@ -229,7 +289,17 @@ pub trait Remote: Send + Sync + fmt::Debug + fmt::Display {
         key: &Key,
         id: &UploadId,
         number: u32,
-        body: Bytes,
+        body: Body,
+    ) -> Result<PartId>;
+
+    /// Makes part `number` of bytes that the store has, which do not go over the wire. `Precondition` if they are of another version,
+    /// at the latest when the upload is completed under the condition that this version is replaced; `Unsupported` where the store can't.
+    async fn multipart_copy(
+        &self,
+        key: &Key,
+        id: &UploadId,
+        number: u32,
+        source: &Source,
     ) -> Result<PartId>;
 
     /// Makes the object out of all `parts`, in order.

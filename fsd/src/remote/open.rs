@@ -102,7 +102,7 @@ pub fn open(
     tasks: &Tasks,
 ) -> Result<Opened, OpenError> {
     let name = url.to_string();
-    let http = || Http::new(pacers.clone(), Arc::clone(&clock));
+    let http = || Http::new(pacers.clone(), Arc::clone(&clock), env.authorities()?);
     let adapter: RemoteRef = match &url.place {
         Place::Azure { container } => {
             Arc::new(Azure::open(container, &url.prefix, name, env, http()?, Arc::clone(&clock))?)

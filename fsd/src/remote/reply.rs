@@ -1,7 +1,10 @@
 //! What a store's answer means: errors by what the caller can do, and the values that all of them send.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use md5::{Digest as _, Md5};
 use object_store::client::HttpError;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
@@ -34,6 +37,8 @@ pub(super) enum ProtocolError {
     Metadata { name: String },
     #[error("a file and a directory can't have the same name")]
     Kind,
+    #[error("the answer has {got} bytes where it says {said}")]
+    Length { got: u64, said: u64 },
     #[error("the answer lacks {0}")]
     Lacks(&'static str),
     #[error(transparent)]
@@ -50,7 +55,16 @@ pub(super) struct Errors<'a> {
 impl Errors<'_> {
     /// What an answer that is no success means.
     pub(super) fn of_reply(self, reply: &Reply) -> RemoteError {
-        let error = StoreError::read(reply);
+        self.of_error(StoreError::read(reply))
+    }
+
+    /// What an error means that stands in an answer.
+    pub(super) fn of_code(self, status: StatusCode, code: &str, message: &str) -> RemoteError {
+        let (code, message) = (code.to_owned(), message.chars().take(MESSAGE_CHARS_MAX).collect());
+        self.of_error(StoreError { status, code, message })
+    }
+
+    fn of_error(self, error: StoreError) -> RemoteError {
         match error.code.as_str() {
             "NoSuchBucket" | "ContainerNotFound" | "ContainerBeingDeleted" => self.no_container(),
             "NoSuchKey" | "NoSuchUpload" | "BlobNotFound" => self.not_found(),
@@ -58,10 +72,19 @@ impl Errors<'_> {
             | "InvalidToken"
             | "TokenRefreshRequired"
             | "InvalidAuthenticationInfo" => self.denied(error),
-            "RequestTimeout" | "OperationAborted" | "OperationTimedOut" => self.unreachable(error),
+            "BadDigest"
+            | "XAmzContentSHA256Mismatch"
+            | "XAmzContentChecksumMismatch"
+            | "Md5Mismatch"
+            | "Crc64Mismatch" => self.damaged(error),
+            "RequestTimeout" | "IncompleteBody" | "OperationAborted" | "OperationTimedOut" => {
+                self.unreachable(error)
+            }
             "BlobAlreadyExists" | "ConditionalRequestConflict" => self.precondition(),
             code => match error.status.as_u16() {
                 304 => self.precondition(),
+                // An answer to a head can't say more: something else is going on there.
+                409 if code.is_empty() => self.unreachable(error),
                 // Azure also says 412 to who lacks a lease.
                 412 if !code.starts_with("Lease") => self.precondition(),
                 401 | 403 => self.denied(error),
@@ -104,6 +127,11 @@ impl Errors<'_> {
     pub(super) fn occupied(self, source: impl Into<BoxError>) -> RemoteError {
         let (store, key) = (self.store.into(), self.key.clone());
         RemoteError::Occupied { store, key, source: source.into() }
+    }
+
+    pub(super) fn damaged(self, source: impl Into<BoxError>) -> RemoteError {
+        let (store, key) = (self.store.into(), self.key.clone());
+        RemoteError::Damaged { store, key, source: source.into() }
     }
 
     pub(super) fn unsupported(self, what: &'static str) -> RemoteError {
@@ -172,6 +200,20 @@ pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
     text_header(headers, "content-length").and_then(|text| text.parse().ok())
 }
 
+/// Fails if less came than the answer says that it is: what is missing would look like an object's end.
+pub(super) fn check_length(reply: &Reply) -> Result<(), ProtocolError> {
+    let range = text_header(&reply.headers, "content-range");
+    let range =
+        range.and_then(|text| text.strip_prefix("bytes ")?.split_once('/')?.0.split_once('-'));
+    let number = |text: &str| text.parse::<u64>().ok();
+    let Some((first, last)) = range.and_then(|(first, last)| number(first).zip(number(last)))
+    else {
+        return Ok(());
+    };
+    let (got, said) = (reply.body.len() as u64, (last + 1).saturating_sub(first));
+    if got == said { Ok(()) } else { Err(ProtocolError::Length { got, said }) }
+}
+
 /// A time as headers (RFC 1123) and listings (RFC 3339 or RFC 1123) spell it.
 pub(super) fn time(text: &str) -> Option<Time> {
     let stamp = text
@@ -207,6 +249,14 @@ pub(super) fn put_metadata(
         };
     }
     Ok(())
+}
+
+/// The sum of a body, by which stores without a stronger one know whether it came as it was sent.
+pub(super) fn content_md5(headers: &mut HeaderMap, body: &[u8]) {
+    let sum = BASE64.encode(Md5::digest(body));
+    headers.extend(
+        HeaderValue::try_from(sum).map(|sum| (HeaderName::from_static("content-md5"), sum)),
+    );
 }
 
 /// `range` as a header's value; it must not be empty.
@@ -277,7 +327,11 @@ mod tests {
             (400, "ExpiredToken", "Denied"),
             (400, "RequestTimeout", "Unreachable"),
             (400, "InvalidArgument", "Rejected"),
+            (400, "BadDigest", "Damaged"),
+            (400, "Md5Mismatch", "Damaged"),
+            (400, "IncompleteBody", "Unreachable"),
             (408, "", "Unreachable"),
+            (409, "", "Unreachable"),
             (429, "", "Unreachable"),
             (500, "InternalError", "Unreachable"),
             (501, "NotImplemented", "Rejected"),

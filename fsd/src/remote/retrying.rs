@@ -14,8 +14,8 @@ use bytes::Bytes;
 
 use super::breaker::CircuitOpen;
 use super::{
-    Condition, ETag, Limits, Object, Page, PageToken, PartId, Remote, RemoteError, RemoteRef,
-    Result, UploadId,
+    Body, Condition, ETag, Limits, Object, Page, PageToken, PartId, Remote, RemoteError, RemoteRef,
+    Result, Source, UploadId,
 };
 use crate::clock::Clock;
 use crate::rng::Rng;
@@ -91,7 +91,7 @@ impl Remote for Retrying {
     async fn put(
         &self,
         key: &Key,
-        body: Bytes,
+        body: Body,
         metadata: &Metadata,
         condition: &Condition,
     ) -> Result<ETag> {
@@ -120,6 +120,10 @@ impl Remote for Retrying {
         }
     }
 
+    async fn delete_many(&self, objects: &[(Key, ETag)]) -> Result<Vec<Result<()>>> {
+        self.inner.delete_many(objects).await
+    }
+
     async fn multipart_create(&self, key: &Key, metadata: &Metadata) -> Result<UploadId> {
         self.inner.multipart_create(key, metadata).await
     }
@@ -129,9 +133,19 @@ impl Remote for Retrying {
         key: &Key,
         id: &UploadId,
         number: u32,
-        body: Bytes,
+        body: Body,
     ) -> Result<PartId> {
         self.again(|inner| inner.multipart_put(key, id, number, body.clone())).await
+    }
+
+    async fn multipart_copy(
+        &self,
+        key: &Key,
+        id: &UploadId,
+        number: u32,
+        source: &Source,
+    ) -> Result<PartId> {
+        self.again(|inner| inner.multipart_copy(key, id, number, source)).await
     }
 
     async fn multipart_complete(

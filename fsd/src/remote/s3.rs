@@ -3,11 +3,14 @@
 //!
 //! A directory's marker is the empty object `dir/`.
 
+mod bulk;
+mod parts;
+
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use std::{fmt, iter};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -16,18 +19,20 @@ use object_store::aws::{AmazonS3Builder, AwsAuthorizer, AwsCredentialProvider};
 use object_store::client::HttpRequest;
 use object_store::gcp::GcpCredentialProvider;
 
+use super::credentials::FromFiles;
 use super::env::{AwsSettings, Env};
 use super::http::{Http, Pace, REPLY_BYTES_MAX, Reply};
 use super::reply::{self, Errors, ProtocolError};
 use super::xml::Element;
 use super::{
-    Condition, ETag, Limits, Object, OpenError, Page, PageToken, PartId, Remote, RemoteError,
-    Result, UploadId,
+    Body, Condition, ETag, Limits, Object, OpenError, Page, PageToken, PartId, Remote, RemoteError,
+    Result, Source, UploadId,
 };
 use crate::clock::Clock;
 use crate::types::{Key, Metadata};
 
 const COPY_BYTES_MAX: u64 = 5 << 30;
+const CHECKSUM: &str = "x-amz-checksum-sha256";
 
 /// How long the bucket counts as there after it was seen. An answer to a head has no body, so its 404 may
 /// be the bucket's; then the bucket is looked at, at most this often.
@@ -58,6 +63,8 @@ pub(super) struct S3 {
     pub(super) name: String,
     /// When the bucket was last seen, in milliseconds of the monotonic clock and one more; 0 is never.
     pub(super) bucket_seen: AtomicU64,
+    /// The server does not delete many objects by one request.
+    bulk_refused: AtomicBool,
 }
 
 /// Who we are to the store, and its dialect.
@@ -86,27 +93,13 @@ impl S3 {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, OpenError> {
         let settings = AwsSettings::read(env)?;
-        let mut builder = AmazonS3Builder::new().with_bucket_name(bucket);
-        for (variable, value) in env.starting("AWS_") {
-            if let Ok(key) = variable.to_ascii_lowercase().parse() {
-                builder = builder.with_config(key, value);
-            }
-        }
-        if let Some(keys) = &settings.keys {
-            builder = builder.with_access_key_id(&keys.id).with_secret_access_key(&keys.secret);
-            if let Some(token) = &keys.token {
-                builder = builder.with_token(token);
-            }
-        }
         let region = settings.region.unwrap_or_else(|| "us-east-1".into());
         let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
         let endpoint = settings.endpoint.unwrap_or_else(|| format!("https://s3.{region}.{domain}"));
-        let store = builder
-            .with_region(&region)
-            .with_retry(no_retry())
-            .with_http_connector(http.clone())
-            .build()
-            .map_err(|error| OpenError::Client { source: Box::new(error) })?;
+        let files = if settings.keys.is_some() { AwsSettings::files(env) } else { Vec::new() };
+        let from = (env.clone(), bucket.to_owned(), region.clone(), http.clone());
+        let make = move || credentials(&from.0, &from.1, &from.2, &from.3);
+        let provider = FromFiles::open(files, make)?;
         let anonymous = env.get("AWS_SKIP_SIGNATURE") == Some("true");
         let elsewhere = [
             "AWS_ACCESS_KEY_ID",
@@ -115,7 +108,7 @@ impl S3 {
             "AWS_CONTAINER_CREDENTIALS_FULL_URI",
         ];
         let signer = Signer::Aws {
-            credentials: (!anonymous).then(|| Arc::clone(store.credentials())),
+            credentials: (!anonymous).then_some(provider),
             region,
             // TLS keeps the body whole already.
             sign_body: is_open_to_others(&endpoint),
@@ -143,6 +136,7 @@ impl S3 {
             prefix: prefix.to_owned(),
             name,
             bucket_seen: AtomicU64::new(0),
+            bulk_refused: AtomicBool::new(false),
         }
     }
 
@@ -292,14 +286,8 @@ impl S3 {
         Ok(headers)
     }
 
-    /// Copies the version `expect` of `from` to `to` with more `headers`.
-    async fn copy_with(
-        &self,
-        from: &Key,
-        expect: &ETag,
-        to: &Key,
-        mut headers: HeaderMap,
-    ) -> Result<ETag> {
+    /// Says that the version `expect` of `from` is to be copied, and no other.
+    fn name_source(&self, headers: &mut HeaderMap, from: &Key, expect: &ETag) -> Result<()> {
         let (condition, version) = match self.signer {
             Signer::Aws { .. } => ("copy-source-if-match", reply::quoted(expect)),
             Signer::Google { .. } => ("copy-source-if-generation-match", expect.0.clone()),
@@ -312,6 +300,18 @@ impl S3 {
         let source =
             HeaderValue::try_from(source).map_err(|error| self.errors(from).rejected(error))?;
         headers.insert(self.signer.header("copy-source"), source);
+        Ok(())
+    }
+
+    /// Copies the version `expect` of `from` to `to` with more `headers`.
+    async fn copy_with(
+        &self,
+        from: &Key,
+        expect: &ETag,
+        to: &Key,
+        mut headers: HeaderMap,
+    ) -> Result<ETag> {
+        self.name_source(&mut headers, from, expect)?;
         let mut request = Request::new(Method::PUT, self.object_url(to)?);
         request.headers = headers;
         let reply = match self.ask(to, request).await {
@@ -339,17 +339,6 @@ impl S3 {
             }
             _ => Ok(root),
         }
-    }
-
-    /// Whether the object in place is what completing an upload has made: the answer may have been lost.
-    async fn is_completed(&self, key: &Key, parts: usize, metadata: &Metadata) -> Option<ETag> {
-        let found = self.head(key).await.ok()?;
-        let as_many = match found.etag.0.rsplit_once('-') {
-            Some((_, count)) => count.parse() == Ok(parts),
-            None => true,
-        };
-        (as_many && !metadata.is_empty() && found.metadata.as_ref() == Some(metadata))
-            .then_some(found.etag)
     }
 
     fn listed(&self, root: &Element<'_>, prefix: &Key) -> Result<Page> {
@@ -416,6 +405,17 @@ impl Signer {
         }
     }
 
+    /// Lets the store refuse the body if it comes as another one.
+    fn checksum(&self, headers: &mut HeaderMap, body: &Body) {
+        match self {
+            Self::Aws { .. } => {
+                let sum = HeaderValue::try_from(body.sha256().base64());
+                headers.extend(sum.map(|sum| (HeaderName::from_static(CHECKSUM), sum)));
+            }
+            Self::Google { .. } => reply::content_md5(headers, body.bytes()),
+        }
+    }
+
     fn condition(&self, headers: &mut HeaderMap, condition: &Condition) {
         let generation = HeaderName::from_static("x-goog-if-generation-match");
         let (name, value) = match (self, condition) {
@@ -429,6 +429,34 @@ impl Signer {
         headers
             .insert(name, HeaderValue::try_from(value).unwrap_or(HeaderValue::from_static("\"\"")));
     }
+}
+
+/// What gives the keys of a bucket.
+fn credentials(
+    env: &Env,
+    bucket: &str,
+    region: &str,
+    http: &Http,
+) -> Result<AwsCredentialProvider, OpenError> {
+    let mut builder = AmazonS3Builder::new().with_bucket_name(bucket);
+    for (variable, value) in env.starting("AWS_") {
+        if let Ok(key) = variable.to_ascii_lowercase().parse() {
+            builder = builder.with_config(key, value);
+        }
+    }
+    if let Some(keys) = &AwsSettings::read(env)?.keys {
+        builder = builder.with_access_key_id(&keys.id).with_secret_access_key(&keys.secret);
+        if let Some(token) = &keys.token {
+            builder = builder.with_token(token);
+        }
+    }
+    let store = builder
+        .with_region(region)
+        .with_retry(no_retry())
+        .with_http_connector(http.clone())
+        .build()
+        .map_err(|error| OpenError::Client { source: Box::new(error) })?;
+    Ok(Arc::clone(store.credentials()))
 }
 
 /// Whether somebody on the way could change a body: then its hash is signed with the request.
@@ -462,8 +490,8 @@ impl Request {
         }
     }
 
-    fn with_content(method: Method, url: String, body: Bytes) -> Self {
-        Self { body, pace: Pace::Content, ..Self::new(method, url) }
+    fn with_content(method: Method, url: String, body: &Body) -> Self {
+        Self { body: body.bytes().clone(), pace: Pace::Content, ..Self::new(method, url) }
     }
 }
 
@@ -475,7 +503,12 @@ pub(super) fn no_retry() -> object_store::RetryConfig {
 #[async_trait]
 impl Remote for S3 {
     fn limits(&self) -> Limits {
-        Limits { put_bytes_max: 5 << 30, part_bytes_min: 5 << 20, parts_max: 10_000 }
+        Limits {
+            put_bytes_max: 5 << 30,
+            part_bytes_min: 5 << 20,
+            parts_max: 10_000,
+            deletes_max: self.deletes_max(),
+        }
     }
 
     async fn check(&self) -> Result<()> {
@@ -517,7 +550,9 @@ impl Remote for S3 {
             StatusCode::OK if range.start > 0 => {
                 return Err(errors.rejected(ProtocolError::Lacks("the range asked for")));
             }
-            status if status.is_success() => {}
+            status if status.is_success() => {
+                reply::check_length(&reply).map_err(|error| errors.unreachable(error))?;
+            }
             _ => return Err(errors.of_reply(&reply)),
         }
         // Some servers ignore the condition.
@@ -547,11 +582,12 @@ impl Remote for S3 {
     async fn put(
         &self,
         key: &Key,
-        body: Bytes,
+        body: Body,
         metadata: &Metadata,
         condition: &Condition,
     ) -> Result<ETag> {
-        let mut request = Request::with_content(Method::PUT, self.object_url(key)?, body);
+        let mut request = Request::with_content(Method::PUT, self.object_url(key)?, &body);
+        self.signer.checksum(&mut request.headers, &body);
         self.with_metadata(key, &mut request.headers, metadata)?;
         self.signer.condition(&mut request.headers, condition);
         if key.is_dir() {
@@ -623,14 +659,12 @@ impl Remote for S3 {
         }
     }
 
+    async fn delete_many(&self, objects: &[(Key, ETag)]) -> Result<Vec<Result<()>>> {
+        self.delete_all(objects).await
+    }
+
     async fn multipart_create(&self, key: &Key, metadata: &Metadata) -> Result<UploadId> {
-        let url = format!("{}?uploads=", self.object_url(key)?);
-        let mut request = Request::new(Method::POST, url);
-        self.with_metadata(key, &mut request.headers, metadata)?;
-        let reply = self.ask(key, request).await?;
-        let root = self.result(key, &reply)?;
-        let id = self.errors(key).need(root.text_of("UploadId"), "an upload's name")?;
-        Ok(UploadId(id.to_owned()))
+        self.begin_upload(key, metadata).await
     }
 
     async fn multipart_put(
@@ -638,14 +672,19 @@ impl Remote for S3 {
         key: &Key,
         id: &UploadId,
         number: u32,
-        body: Bytes,
+        body: Body,
     ) -> Result<PartId> {
-        let number = (u64::from(number) + 1).to_string();
-        let query = reply::query(&[("partNumber", &number), ("uploadId", &id.0)]);
-        let url = format!("{}?{query}", self.object_url(key)?);
-        let reply = self.ask(key, Request::with_content(Method::PUT, url, body)).await?;
-        let etag = reply::text_header(&reply.headers, "etag");
-        Ok(PartId(reply::etag(self.errors(key).need(etag, "a part's version")?).0))
+        self.send_part(key, id, number, &body).await
+    }
+
+    async fn multipart_copy(
+        &self,
+        key: &Key,
+        id: &UploadId,
+        number: u32,
+        source: &Source,
+    ) -> Result<PartId> {
+        self.copy_part(key, id, number, source).await
     }
 
     async fn multipart_complete(
@@ -656,46 +695,11 @@ impl Remote for S3 {
         metadata: &Metadata,
         condition: &Condition,
     ) -> Result<ETag> {
-        let query = reply::query(&[("uploadId", &id.0)]);
-        let part = |(part, number): (&PartId, u32)| {
-            let etag = reply::xml_text(&format!("\"{}\"", part.0));
-            format!("<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>")
-        };
-        let parts_xml: String = iter::zip(parts, 1u32..).map(part).collect();
-        let body = format!("<CompleteMultipartUpload>{parts_xml}</CompleteMultipartUpload>");
-        let url = format!("{}?{query}", self.object_url(key)?);
-        let mut request = Request::new(Method::POST, url);
-        request.body = body.into();
-        self.signer.condition(&mut request.headers, condition);
-        // Some servers ignore the condition here; a look costs little beside the parts.
-        let reply = match self.verify(key, condition).await {
-            Ok(()) => self.ask(key, request).await,
-            Err(error) => Err(error),
-        };
-        match reply {
-            // Perhaps we completed it before, and the answer was lost: then the upload is gone (some servers
-            // say «denied»), and what is in place is ours.
-            Err(
-                error @ (RemoteError::NotFound { .. }
-                | RemoteError::Denied { .. }
-                | RemoteError::Precondition { .. }),
-            ) => self.is_completed(key, parts.len(), metadata).await.ok_or(error),
-            Err(error) => Err(error),
-            Ok(reply) => match (&self.signer, self.result(key, &reply)?.text_of("ETag")) {
-                (Signer::Aws { .. }, Some(text)) => Ok(reply::etag(text)),
-                (Signer::Aws { .. } | Signer::Google { .. }, _) => {
-                    self.version_of(key, &reply.headers).await
-                }
-            },
-        }
+        self.end_upload(key, id, parts, metadata, condition).await
     }
 
     async fn multipart_abort(&self, key: &Key, id: &UploadId) -> Result<()> {
-        let url = format!("{}?{}", self.object_url(key)?, reply::query(&[("uploadId", &id.0)]));
-        match self.ask(key, Request::new(Method::DELETE, url)).await {
-            Err(RemoteError::NotFound { .. }) => Ok(()),
-            result => result.map(drop),
-        }
+        self.drop_upload(key, id).await
     }
 }
 

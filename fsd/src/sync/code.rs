@@ -20,6 +20,8 @@ pub enum Code {
     StoreDenies,
     /// The bucket, container or directory is not there.
     StoreMissing,
+    /// What came to the store is not what was sent.
+    DamagedOnTheWay,
     /// What was there is another version, or gone.
     ChangedElsewhere,
     /// A file stands where a directory should be, or the other way round.
@@ -64,6 +66,11 @@ const CODES: &[(Code, &str, &str)] = &[
         Code::StoreMissing,
         "store-missing",
         "make the bucket, container or directory; it goes on by itself",
+    ),
+    (
+        Code::DamagedOnTheWay,
+        "damaged-on-the-way",
+        "none at first: it is sent again; if it stays, look after the machine's memory and what is between it and the store",
     ),
     (
         Code::ChangedElsewhere,
@@ -143,6 +150,7 @@ impl From<&RemoteError> for Code {
                 Self::ChangedElsewhere
             }
             RemoteError::Occupied { .. } => Self::PlaceTaken,
+            RemoteError::Damaged { .. } => Self::DamagedOnTheWay,
             RemoteError::Unsupported { .. } => Self::StoreLacks,
             RemoteError::Rejected { .. } => Self::StoreRefuses,
         }

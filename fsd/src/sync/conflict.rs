@@ -64,7 +64,7 @@ impl Worker {
             tx.set_presence(file, None)?;
             let (key, etag) = (there.key.clone(), Some(there.etag.clone()));
             // No version of ours has these numbers: all of it is to go up.
-            inode.object = Some(ObjectRecord { key, etag, content: 0, attrs: 0 });
+            inode.object = Some(ObjectRecord { key, etag, content: 0, attrs: 0, digest: None });
             tx.put_inode(&inode)?;
             tracing::warn!(key = %there.key, etag = %there.etag, "both sides changed a file: ours takes the place of the cloud's");
             tx.add_conflict(&conflict)

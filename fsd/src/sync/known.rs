@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use super::error::SyncError;
 use super::plan::Subject;
-use super::worker::Worker;
+use super::worker::{Made, Worker};
 use crate::meta::{Inode, MetaError};
 use crate::remote::{Object, RemoteError, RemoteRef};
-use crate::types::{ETag, FileKind, Ino, Key, Metadata, PosixMeta, ShareId, link};
+use crate::types::{Digest, ETag, FileKind, Ino, Key, Metadata, PosixMeta, ShareId, link};
 
 /// In objects' metadata: which version of which inode of which gateway it is, to know our own writes again.
 const VERSION_NAME: &str = "fsdversion";
@@ -96,7 +96,7 @@ impl Worker {
         if let Some(Mark { version, .. }) = mark.filter(|mark| mark.ino == inode.ino)
             && Some(version) > stored
         {
-            self.holds(inode, key, &there.etag, version)?;
+            self.holds(inode, key, &there.etag, version, Made::of(digest_of(there)))?;
             return Ok(true);
         }
         let Some(buried) = self.buried(inode.share, key, there)? else { return Ok(false) };
@@ -125,6 +125,7 @@ impl Worker {
         if let Some(object) = &inode.object {
             let version = self.written(inode.ino, (object.content, object.attrs), key);
             metadata.insert(VERSION_NAME.into(), version);
+            object.digest.iter().for_each(|digest| digest.write(&mut metadata));
         }
         metadata
     }
@@ -149,7 +150,7 @@ impl Worker {
         let stored = (object.content, object.attrs);
         let version = self.mark(there).map(|mark| mark.version);
         let Some(version) = version.filter(|version| *version >= stored) else { return Ok(false) };
-        self.holds(inode, &object.key, &there.etag, version)?;
+        self.holds(inode, &object.key, &there.etag, version, Made::of(digest_of(there)))?;
         Ok(true)
     }
 
@@ -184,6 +185,10 @@ impl Worker {
     fn written(&self, ino: Ino, version: (u64, u64), key: &Key) -> String {
         Mark { ino, version }.write(&self.gateway, key)
     }
+}
+
+fn digest_of(there: &Object) -> Option<Digest> {
+    there.metadata.as_ref().and_then(Digest::read)
 }
 
 #[cfg(test)]

@@ -7,10 +7,12 @@
 mod bodies;
 mod code;
 mod conflict;
+mod deletions;
 mod error;
 mod keys;
 mod known;
 mod moves;
+mod orphans;
 mod plan;
 mod receipts;
 mod records;
@@ -190,6 +192,8 @@ impl Sync {
 enum Work {
     Item(Ino),
     Delete(ShareId, Key),
+    /// As many as one request takes.
+    Deletions(ShareId),
 }
 
 /// Starts the engine. It stops, between two steps, when `tasks` are cancelled.
@@ -220,6 +224,15 @@ pub fn start(parts: Parts) -> Sync {
         receipts: receipts.map(Arc::new),
     };
     let worker = Arc::new(worker);
+    for (&share, (link, _)) in &links {
+        let (worker, link, stop) = (worker.clone(), link.clone(), tasks.clone());
+        tasks.spawn("sync.orphans", async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = worker.keep_giving_up(share, link) => {}
+            }
+        });
+    }
     let (tell, told) = mpsc::channel(AT_ONCE);
     let engine = Engine {
         worker: worker.clone(),
@@ -297,8 +310,11 @@ async fn keep_letting_go(worker: Arc<Worker>, tasks: Tasks) {
     }
 }
 
-/// What came of an item.
-type Told = (ShareId, Work, Result<Worked, SyncError>);
+/// What came of an item or a deletion.
+type Outcome = (Work, Result<Worked, SyncError>);
+
+/// What came of work: of an item, or of each of many deletions.
+type Told = (ShareId, Work, Vec<Outcome>);
 
 /// The one owner of what is worked on.
 #[derive(Debug)]
@@ -357,14 +373,14 @@ impl Engine {
             tokio::select! {
                 biased;
                 () = self.tasks.cancelled() => return,
-                Some((share, work, outcome)) = self.told.recv() => self.finish(share, work, outcome),
+                Some((share, work, outcomes)) = self.told.recv() => self.finish(share, work, outcomes),
                 () = changed, if !full => {}
                 () = link_changed(self.links.values_mut().map(|(link, _)| link)) => {}
                 () = one_unpaused(&paused) => {}
                 () = self.clock.sleep(wait), if !full => {}
             }
-            while let Ok((share, work, outcome)) = self.told.try_recv() {
-                self.finish(share, work, outcome);
+            while let Ok((share, work, outcomes)) = self.told.try_recv() {
+                self.finish(share, work, outcomes);
             }
         }
     }
@@ -403,7 +419,11 @@ impl Engine {
                 continue;
             }
             let looked = self.busy.len() + free;
-            let of_share = Waiting::find(&self.meta, share, self.worker.rules(share), now, looked)?;
+            let together_max = self.worker.deletes_max(share);
+            let rules = self.worker.rules(share);
+            let mut of_share =
+                Waiting::find(&self.meta, share, rules, now, (looked, together_max))?;
+            of_share.put_together(&self.busy);
             next = next.into_iter().chain(of_share.later).min();
             waiting.push(of_share);
         }
@@ -413,8 +433,8 @@ impl Engine {
             }
             let claims: Vec<Claim> = waiting.iter().map(|w| w.claim(&self.busy)).collect();
             let Some(at) = order::next(&claims, self.turn) else { break };
-            if let Some(work) = waiting[at].take(self.turn) {
-                self.begin(waiting[at].share, work);
+            if let Some((work, keys)) = waiting[at].take(self.turn) {
+                self.begin(waiting[at].share, work, keys);
             }
             self.turn = self.turn.wrapping_add(1);
         }
@@ -422,7 +442,8 @@ impl Engine {
         Ok(Duration::from_millis(millis).min(LOOK_AFTER_MAX))
     }
 
-    fn begin(&mut self, share: ShareId, work: Work) {
+    /// Begins work. `keys`: what deletions are about.
+    fn begin(&mut self, share: ShareId, work: Work, keys: Vec<Key>) {
         if let Work::Item(ino) = work {
             self.events.begin_upload(ino);
         }
@@ -432,23 +453,26 @@ impl Engine {
         lock(&self.shared.stops).insert(work.clone(), stop.clone());
         let (worker, tell, tasks) = (self.worker.clone(), self.tell.clone(), self.tasks.clone());
         self.tasks.spawn("sync.work", async move {
-            let outcome = tokio::select! {
+            let outcomes = tokio::select! {
                 () = tasks.cancelled() => return,
-                () = stop.cancelled() => Err(SyncError::Changed),
-                outcome = work_on(&worker, &work) => outcome,
+                () = stop.cancelled() => vec![(work.clone(), Err(SyncError::Changed))],
+                outcomes = work_on(&worker, &work, &keys) => outcomes,
             };
             // The engine is gone only when everything stops.
-            let _ = tell.send((share, work, outcome)).await;
+            let _ = tell.send((share, work, outcomes)).await;
         });
     }
 
-    fn finish(&mut self, share: ShareId, work: Work, outcome: Result<Worked, SyncError>) {
+    fn finish(&mut self, share: ShareId, work: Work, outcomes: Vec<Outcome>) {
         if let Work::Item(ino) = work {
             self.events.end_upload(ino);
         }
         lock(&self.shared.stops).remove(&work);
-        if let Err(error) = self.store(&work, outcome) {
-            tracing::error!(?work, error = &error as &dyn Error, "the outcome could not be stored");
+        for (work, outcome) in outcomes {
+            if let Err(error) = self.store(&work, outcome) {
+                let error = &error as &dyn Error;
+                tracing::error!(?work, error, "the outcome could not be stored");
+            }
         }
         self.busy.remove(&(share, work));
         self.shared.in_flight.store(self.busy.len(), Ordering::Relaxed);
@@ -546,6 +570,7 @@ impl Engine {
                 }),
                 None => Ok(()),
             },
+            Work::Deletions(_) => Ok(()),
         })
     }
 
@@ -553,6 +578,7 @@ impl Engine {
         self.meta.read(|tx| match work {
             Work::Item(ino) => Ok(tx.item(*ino)?.map_or(0, |item| item.tries)),
             Work::Delete(share, key) => Ok(tx.tombstone(*share, key)?.map_or(0, |t| t.tries)),
+            Work::Deletions(_) => Ok(0),
         })
     }
 }
@@ -561,17 +587,27 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn work_on(worker: &Worker, work: &Work) -> Result<Worked, SyncError> {
-    let worked = AssertUnwindSafe(try_work_on(worker, work)).catch_unwind().await;
+async fn work_on(worker: &Worker, work: &Work, keys: &[Key]) -> Vec<Outcome> {
+    let worked = AssertUnwindSafe(try_work_on(worker, work, keys)).catch_unwind().await;
     // What panics keeps its item: it is tried again, and parked in the end.
-    worked.unwrap_or(Err(SyncError::Panicked))
+    worked.unwrap_or_else(|_| match (work, keys.first()) {
+        (Work::Deletions(share), Some(key)) => {
+            vec![(Work::Delete(*share, key.clone()), Err(SyncError::Panicked))]
+        }
+        _ => vec![(work.clone(), Err(SyncError::Panicked))],
+    })
 }
 
-async fn try_work_on(worker: &Worker, work: &Work) -> Result<Worked, SyncError> {
-    match work {
+async fn try_work_on(worker: &Worker, work: &Work, keys: &[Key]) -> Vec<Outcome> {
+    let worked = match work {
         Work::Item(ino) => worker.work(*ino).await,
         Work::Delete(share, key) => worker.delete(*share, key).await,
-    }
+        Work::Deletions(share) => {
+            let deleted = worker.delete_many(*share, keys).await.into_iter();
+            return deleted.map(|(key, worked)| (Work::Delete(*share, key), worked)).collect();
+        }
+    };
+    vec![(work.clone(), worked)]
 }
 
 /// Resolves when one of the paces that were paused is so no more.

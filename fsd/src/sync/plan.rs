@@ -178,6 +178,7 @@ mod tests {
                 etag: etag.map(|e| ETag(e.into())),
                 content,
                 attrs,
+                digest: None,
             }),
         }
     }

@@ -48,7 +48,8 @@ pub struct Receipt {
     pub key: String,
     /// How long it is; not known if the store's answer was lost and the file has changed since.
     pub size: Option<u64>,
-    /// SHA-256 of its bytes in hexadecimal, if that is known.
+    /// SHA-256 in hexadecimal, if that is known: of its bytes; of a file that went up in parts, of the parts' sums, with `-` and their
+    /// length in bytes behind it.
     pub sha256: Option<String>,
     /// What the store calls it.
     pub etag: String,
@@ -241,7 +242,7 @@ fn receipt(uploaded: UploadedVersion) -> Receipt {
 mod tests {
     use super::*;
     use crate::meta::MetaError;
-    use crate::types::{Attr, ETag, FileKind, Ino, Key, ShareId, Time};
+    use crate::types::{Attr, Digest, ETag, FileKind, Ino, Key, Sha256, ShareId, Time};
 
     struct Fixture {
         dir: tempfile::TempDir,
@@ -267,7 +268,8 @@ mod tests {
         fn upload(&self, key: &str) {
             let (share, ino, key) = (self.share, self.ino, Key::from_raw(key));
             let stored = self.meta.write(move |tx| -> Result<(), MetaError> {
-                tx.add_receipt(share, ino, &key, Some(5), &ETag("e".into()), 7)
+                let digest = Some(Digest::whole(Sha256::of(b"abc")));
+                tx.add_receipt(share, ino, &key, (Some(5), digest), &ETag("e".into()), 7)
             });
             stored.unwrap();
         }
@@ -301,7 +303,8 @@ mod tests {
         assert_eq!(keys(&receipts, 1), ["a", "b", "c"], "page by page");
         let json: serde_json::Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
         let expected = serde_json::json!({
-            "seq": 1, "share": "cam", "path": "", "key": "a", "size": 5, "sha256": null, "etag": "e",
+            "seq": 1, "share": "cam", "path": "", "key": "a", "size": 5, "etag": "e",
+            "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
             "at": "1970-01-01T00:00:00.007Z",
         });
         assert_eq!(json, expected);

@@ -6,6 +6,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -179,7 +180,7 @@ impl Reporter {
             return Ok(());
         }
         let condition = last.etag.clone().map_or(Condition::Absent, Condition::Match);
-        let body = serde_json::to_vec_pretty(&report)?;
+        let body = Bytes::from(serde_json::to_vec_pretty(&report)?);
         let etag = remote.put(&key, body.into(), &Metadata::new(), &condition).await?;
         (last.etag, last.report) = (Some(etag), Some(report));
         Ok(())

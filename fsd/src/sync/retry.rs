@@ -62,7 +62,8 @@ fn of_remote(error: &RemoteError) -> Verdict {
         | RemoteError::NoContainer { .. } => Verdict::Offline,
         RemoteError::NotFound { .. }
         | RemoteError::Precondition { .. }
-        | RemoteError::Occupied { .. } => Verdict::Retry,
+        | RemoteError::Occupied { .. }
+        | RemoteError::Damaged { .. } => Verdict::Retry,
         RemoteError::Unsupported { .. } | RemoteError::Rejected { .. } => Verdict::Park,
     }
 }

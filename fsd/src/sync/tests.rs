@@ -316,7 +316,7 @@ impl World {
                 }
                 let (content, attrs) = (inode.content, inode.attrs);
                 self.inode(ino).object =
-                    Some(ObjectRecord { key, etag: Some(etag), content, attrs });
+                    Some(ObjectRecord { key, etag: Some(etag), content, attrs, digest: None });
             }
             Step::SetMetadata { key, expect } => {
                 let attrs = inode.attrs;

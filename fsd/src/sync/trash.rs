@@ -41,10 +41,14 @@ impl Worker {
         share: ShareId,
         tombstone: &Tombstone,
     ) -> Result<Deletes, MetaError> {
+        let rule = self.rules(share).deletes;
+        if rule == Deletes::Propagate {
+            return Ok(rule);
+        }
         let lives = self.meta.read(|tx| tx.inode(tombstone.ino))?;
         let lives = lives.is_some_and(|inode| inode.attr.nlink > 0);
         let is_dir = tombstone.key.is_dir();
-        Ok(match self.rules(share).deletes {
+        Ok(match rule {
             Deletes::Propagate => Deletes::Propagate,
             Deletes::Keep | Deletes::Trash if lives => Deletes::Propagate,
             Deletes::Trash if is_dir => Deletes::Propagate,

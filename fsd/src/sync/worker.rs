@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use policies::{Conflicts, Deletes};
+use policies::Conflicts;
 
 use super::bodies::Bodies;
 use super::conflict;
@@ -12,16 +12,16 @@ use super::error::SyncError;
 use super::keys::Keys;
 use super::plan::{Step, Subject, plan};
 use super::receipts::Receipts;
-use super::records::{is_wanted, keys_of, new_key, subject};
+use super::records::{keys_of, new_key, subject};
 use super::rules::Rules;
-use super::transfer::{self, Version};
+use super::transfer::{Sent, Upload, Version};
 use crate::cache::{Cache, CacheError, Merged};
 use crate::clock::Clock;
 use crate::events::{Events, Invalidation};
-use crate::meta::{Conflict, Inode, Meta, MetaError, ObjectRecord, Tombstone, Tx};
+use crate::meta::{Conflict, Inode, Meta, MetaError, ObjectRecord, Tx};
 use crate::remote::{Condition, RemoteError, RemoteRef};
 use crate::types::aside::{Why, name_aside};
-use crate::types::{ETag, FileKind, Ino, Key, ShareId};
+use crate::types::{Digest, ETag, FileKind, Ino, Key, Metadata, ShareId};
 
 /// Steps for one item before it makes room for others.
 const STEPS_MAX: usize = 64;
@@ -42,6 +42,23 @@ pub(super) enum Differs {
     NoMore,
     /// Only a new plan can tell.
     Perhaps,
+}
+
+/// What is known of an object that was made, beside its version.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Made {
+    /// What is in it.
+    digest: Option<Digest>,
+    /// The store said that it is what completing the upload on record has made. An object that was found in place may be of another one,
+    /// whose answer was lost.
+    completes: bool,
+}
+
+impl Made {
+    /// An object that holds this.
+    pub(super) fn of(digest: Option<Digest>) -> Self {
+        Self { digest, completes: false }
+    }
 }
 
 #[derive(Debug)]
@@ -152,91 +169,6 @@ impl Worker {
         }
     }
 
-    /// Deletes the object of a deleted file, unless the key is somebody's again.
-    pub(super) async fn delete(&self, share: ShareId, key: &Key) -> Result<Worked, SyncError> {
-        enum Look {
-            Claimed,
-            Wanted,
-            Delete,
-        }
-        let _held = self.keys.hold(share, vec![key.clone()]).await;
-        // Only now: while we waited for the key, it may have become another file's, and that deleted too.
-        let look = self.meta.read(|tx| -> Result<Option<(Tombstone, Look)>, MetaError> {
-            let Some(tombstone) = tx.tombstone(share, key)? else { return Ok(None) };
-            let look = if tx.inode_by_key(share, key)?.is_some() {
-                Look::Claimed
-            } else if is_wanted(tx, share, key)? || tx.is_tombstone_below(share, key)? {
-                Look::Wanted
-            } else {
-                Look::Delete
-            };
-            Ok(Some((tombstone, look)))
-        })?;
-        let Some((tombstone, look)) = look else { return Ok(Worked::Done) };
-        let Tombstone { ref etag, ino, .. } = tombstone;
-        match look {
-            // Whoever has that name now replaces the object; deleting it first would leave a gap. And a directory goes
-            // after what is in it: a store that has real directories keeps one that is not empty.
-            Look::Wanted => return Ok(Worked::Later),
-            Look::Claimed => {}
-            Look::Delete => {
-                tracing::debug!(%key, ?etag, %ino, "a deletion");
-                let remote = self.cache.remote(share).ok_or(CacheError::Lost(ino))?;
-                match self.rule_for(share, &tombstone)? {
-                    Deletes::Propagate => {}
-                    Deletes::Keep => return self.keep(remote, &tombstone).await,
-                    Deletes::Trash => return self.throw_away(remote, &tombstone).await,
-                }
-                let deleted = match etag {
-                    Some(etag) => remote.delete(key, &Condition::Match(etag.clone())).await,
-                    None => Err(RemoteError::Precondition { key: key.clone() }),
-                };
-                match deleted {
-                    Err(RemoteError::Precondition { .. }) => {
-                        match self.delete_unstored(remote, key).await {
-                            // Of a key that the store never took and can't have, nothing can be there.
-                            Err(SyncError::Remote(
-                                RemoteError::Rejected { .. } | RemoteError::Unsupported { .. },
-                            )) if etag.is_none() => {}
-                            deleted => deleted?,
-                        }
-                    }
-                    deleted => deleted?,
-                }
-            }
-        }
-        self.cache.deleted(share, key);
-        let (key, etag) = (key.clone(), tombstone.etag);
-        self.meta
-            .write(move |tx| -> Result<Worked, MetaError> {
-                match tx.tombstone(share, &key)? {
-                    Some(now) if (&now.etag, now.ino) != (&etag, ino) => Ok(Worked::Later),
-                    Some(_) | None => tx.remove_tombstone(share, &key).map(|()| Worked::Done),
-                }
-            })
-            .map_err(SyncError::from)
-    }
-
-    /// Deletes an object that is not the version we know, if it is another one of ours: its answer was lost. No file has it, and of one
-    /// with several names it may have been another name's.
-    async fn delete_unstored(&self, remote: &RemoteRef, key: &Key) -> Result<(), SyncError> {
-        match remote.head(key).await {
-            Err(RemoteError::NotFound { .. }) => Ok(()),
-            Ok(there) if self.is_marked(&there) => {
-                match remote.delete(key, &Condition::Match(there.etag)).await {
-                    Err(RemoteError::Precondition { .. }) => Err(SyncError::Changed),
-                    deleted => Ok(deleted?),
-                }
-            }
-            // Somebody changed it after we knew it: it stays, and is seen again at the next listing.
-            Ok(_) => {
-                tracing::warn!(%key, "a deleted file's object was changed in the cloud and stays there");
-                Ok(())
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
     /// Lets go what may stand in the way of `key` since an upload whose answer was lost; whether there is any of it. Who sent it may himself
     /// wait for this place.
     fn clear_way(&self, share: ShareId, key: &Key) -> Result<bool, MetaError> {
@@ -272,7 +204,7 @@ impl Worker {
             self.children_differ(inode)?;
         }
         let etag = match inode.attr.kind {
-            FileKind::Dir => remote.put(key, Bytes::new(), &metadata, &condition).await?,
+            FileKind::Dir => remote.put(key, Bytes::new().into(), &metadata, &condition).await?,
             FileKind::Symlink
             | FileKind::Fifo
             | FileKind::Socket
@@ -283,7 +215,7 @@ impl Worker {
                     (_, target) => Bytes::from(target.clone().unwrap_or_default()),
                 };
                 self.conditional(
-                    remote.put(key, body, &metadata, &condition).await,
+                    remote.put(key, body.into(), &metadata, &condition).await,
                     remote,
                     inode,
                     key,
@@ -292,39 +224,72 @@ impl Worker {
                 .await?
             }
             FileKind::File => {
-                let version = Version::open(&self.cache, &self.meta, subject)?;
-                let sent =
-                    transfer::upload(&self.bodies, remote, &version, key, &metadata, &condition)
-                        .await;
-                let etag = match sent {
-                    Err(SyncError::Remote(error)) => {
-                        self.conditional(Err(error), remote, inode, key, &metadata).await?
-                    }
-                    // What is not here of it was to come from a version that is there no more: ours may be there instead.
-                    Err(lost) if lost.is_base_gone() => {
-                        if self.has_base(remote, subject.file).await? {
-                            return Err(SyncError::Changed);
-                        }
-                        let gone = Err(RemoteError::Precondition { key: key.clone() });
-                        match self.conditional(gone, remote, inode, key, &metadata).await {
-                            Err(SyncError::Conflict { key }) => {
-                                tracing::error!(%key, error = &lost as &dyn std::error::Error, "part of a changed file was never fetched, and is lost");
-                                return Err(SyncError::Incomplete { key });
-                            }
-                            known => known?,
-                        }
-                    }
-                    sent => sent?,
-                };
-                let differs = self.uploaded(inode, key, &etag)?;
-                // What is open for writing is noted when it is closed.
-                if !self.meta.read(|tx| tx.is_writing(subject.file))? {
-                    self.cache.remember(version.backing())?;
-                }
-                return Ok(differs);
+                return self.put_content(remote, subject, key, &metadata, &condition).await;
             }
         };
-        Ok(self.uploaded(inode, key, &etag)?)
+        Ok(self.uploaded(inode, key, &etag, Made::default())?)
+    }
+
+    /// Sends the content of a file.
+    async fn put_content(
+        &self,
+        remote: &RemoteRef,
+        subject: &Subject,
+        key: &Key,
+        metadata: &Metadata,
+        condition: &Condition,
+    ) -> Result<Differs, SyncError> {
+        let inode = &subject.inode;
+        let version = Version::open(&self.cache, &self.meta, subject)?;
+        let upload = Upload {
+            bodies: &self.bodies,
+            remote,
+            version: &version,
+            key,
+            metadata: metadata.clone(),
+            condition,
+        };
+        let (etag, made) = match upload.run().await {
+            Ok(Sent { answer: Ok(etag), digest }) => (etag, Made { digest, completes: true }),
+            Ok(Sent { answer, digest }) => {
+                let known = self.conditional(answer, remote, inode, key, metadata).await;
+                match known {
+                    // The rest was to be what the cloud has.
+                    Err(SyncError::Conflict { key })
+                        if !version.backing().is_whole()
+                            && !self.has_base(remote, subject.file).await? =>
+                    {
+                        return Err(SyncError::Incomplete { key });
+                    }
+                    known => (known?, Made::of(digest)),
+                }
+            }
+            Err(SyncError::Remote(error)) => {
+                let known = self.conditional(Err(error), remote, inode, key, metadata).await;
+                (known?, Made::default())
+            }
+            // What is not here of it was to come from a version that is there no more: ours may be there instead.
+            Err(lost) if lost.is_base_gone() => {
+                if self.has_base(remote, subject.file).await? {
+                    return Err(SyncError::Changed);
+                }
+                let gone = Err(RemoteError::Precondition { key: key.clone() });
+                match self.conditional(gone, remote, inode, key, metadata).await {
+                    Err(SyncError::Conflict { key }) => {
+                        tracing::error!(%key, error = &lost as &dyn std::error::Error, "part of a changed file was never fetched, and is lost");
+                        return Err(SyncError::Incomplete { key });
+                    }
+                    known => (known?, Made::default()),
+                }
+            }
+            Err(error) => return Err(error),
+        };
+        let differs = self.uploaded(inode, key, &etag, made)?;
+        // What is open for writing is noted when it is closed.
+        if !self.meta.read(|tx| tx.is_writing(subject.file))? {
+            self.cache.remember(version.backing())?;
+        }
+        Ok(differs)
     }
 
     /// Stores that `ino` may have an object `key` from now on: if the answer is lost and then the file deleted or renamed,
@@ -338,17 +303,25 @@ impl Worker {
     }
 
     /// Stores that the object `key`, version `etag`, holds what `inode` was when its upload was planned.
-    fn uploaded(&self, inode: &Inode, key: &Key, etag: &ETag) -> Result<Differs, MetaError> {
-        self.holds(inode, key, etag, (inode.content, inode.attrs))
+    fn uploaded(
+        &self,
+        inode: &Inode,
+        key: &Key,
+        etag: &ETag,
+        made: Made,
+    ) -> Result<Differs, MetaError> {
+        self.holds(inode, key, etag, (inode.content, inode.attrs), made)
     }
 
-    /// Stores that the object `key`, version `etag`, is what `inode` was at the version `content`, `attrs`.
+    /// Stores that the object `key`, version `etag`, is what `inode` was at the version `content`, `attrs`. What its content is stays as
+    /// it was on record, if that was of the same content and nothing else is known.
     pub(super) fn holds(
         &self,
         inode: &Inode,
         key: &Key,
         etag: &ETag,
         (content, attrs): (u64, u64),
+        Made { digest, completes }: Made,
     ) -> Result<Differs, MetaError> {
         let (ino, share) = (inode.ino, inode.share);
         let (key, etag, now) = (key.clone(), etag.clone(), self.millis());
@@ -357,14 +330,16 @@ impl Worker {
         let receipts = inode.attr.kind == FileKind::File && self.receipts.is_some();
         self.meta.write(move |tx| {
             tx.remove_tombstone(share, &key)?;
-            tx.end_multipart(ino)?;
+            end_upload(tx, ino, &key, content, completes)?;
             match tx.inode(ino)? {
                 Some(mut inode) if inode.attr.nlink > 0 => {
                     let is_new = inode.object.as_ref().is_none_or(|old| {
                         old.etag.is_none() || old.content != content || old.key != key
                     });
+                    let old = inode.object.as_ref().filter(|old| old.content == content);
+                    let digest = digest.or(old.and_then(|old| old.digest));
                     if receipts && is_new {
-                        tx.add_receipt(share, ino, &key, size, &etag, now)?;
+                        tx.add_receipt(share, ino, &key, (size, digest), &etag, now)?;
                     }
                     if let Some(old) = inode.object.take()
                         && old.key != key
@@ -373,7 +348,8 @@ impl Worker {
                         tx.bury(share, &old.key, old.etag.as_ref(), ino, now)?;
                     }
                     tx.end_attempts(ino, share, Some(&key), now)?;
-                    inode.object = Some(ObjectRecord { key, etag: Some(etag), content, attrs });
+                    inode.object =
+                        Some(ObjectRecord { key, etag: Some(etag), content, attrs, digest });
                     tx.put_inode(&inode)?;
                 }
                 // It lost its name meanwhile: then so does the object.
@@ -391,9 +367,11 @@ impl Worker {
         expect: &ETag,
     ) -> Result<Differs, SyncError> {
         let inode = &subject.inode;
-        let metadata = self.metadata(subject, key)?;
+        let mut metadata = self.metadata(subject, key)?;
+        let digest = inode.object.as_ref().and_then(|object| object.digest);
+        digest.iter().for_each(|digest| digest.write(&mut metadata));
         match remote.set_metadata(key, &metadata, expect).await {
-            Ok(etag) => Ok(self.uploaded(inode, key, &etag)?),
+            Ok(etag) => Ok(self.uploaded(inode, key, &etag, Made::of(digest))?),
             Err(RemoteError::Unsupported { .. }) => {
                 self.put(remote, subject, key, Condition::Match(expect.clone())).await
             }
@@ -408,7 +386,7 @@ impl Worker {
                     )
                     .await;
                 match etag {
-                    Ok(etag) => Ok(self.uploaded(inode, key, &etag)?),
+                    Ok(etag) => Ok(self.uploaded(inode, key, &etag, Made::of(digest))?),
                     // The cloud's content is newer, and so are its attributes: ours give way at the next listing.
                     Err(SyncError::Conflict { .. }) => {
                         self.give_way(inode)?;
@@ -526,6 +504,24 @@ pub(super) fn is_for(tx: &Tx<'_>, ino: Ino, key: &Key) -> Result<bool, MetaError
     };
     let has = inode.object.is_some_and(|object| object.key == *key);
     Ok(at_home && has || matches!(wanted, Some(Ok(wanted)) if wanted == *key))
+}
+
+/// Ends the upload in parts of `ino` now that its object `key` holds the version `content`, if that did not complete it already. One of
+/// a later version goes on.
+fn end_upload(
+    tx: &Tx<'_>,
+    ino: Ino,
+    key: &Key,
+    content: u64,
+    completes: bool,
+) -> Result<(), MetaError> {
+    match tx.multipart(ino)? {
+        Some((upload, _)) if completes && upload.content == content && upload.key == *key => {
+            tx.complete_multipart(ino)
+        }
+        Some((upload, _)) if upload.content > content => Ok(()),
+        Some(_) | None => tx.abandon_multipart(ino),
+    }
 }
 
 /// Removes the item of `ino` if nothing is left to do. What it may have where it was to go meanwhile goes then.

@@ -3,6 +3,7 @@
 pub mod aside;
 mod attr;
 mod chain;
+pub mod digest;
 mod hash;
 mod key;
 pub mod link;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use attr::{Attr, FileKind, Time};
 pub use chain::chain;
+pub use digest::{Digest, Digester, Sha256};
 pub use hash::fnv1a;
 pub use key::{Key, KeyError, key_names_path, key_of_path, name_of_segment, segment_of_name};
 pub use metadata::{Metadata, PosixMeta};

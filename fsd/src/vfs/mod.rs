@@ -25,6 +25,7 @@ mod refresh;
 mod scrub;
 mod siblings;
 mod state;
+mod verify;
 mod warm;
 mod work;
 mod xattr;

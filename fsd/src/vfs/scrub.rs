@@ -173,7 +173,7 @@ impl Vfs {
     }
 
     /// Whether `inode` still is what it was, uploaded, and nobody writes it.
-    fn is_clean(&self, inode: &Inode) -> Result<bool> {
+    pub(super) fn is_clean(&self, inode: &Inode) -> Result<bool> {
         self.meta.read(|tx| {
             let now = tx.inode(inode.ino)?;
             let same = |now: &Inode| {

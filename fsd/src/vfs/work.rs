@@ -26,6 +26,8 @@ pub struct Progress {
     pub bytes_done: u64,
     /// Blocks that were bad and are good again.
     pub mended: u64,
+    /// Files whose content nothing is known of to compare it with.
+    pub unproven: u64,
     /// What came in from the cloud.
     pub changes: Changes,
     /// What does not fit together.
@@ -106,6 +108,10 @@ impl Work {
         if progress.findings.len() < FINDINGS_TOLD_MAX {
             progress.findings.push(finding);
         }
+    }
+
+    pub(super) fn did_not_prove(&self) {
+        self.lock().unproven += 1;
     }
 
     pub(super) fn failed(&self, what: impl FnOnce() -> String) {

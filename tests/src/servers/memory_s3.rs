@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::{Bytes, BytesMut};
 use fsd::clock::{Clock as _, SystemClock};
 use futures::StreamExt as _;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use s3s::crypto::{Checksum, Md5};
+use s3s::crypto::{Checksum, Md5, Sha256};
 use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 
@@ -37,6 +39,8 @@ struct Stored {
 struct Upload {
     key: String,
     metadata: Metadata,
+    /// Parts must carry checksums.
+    summed: bool,
     parts: BTreeMap<i32, (Bytes, String)>,
 }
 
@@ -55,10 +59,41 @@ pub(super) struct MemoryS3 {
     state: Arc<Mutex<State>>,
 }
 
+impl std::fmt::Debug for MemoryS3 {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MemoryS3").field("bucket", &self.bucket).finish_non_exhaustive()
+    }
+}
+
 impl MemoryS3 {
     pub(super) fn new(bucket: &'static str, versions: Versions) -> Self {
         let number = Arc::new(AtomicU64::new(1_700_000_000_000_000));
         Self { bucket, versions, number, state: Arc::default() }
+    }
+
+    /// Lets a byte of an object turn, as a disk does that forgets: nothing else of it changes.
+    pub(super) fn rot(&self, key: &str) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(stored) = state.objects.get_mut(key) else { return false };
+        let mut body = stored.body.to_vec();
+        let Some(byte) = body.last_mut() else { return false };
+        *byte ^= 1;
+        stored.body = body.into();
+        true
+    }
+
+    /// Begins an upload in parts, as somebody else would.
+    pub(super) fn begin_upload(&self, key: &str) {
+        let (key, metadata, parts) = (key.to_owned(), Metadata::new(), BTreeMap::new());
+        let upload = Upload { key, metadata, summed: false, parts };
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.uploads.insert(self.number(), upload);
+    }
+
+    /// Uploads in parts that were begun and not ended.
+    pub(super) fn uploads(&self) -> Vec<String> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.uploads.values().map(|upload| upload.key.clone()).collect()
     }
 
     fn bucket(&self, name: &str) -> S3Result<MutexGuard<'_, State>> {
@@ -94,6 +129,23 @@ fn md5(body: &[u8]) -> [u8; 16] {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn base64(bytes: &[u8]) -> String {
+    BASE64.encode(bytes)
+}
+
+fn sha256(body: &[u8]) -> String {
+    let mut sum = Sha256::new();
+    sum.update(body);
+    base64(&sum.finalize())
+}
+
+/// A body that is not what was sent is refused.
+fn verify_sums(body: &[u8], sha: Option<&String>, md5_sum: Option<&String>) -> S3Result<()> {
+    let holds = sha.is_none_or(|sum| *sum == sha256(body))
+        && md5_sum.is_none_or(|sum| *sum == base64(&md5(body)));
+    if holds { Ok(()) } else { Err(s3_error!(BadDigest)) }
 }
 
 fn verify(
@@ -133,6 +185,7 @@ impl S3 for MemoryS3 {
     ) -> S3Result<S3Response<PutObjectOutput>> {
         let input = req.input;
         let body = collect(input.body).await?;
+        verify_sums(&body, input.checksum_sha256.as_ref(), input.content_md5.as_ref())?;
         let mut state = self.bucket(&input.bucket)?;
         let found = state.objects.get(&input.key);
         verify(found, input.if_match.as_ref(), input.if_none_match.as_ref())?;
@@ -228,6 +281,27 @@ impl S3 for MemoryS3 {
         Ok(S3Response::new(DeleteObjectOutput::default()))
     }
 
+    async fn delete_objects(
+        &self,
+        req: S3Request<DeleteObjectsInput>,
+    ) -> S3Result<S3Response<DeleteObjectsOutput>> {
+        let mut state = self.bucket(&req.input.bucket)?;
+        let mut errors = Vec::new();
+        for object in req.input.delete.objects {
+            let expected = object.e_tag.as_ref().map(ETag::value);
+            let found = state.objects.get(&object.key);
+            match found.is_none_or(|found| expected.is_none_or(|etag| *etag == found.etag)) {
+                true => drop(state.objects.remove(&object.key)),
+                false => errors.push(Error {
+                    code: Some("PreconditionFailed".to_owned()),
+                    key: Some(object.key),
+                    ..Default::default()
+                }),
+            }
+        }
+        Ok(S3Response::new(DeleteObjectsOutput { errors: Some(errors), ..Default::default() }))
+    }
+
     async fn list_objects_v2(
         &self,
         req: S3Request<ListObjectsV2Input>,
@@ -242,7 +316,7 @@ impl S3 for MemoryS3 {
         let prefix = input.prefix.unwrap_or_default();
         let delimiter = input.delimiter.unwrap_or_default();
         let max = usize::try_from(input.max_keys.unwrap_or(1000)).unwrap_or(1000);
-        let after = input.continuation_token.unwrap_or_default();
+        let after = input.continuation_token.or(input.start_after).unwrap_or_default();
         let (mut contents, mut prefixes) = (Vec::new(), Vec::new());
         let keys = state.objects.range(prefix.clone()..).map(|(key, _)| key.as_str());
         let (places, next) = level(keys, (&prefix, &delimiter), &after, max);
@@ -281,9 +355,15 @@ impl S3 for MemoryS3 {
         let mut state = self.bucket(&input.bucket)?;
         let id = self.number();
         let metadata = input.metadata.unwrap_or_default();
-        let upload = Upload { key: input.key, metadata, parts: BTreeMap::new() };
+        let algorithm = input.checksum_algorithm;
+        let summed = algorithm.is_some();
+        let upload = Upload { key: input.key, metadata, summed, parts: BTreeMap::new() };
         state.uploads.insert(id.clone(), upload);
-        let output = CreateMultipartUploadOutput { upload_id: Some(id), ..Default::default() };
+        let output = CreateMultipartUploadOutput {
+            upload_id: Some(id),
+            checksum_algorithm: algorithm,
+            ..Default::default()
+        };
         Ok(S3Response::new(output))
     }
 
@@ -293,13 +373,52 @@ impl S3 for MemoryS3 {
     ) -> S3Result<S3Response<UploadPartOutput>> {
         let input = req.input;
         let body = collect(input.body).await?;
+        verify_sums(&body, input.checksum_sha256.as_ref(), input.content_md5.as_ref())?;
         let mut state = self.bucket(&input.bucket)?;
         let upload =
             state.uploads.get_mut(&input.upload_id).ok_or_else(|| s3_error!(NoSuchUpload))?;
+        if upload.summed != input.checksum_sha256.is_some() {
+            return Err(s3_error!(
+                InvalidRequest,
+                "a part's checksum is of the kind that was announced"
+            ));
+        }
         let etag = hex(&md5(&body));
         upload.parts.insert(input.part_number, (body, etag.clone()));
         let e_tag = Some(ETag::Strong(etag));
         Ok(S3Response::new(UploadPartOutput { e_tag, ..Default::default() }))
+    }
+
+    async fn upload_part_copy(
+        &self,
+        req: S3Request<UploadPartCopyInput>,
+    ) -> S3Result<S3Response<UploadPartCopyOutput>> {
+        let input = req.input;
+        let CopySource::Bucket { bucket, key, .. } = &input.copy_source else {
+            return Err(s3_error!(NotImplemented));
+        };
+        let mut state = self.bucket(bucket)?;
+        let stored = state.objects.get(&**key).ok_or_else(|| s3_error!(NoSuchKey))?;
+        verify(Some(stored), input.copy_source_if_match.as_ref(), None)?;
+        let range = input.copy_source_range.as_deref().and_then(|text| text.strip_prefix("bytes="));
+        let range = range.and_then(|text| text.split_once('-'));
+        let number = |text: &str| text.parse::<usize>().ok();
+        let body = match range.map(|(first, last)| (number(first), number(last))) {
+            Some((Some(first), Some(last))) if first <= last && last < stored.body.len() => {
+                stored.body.slice(first..=last)
+            }
+            Some(_) => return Err(s3_error!(InvalidRange)),
+            None => stored.body.clone(),
+        };
+        let upload =
+            state.uploads.get_mut(&input.upload_id).ok_or_else(|| s3_error!(NoSuchUpload))?;
+        let etag = hex(&md5(&body));
+        let checksum_sha256 = upload.summed.then(|| sha256(&body));
+        upload.parts.insert(input.part_number, (body, etag.clone()));
+        let e_tag = Some(ETag::Strong(etag));
+        let result = CopyPartResult { e_tag, checksum_sha256, ..Default::default() };
+        let output = UploadPartCopyOutput { copy_part_result: Some(result), ..Default::default() };
+        Ok(S3Response::new(output))
     }
 
     async fn complete_multipart_upload(
@@ -318,6 +437,10 @@ impl S3 for MemoryS3 {
             let (content, etag) = stored.ok_or_else(|| s3_error!(InvalidPart))?;
             if part.e_tag.as_ref().map(ETag::value) != Some(etag) {
                 return Err(s3_error!(InvalidPart));
+            }
+            let sum = upload.summed.then(|| sha256(content));
+            if part.checksum_sha256 != sum {
+                return Err(s3_error!(InvalidPart, "each part has the checksum that it came with"));
             }
             sums.extend(md5(content));
             body.extend_from_slice(content);

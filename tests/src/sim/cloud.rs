@@ -11,7 +11,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use fsd::clock::Clock;
 use fsd::remote::{
-    Condition, Limits, Object, Page, PageToken, PartId, Remote, RemoteError, Result, UploadId,
+    Body, Condition, Limits, Object, Page, PageToken, PartId, Remote, RemoteError, Result, Source,
+    UploadId,
 };
 use fsd::rng::Rng;
 use fsd::types::{ETag, Key, Metadata, Time, fnv1a};
@@ -24,6 +25,8 @@ use crate::level::{Place, level};
 /// Larger bodies go up in parts.
 const PUT_BYTES_MAX: u64 = 48 << 10;
 const PAGE: usize = 7;
+/// Before the names of others' uploads.
+const THEIRS: &str = "theirs-";
 /// In metadata, what a gateway knows its own versions by; and where objects stand aside.
 const MARK: &str = "fsdversion";
 const ASIDE: &str = ".fsd/moving/";
@@ -130,6 +133,13 @@ impl Cloud {
     /// Adds to what [`Cloud::digest`] is of.
     pub(super) fn note(&self, what: &str) {
         self.state().note(what);
+    }
+
+    /// The gateway's uploads whose parts lie here, and cost.
+    pub(super) fn unfinished(&self) -> Vec<String> {
+        let state = self.state();
+        let with_parts = state.uploads.values().filter(|upload| !upload.parts.is_empty());
+        with_parts.map(|upload| upload.key.clone()).collect()
     }
 
     /// A hash of all that was noted, in its order.
@@ -360,7 +370,12 @@ fn lost() -> RemoteError {
 #[async_trait]
 impl Remote for Wire {
     fn limits(&self) -> Limits {
-        Limits { put_bytes_max: PUT_BYTES_MAX, part_bytes_min: 1, parts_max: 10_000 }
+        Limits {
+            put_bytes_max: PUT_BYTES_MAX,
+            part_bytes_min: 1,
+            parts_max: 10_000,
+            deletes_max: 5,
+        }
     }
 
     async fn check(&self) -> Result<()> {
@@ -408,13 +423,13 @@ impl Remote for Wire {
     async fn put(
         &self,
         key: &Key,
-        body: Bytes,
+        body: Body,
         metadata: &Metadata,
         condition: &Condition,
     ) -> Result<ETag> {
         self.ask(format!("put {key} {condition:?}"), |state, now| {
             state.check(key, condition)?;
-            state.insert(key, body, metadata.clone(), now)
+            state.insert(key, body.bytes().clone(), metadata.clone(), now)
         })
         .await
     }
@@ -461,11 +476,29 @@ impl Remote for Wire {
         .await
     }
 
+    async fn delete_many(&self, objects: &[(Key, ETag)]) -> Result<Vec<Result<()>>> {
+        self.ask(format!("delete {} objects", objects.len()), |state, _| {
+            let delete = |(key, etag): &(Key, ETag)| {
+                let Some(held) = state.objects.get(key.as_str()).cloned() else { return Ok(()) };
+                state.check(key, &Condition::Match(etag.clone()))?;
+                state.objects.remove(key.as_str());
+                let has_twin = state.has_twin(key, &held.body);
+                state.laws.goes(&going(key, &held, has_twin), None);
+                Ok(())
+            };
+            Ok(objects.iter().map(delete).collect())
+        })
+        .await
+    }
+
     async fn multipart_create(&self, key: &Key, _: &Metadata) -> Result<UploadId> {
         self.ask(format!("multipart_create {key}"), |state, _| {
             let id = format!("u{}", state.next_version().0);
-            let upload = Upload { key: key.as_str().to_owned(), parts: BTreeMap::new() };
-            state.uploads.insert(id.clone(), upload);
+            // Somebody else begins one to the same key at the same time.
+            for id in [id.clone(), format!("{THEIRS}{id}")] {
+                let upload = Upload { key: key.as_str().to_owned(), parts: BTreeMap::new() };
+                state.uploads.insert(id, upload);
+            }
             Ok(UploadId(id))
         })
         .await
@@ -476,11 +509,29 @@ impl Remote for Wire {
         key: &Key,
         id: &UploadId,
         number: u32,
-        body: Bytes,
+        body: Body,
     ) -> Result<PartId> {
         self.ask(format!("multipart_put {key}"), |state, _| {
             let upload = state.upload(key, id)?;
-            upload.parts.insert(number, body);
+            upload.parts.insert(number, body.bytes().clone());
+            Ok(PartId(number.to_string()))
+        })
+        .await
+    }
+
+    async fn multipart_copy(
+        &self,
+        key: &Key,
+        id: &UploadId,
+        number: u32,
+        source: &Source,
+    ) -> Result<PartId> {
+        self.ask(format!("multipart_copy {key}"), |state, _| {
+            state.check(&source.key, &Condition::Match(source.etag.clone()))?;
+            let held = state.held(&source.key)?;
+            let at = |offset| usize::try_from(offset).unwrap_or(usize::MAX).min(held.body.len());
+            let body = held.body.slice(at(source.range.start)..at(source.range.end));
+            state.upload(key, id)?.parts.insert(number, body);
             Ok(PartId(number.to_string()))
         })
         .await
@@ -512,6 +563,9 @@ impl Remote for Wire {
 
     async fn multipart_abort(&self, _: &Key, id: &UploadId) -> Result<()> {
         self.ask(format!("abort {}", id.0), |state, _| {
+            if id.0.starts_with(THEIRS) {
+                state.laws.broken(format!("somebody else's upload {} was given up", id.0));
+            }
             state.uploads.remove(&id.0);
             Ok(())
         })

@@ -132,7 +132,8 @@ impl Laws {
         }
     }
 
-    fn broken(&mut self, what: String) {
+    /// Something is not as it must be.
+    pub(super) fn broken(&mut self, what: String) {
         self.violations.push(what);
     }
 }

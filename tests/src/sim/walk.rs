@@ -18,6 +18,8 @@ use super::laws::Version;
 use super::model::{Model, is_below, same};
 use crate::files::noise;
 
+/// Twice the pause between two looks for uploads that are to be given up.
+const GIVEN_UP_WITHIN: Duration = Duration::from_secs(1260);
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 /// In 1,000 requests each.
 const TROUBLE: Trouble = Trouble { lost_before: 25, lost_behind: 25, crash: 8, crash_of_part: 40 };
@@ -148,6 +150,10 @@ impl Walk {
         gateway.settled().await?;
         // A name that became free with one look is taken with the next.
         gateway.clock.sleep(LISTING_AGE_MAX + Duration::from_secs(1)).await;
+        // Uploads that nobody will complete are given up within that time.
+        gateway.clock.sleep(GIVEN_UP_WITHIN).await;
+        let unfinished = self.cloud.unfinished();
+        ensure!(unfinished.is_empty(), "parts of uploads are left: {unfinished:?}");
         let tree = gateway.tree().await?;
         if self.foreign.is_empty() {
             self.model.check(&tree)?;

@@ -76,7 +76,8 @@ pub struct Receipt {
     pub key: String,
     /// How long it is, if that is known.
     pub size: Option<u64>,
-    /// SHA-256 of its bytes in hexadecimal, if that is known.
+    /// SHA-256 in hexadecimal, if that is known: of its bytes; of a file that went up in parts, of the parts' sums, with `-` and their
+    /// length in bytes behind it.
     pub sha256: Option<String>,
     /// What the store calls it.
     pub etag: String,

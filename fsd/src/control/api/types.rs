@@ -433,6 +433,8 @@ pub enum WorkKind {
     Recover,
     /// Names, records, files and the store are compared.
     Check,
+    /// Files are compared with their objects.
+    Verify,
 }
 
 /// Long work that is to begin.
@@ -452,6 +454,9 @@ pub struct WorkStart {
     /// Of a check: what can be mended without losing anything is.
     #[serde(default)]
     pub repair: bool,
+    /// Of a verification: objects are read too.
+    #[serde(default)]
+    pub deep: bool,
 }
 
 impl WorkKind {
@@ -464,6 +469,7 @@ impl WorkKind {
             Self::Refresh => "refresh",
             Self::Recover => "recover",
             Self::Check => "check",
+            Self::Verify => "verify",
         }
     }
 }
@@ -472,7 +478,7 @@ impl WorkStart {
     /// Work of a kind, on everything.
     #[must_use]
     pub fn of(kind: WorkKind) -> Self {
-        Self { kind, path: None, all: false, background: false, repair: false }
+        Self { kind, path: None, all: false, background: false, repair: false, deep: false }
     }
 }
 
@@ -502,10 +508,13 @@ pub struct WorkProgress {
     pub bytes_done: u64,
     /// Blocks that were bad and are good again.
     pub mended: u64,
+    /// Files whose content nothing is known of to compare it with.
+    #[serde(default)]
+    pub unproven: u64,
     /// What came in from the store.
     #[serde(default)]
     pub changes: Changes,
-    /// How much a check found that does not fit together.
+    /// How much a check or a verification found that does not fit together.
     #[serde(default)]
     pub found: u64,
     /// Of it, what is mended.

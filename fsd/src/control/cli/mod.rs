@@ -18,6 +18,7 @@ mod run;
 mod status;
 mod trash;
 mod umount;
+mod verify;
 mod wait;
 mod work;
 
@@ -85,6 +86,8 @@ pub enum Exit {
     Busy = 6,
     /// Not everything is done: waiting would not help, or took too long.
     Unfinished = 7,
+    /// Something is not what is on record of it.
+    Differs = 8,
 }
 
 impl From<Exit> for ExitCode {
@@ -165,7 +168,7 @@ struct Cli {
 
 const EXITS: &str = "\
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 mistake in the configuration, 4 no daemon,
-5 not found, 6 in use, 7 not everything is uploaded, or done.";
+5 not found, 6 in use, 7 not everything is uploaded, or done, 8 something is not what is on record of it.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -198,6 +201,8 @@ enum Command {
     Check(work::CheckArgs),
     /// Show long work under way, or stop it
     Work(work::UnderWayArgs),
+    /// Compare files with their objects in the store; nothing is changed. Ctrl-C stops it
+    Verify(verify::VerifyArgs),
     /// Free what files take in the cache; what is not uploaded stays
     Evict(evict::EvictArgs),
     /// Show all that is known of a file
@@ -281,6 +286,7 @@ fn dispatch(command: &Command, context: &Context<'_>) -> Outcome {
         Command::Recover(args) => block_on(recover::recover(args, context)),
         Command::Check(args) => block_on(work::check(args, context)),
         Command::Work(args) => block_on(work::under_way(args, context)),
+        Command::Verify(args) => block_on(verify::verify(args, context)),
         Command::Evict(args) => block_on(evict::evict(args, context)),
         Command::Explain(args) => block_on(explain::explain(args, context)),
         Command::Pace(args) => block_on(pace::pace(args, context)),

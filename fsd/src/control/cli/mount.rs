@@ -45,10 +45,13 @@ pub(super) struct MountArgs {
     /// Ask the store so often for changes in all directories that are known here, such as 15m; off if left out
     #[arg(long, value_name = "TIME")]
     refresh_every: Option<String>,
+    /// Believe the store's certificate by the authorities in this PEM file too
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
     #[command(flatten)]
     daemonize: DaemonizeArgs,
     /// The same as options of mount(8): ro, noexec, nopassthrough, noacl, allow_other, cache_dir=DIR, cache_size=SIZE, hooks=DIR, bwlimit_up=RATE,
-    /// bwlimit_down=RATE, refresh_after=TIME, refresh_every=TIME; and what a share is set to in a configuration file: upload_delay=1m, conflicts=local-wins, deletes=trash, …
+    /// bwlimit_down=RATE, refresh_after=TIME, refresh_every=TIME, ca_file=FILE; and what a share is set to in a configuration file: upload_delay=1m, conflicts=local-wins, deletes=trash, …
     #[arg(short, value_name = "OPTIONS", value_delimiter = ',')]
     options: Vec<String>,
     /// What mount(8) gives to all its helpers
@@ -140,6 +143,7 @@ fn file(args: &MountArgs, context: &Context<'_>) -> Result<File, Failure> {
     };
     let mut cache_dir = args.cache_dir.clone();
     let mut cache_size = args.cache_size.clone();
+    let mut ca_file = args.ca_file.clone();
     let mut hooks = args.hooks.clone();
     let (mut up, mut down) = (args.bwlimit_up.clone(), args.bwlimit_down.clone());
     for option in args.options.iter().filter(|option| !option.is_empty()) {
@@ -164,11 +168,12 @@ fn file(args: &MountArgs, context: &Context<'_>) -> Result<File, Failure> {
             "bwlimit_down" => down = given(),
             "refresh_after" => share.refresh_after = given(),
             "refresh_every" => share.refresh_every = given(),
+            "ca_file" => ca_file = Some(value.into()),
             "comment" => {}
             name if FOR_OTHERS.contains(&name) || name.starts_with("x-") || args.helper.sloppy => {}
             name => {
                 let hint = format!(
-                    "options are ro, noexec, nopassthrough, noacl, allow_other, cache_dir=, cache_size=, hooks=, bwlimit_up=, bwlimit_down=, refresh_after=, refresh_every=, {}=",
+                    "options are ro, noexec, nopassthrough, noacl, allow_other, cache_dir=, cache_size=, hooks=, bwlimit_up=, bwlimit_down=, refresh_after=, refresh_every=, ca_file=, {}=",
                     SETTINGS.join("=, ")
                 );
                 return Err(
@@ -177,6 +182,7 @@ fn file(args: &MountArgs, context: &Context<'_>) -> Result<File, Failure> {
             }
         }
     }
+    share.ca_file = ca_file.map(|file| settled(&file)).transpose()?;
     let state_dir = match cache_dir {
         Some(dir) => settled(&dir)?,
         None => state_dir_of(url, context)?,
@@ -312,6 +318,7 @@ fn explain(problems: Vec<Problem>) -> Failure {
         "share.0.mount" => "DIR".to_owned(),
         "share.0.refresh_after" => "--refresh-after".to_owned(),
         "share.0.refresh_every" => "--refresh-every".to_owned(),
+        "share.0.ca_file" => "--ca-file".to_owned(),
         "state_dir" => "--cache-dir".to_owned(),
         "cache.disk_max" => "--cache-size".to_owned(),
         "upload.default" => "--bwlimit-up".to_owned(),

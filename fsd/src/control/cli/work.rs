@@ -135,7 +135,7 @@ pub(super) async fn until_over(
 ) -> Result<WorkProgress, Failure> {
     let id = client.start_work(start).await?;
     let bar = match start.kind {
-        WorkKind::Warm | WorkKind::Scrub => bytes_bar(),
+        WorkKind::Warm | WorkKind::Scrub | WorkKind::Verify => bytes_bar(),
         WorkKind::Refresh | WorkKind::Recover | WorkKind::Check => count_bar(),
     };
     let stop = tokio::signal::ctrl_c();
@@ -162,7 +162,9 @@ pub(super) async fn until_over(
 
 /// How a command ends whose work ended so.
 pub(super) fn outcome(ended: &WorkProgress) -> Outcome {
-    let left = ended.found.saturating_sub(ended.repaired);
+    // What a verification finds has an exit code of its own.
+    let is_verification = ended.kind == WorkKind::Verify;
+    let left = if is_verification { 0 } else { ended.found.saturating_sub(ended.repaired) };
     match (ended.stopped, ended.problems + left) {
         (true, _) => Err(Failure::new(Exit::Unfinished, "stopped; what was done until then stays")),
         (false, 0) => Ok(()),
@@ -175,7 +177,9 @@ pub(super) fn outcome(ended: &WorkProgress) -> Outcome {
 fn show(bar: &ProgressBar, progress: &WorkProgress) {
     let files = format!("{} of {}", progress.files_done, count(progress.files, "file"));
     let (length, position, message) = match progress.kind {
-        WorkKind::Warm | WorkKind::Scrub => (progress.bytes, progress.bytes_done, files),
+        WorkKind::Warm | WorkKind::Scrub | WorkKind::Verify => {
+            (progress.bytes, progress.bytes_done, files)
+        }
         WorkKind::Refresh | WorkKind::Recover => {
             let message = format!("looked at; {}", changes(progress.changes));
             (progress.files, progress.files_done, message)
@@ -201,6 +205,9 @@ pub(super) fn text(ended: &WorkProgress) -> String {
         WorkKind::Scrub => {
             format!("looked at: {files_done} of {}, {}\n", count(files, "file"), bytes())
         }
+        WorkKind::Verify => {
+            format!("compared: {files_done} of {}, {}\n", count(files, "file"), bytes())
+        }
         WorkKind::Refresh => format!(
             "looked at: {files_done} of {files} known directories\n{}\n",
             changes(ended.changes)
@@ -214,9 +221,15 @@ pub(super) fn text(ended: &WorkProgress) -> String {
             ended.found, ended.repaired
         ),
     };
-    ended.findings.iter().for_each(|finding| text.push_str(&line_of(finding)));
+    for finding in &ended.findings {
+        text.push_str(&line_of(ended.kind, finding));
+    }
     if ended.mended > 0 {
         text.push_str(&format!("mended: {}\n", count(ended.mended, "block")));
+    }
+    if ended.unproven > 0 {
+        let files = count(ended.unproven, "file");
+        text.push_str(&format!("unproven: {files}, of whose content nothing is known\n"));
     }
     for line in &ended.told {
         text.push_str(&format!("problem: {}\n", line.escape_debug()));
@@ -224,8 +237,11 @@ pub(super) fn text(ended: &WorkProgress) -> String {
     text
 }
 
-fn line_of(finding: &Finding) -> String {
+fn line_of(kind: WorkKind, finding: &Finding) -> String {
     let Finding { code, at, what, repair, repaired } = finding;
+    if kind == WorkKind::Verify {
+        return format!("{code}: {}: {}\n", at.escape_debug(), what.escape_debug());
+    }
     let done = match (repaired, repair) {
         (true, Some(repair)) => format!("repaired: {repair}"),
         (true, None) => "repaired".to_owned(),

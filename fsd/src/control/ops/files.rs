@@ -83,7 +83,7 @@ impl Gateway {
         &self,
         start: &api::WorkStart,
     ) -> Result<api::WorkId, OperationError> {
-        let api::WorkStart { kind, path, all, background, repair } = start.clone();
+        let api::WorkStart { kind, path, all, background, repair, deep } = start.clone();
         let tops = self.tops(kind, path.as_deref()).await?;
         // What belongs to no file is looked at where all files are.
         let is_root = |top: &Ino| self.parts.mounts.iter().any(|mount| mount.root == *top);
@@ -105,6 +105,7 @@ impl Gateway {
                     api::WorkKind::Scrub => vfs.scrub_below(tops, &work).await,
                     api::WorkKind::Refresh => vfs.refresh_below(tops, reach, &work).await,
                     api::WorkKind::Recover => vfs.rebuild_below(tops, &work).await,
+                    api::WorkKind::Verify => vfs.verify_below(tops, deep, &work).await,
                     api::WorkKind::Check => vfs.check_below(tops, whole, repair, &work).await,
                 }
             };
@@ -146,7 +147,10 @@ impl Gateway {
     ) -> Result<Vec<Ino>, OperationError> {
         let needs_cloud = match kind {
             api::WorkKind::Refresh | api::WorkKind::Recover => true,
-            api::WorkKind::Warm | api::WorkKind::Scrub | api::WorkKind::Check => false,
+            api::WorkKind::Warm
+            | api::WorkKind::Scrub
+            | api::WorkKind::Check
+            | api::WorkKind::Verify => false,
         };
         let fits = |mount: &&MountedShare| !needs_cloud || mount.url.is_some();
         if let Some(path) = path {

@@ -67,6 +67,7 @@ pub(super) fn progress(id: u64, begun: &Begun) -> api::WorkProgress {
         bytes: now.bytes,
         bytes_done: now.bytes_done,
         mended: now.mended,
+        unproven: now.unproven,
         changes: api::Changes {
             added: now.changes.added,
             changed: now.changes.changed,

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use super::native;
 use crate::remote::reply::Errors;
 use crate::remote::{
-    Condition, ETag, Object, Page, PageToken, PartId, RemoteError, Result, UploadId,
+    Condition, ETag, Object, Page, PageToken, PartId, RemoteError, Result, Source, UploadId,
 };
 use crate::rng::Rng;
 use crate::types::{Key, Metadata, Time};
@@ -113,6 +113,10 @@ impl Files {
 
     pub(super) fn unreachable(&self, error: io::Error) -> RemoteError {
         self.errors(&Key::from_raw("")).unreachable(error)
+    }
+
+    pub(super) fn unsupported(&self, what: &'static str) -> RemoteError {
+        self.errors(&Key::from_raw("")).unsupported(what)
     }
 
     /// What an error of the file system means to the caller. A file that is not there is not there only
@@ -374,6 +378,10 @@ impl Files {
             if old && name.to_bytes().starts_with(b"put-") {
                 let _ = unlinkat(staging, name, UnlinkatFlags::NoRemoveDir);
             }
+            // Only an upload without a part: whoever owns it loses nothing by it.
+            if old && name.to_bytes().starts_with(b"parts-") {
+                let _ = unlinkat(staging, name, UnlinkatFlags::RemoveDir);
+            }
         }
     }
 
@@ -611,6 +619,28 @@ impl Files {
             .and_then(|()| upload.sync_all())
             .map_err(error)?;
         Ok(PartId(name))
+    }
+
+    /// A part out of a file that is here: blocks are shared where the disk can.
+    pub(super) fn upload_copy(
+        &self,
+        key: &Key,
+        id: &UploadId,
+        number: u32,
+        source: &Source,
+    ) -> Result<PartId> {
+        let Source { key: from, etag, range, .. } = source;
+        let error = |error: io::Error| self.error(from, error);
+        let mut file = self.open_version(from, Some(etag))?;
+        let mut staged = self.stage(key)?;
+        file.seek(SeekFrom::Start(range.start)).map_err(error)?;
+        let mut bytes = (&file).take(range.end - range.start);
+        let copied = io::copy(&mut bytes, &mut staged.file).map_err(error)?;
+        // Somebody may write into the file itself.
+        if copied != range.end - range.start || self.etag_of(from, &file)? != *etag {
+            return Err(self.errors(from).precondition());
+        }
+        self.upload_part(key, id, number, staged)
     }
 
     pub(super) fn upload_end(

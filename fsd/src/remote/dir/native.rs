@@ -11,7 +11,7 @@ use nix::unistd::{Gid, Uid, fchown, geteuid};
 use xattr::FileExt as _;
 
 use crate::remote::ETag;
-use crate::types::{Attr, FileKind, Metadata, PosixMeta, Time, fnv1a};
+use crate::types::{Attr, FileKind, Metadata, PosixMeta, Time, digest, fnv1a};
 
 const XATTR: &str = "user.fsd.meta";
 /// On a directory that was made only for what is in it.
@@ -92,6 +92,8 @@ pub(super) fn read(file: &File, stat: &FileStat) -> Metadata {
     // A directory's time changes with every file in it.
     if posix.mtime.is_some_and(|given| given != attr.mtime) && !is_dir {
         changed.extend(["mtime", "ctime"]);
+        // It was that of another content.
+        given.remove(digest::NAME);
     }
     for name in changed {
         given.extend(native.get(name).map(|value| (name.to_owned(), value.clone())));

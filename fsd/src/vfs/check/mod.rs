@@ -10,6 +10,7 @@ mod records;
 use std::sync::Arc;
 
 use super::{Result, Vfs, VfsError, Work};
+use crate::cache::Difference;
 use crate::types::{FileKind, Ino, chain};
 
 /// Entries that are looked at in one go.
@@ -48,6 +49,8 @@ pub enum Code {
     ObjectGone,
     /// An object stands aside, and nobody moves it.
     Aside,
+    /// A file is not what is on record of it: a verification found that.
+    Differs(Difference),
 }
 
 impl Code {
@@ -70,6 +73,7 @@ impl Code {
             Self::ObjectChanged => "object-changed",
             Self::ObjectGone => "object-gone",
             Self::Aside => "aside",
+            Self::Differs(what) => what.code(),
         }
     }
 
@@ -89,7 +93,11 @@ impl Code {
             Self::StrayFile => "it is moved to lost+found in the state directory",
             Self::Miscounted => "it is counted again",
             Self::ObjectChanged | Self::ObjectGone => "what the store says comes in",
-            Self::BytesLost | Self::BytesShort | Self::BlocksUnknown | Self::Aside => return None,
+            Self::BytesLost
+            | Self::BytesShort
+            | Self::BlocksUnknown
+            | Self::Aside
+            | Self::Differs(_) => return None,
         })
     }
 }
