@@ -34,6 +34,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt as _;
+use policies::concurrency::{AT_ONCE_MAX, Concurrency};
 use policies::order::{self, Claim};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -57,8 +58,6 @@ pub use self::code::Code;
 pub use self::receipts::{Place, Receipt, ReceiptError, ReceiptRules, Receipts};
 pub use self::rules::{RETENTION, Rules};
 
-/// Items and deletions worked on at once.
-const AT_ONCE: usize = 16;
 /// The longest time without a look at the queue.
 const LOOK_AFTER_MAX: Duration = Duration::from_secs(30);
 /// A clock that goes back by less is not followed.
@@ -233,7 +232,7 @@ pub fn start(parts: Parts) -> Sync {
             }
         });
     }
-    let (tell, told) = mpsc::channel(AT_ONCE);
+    let (tell, told) = mpsc::channel(AT_ONCE_MAX);
     let engine = Engine {
         worker: worker.clone(),
         meta,
@@ -244,6 +243,8 @@ pub fn start(parts: Parts) -> Sync {
         delay_max,
         links,
         busy: BTreeSet::new(),
+        concurrency: Concurrency::default(),
+        found: None,
         shared: shared.clone(),
         turn: 0,
         looked_at_ages: None,
@@ -316,6 +317,16 @@ type Outcome = (Work, Result<Worked, SyncError>);
 /// What came of work: of an item, or of each of many deletions.
 type Told = (ShareId, Work, Vec<Outcome>);
 
+/// What was found to be due. To look into the queue for each place that becomes free would cost more than the work.
+#[derive(Debug)]
+struct Found {
+    /// When.
+    at: Duration,
+    of_shares: Vec<Waiting>,
+    /// When something else will be due, ms since 1970.
+    next: Option<i64>,
+}
+
 /// The one owner of what is worked on.
 #[derive(Debug)]
 struct Engine {
@@ -328,6 +339,10 @@ struct Engine {
     delay_max: Duration,
     links: BTreeMap<ShareId, (watch::Receiver<Link>, Arc<Pacer>)>,
     busy: BTreeSet<(ShareId, Work)>,
+    /// How much may be.
+    concurrency: Concurrency,
+    /// What was due a moment ago.
+    found: Option<Found>,
     shared: Arc<Shared>,
     /// How many items were begun.
     turn: u64,
@@ -361,7 +376,7 @@ impl Engine {
                 }
             };
             let wait = wait.min(self.next_look_at_ages());
-            let full = self.busy.len() >= AT_ONCE;
+            let full = self.busy.len() >= self.concurrency.limit();
             let paces = self.links.values().map(|(_, pace)| pace);
             let paused: Vec<_> = paces.filter(|pace| pace.is_paused()).cloned().collect();
             // Changes come in bursts, and to be woken by each would take the processor from those who make them.
@@ -373,14 +388,16 @@ impl Engine {
             tokio::select! {
                 biased;
                 () = self.tasks.cancelled() => return,
-                Some((share, work, outcomes)) = self.told.recv() => self.finish(share, work, outcomes),
-                () = changed, if !full => {}
-                () = link_changed(self.links.values_mut().map(|(link, _)| link)) => {}
-                () = one_unpaused(&paused) => {}
-                () = self.clock.sleep(wait), if !full => {}
+                Some((share, work, outcomes)) = self.told.recv() => {
+                    self.finish(share, work, outcomes, full);
+                }
+                () = changed, if !full => self.found = None,
+                () = link_changed(self.links.values_mut().map(|(link, _)| link)) => self.found = None,
+                () = one_unpaused(&paused) => self.found = None,
+                () = self.clock.sleep(wait), if !full => self.found = None,
             }
             while let Ok((share, work, outcomes)) = self.told.try_recv() {
-                self.finish(share, work, outcomes);
+                self.finish(share, work, outcomes, full);
             }
         }
     }
@@ -409,37 +426,53 @@ impl Engine {
 
     /// Starts what is due, as much as there is room for; returns how long nothing else will be.
     fn start_due(&mut self) -> Result<Duration, MetaError> {
-        let now = self.worker.millis();
-        let mut next: Option<i64> = None;
-        let mut waiting = Vec::new();
-        for (&share, (link, pace)) in &mut self.links {
-            let free = AT_ONCE.saturating_sub(self.busy.len());
-            let reachable = *link.borrow_and_update() == Link::Online;
-            if free == 0 || !reachable || pace.is_paused() {
-                continue;
-            }
-            let looked = self.busy.len() + free;
-            let together_max = self.worker.deletes_max(share);
-            let rules = self.worker.rules(share);
-            let mut of_share =
-                Waiting::find(&self.meta, share, rules, now, (looked, together_max))?;
-            of_share.put_together(&self.busy);
-            next = next.into_iter().chain(of_share.later).min();
-            waiting.push(of_share);
+        let limit = self.concurrency.limit();
+        if self.busy.len() >= limit {
+            return Ok(LOOK_AFTER_MAX);
         }
-        while self.busy.len() < AT_ONCE {
-            for of_share in &mut waiting {
+        let mut found = match self.found.take().filter(|found| self.is_fresh(found)) {
+            Some(found) => found,
+            None => self.find_due(limit)?,
+        };
+        while self.busy.len() < limit {
+            for of_share in &mut found.of_shares {
                 of_share.drop_first_of(&self.busy);
             }
-            let claims: Vec<Claim> = waiting.iter().map(|w| w.claim(&self.busy)).collect();
+            let claims: Vec<Claim> = found.of_shares.iter().map(|w| w.claim(&self.busy)).collect();
             let Some(at) = order::next(&claims, self.turn) else { break };
-            if let Some((work, keys)) = waiting[at].take(self.turn) {
-                self.begin(waiting[at].share, work, keys);
+            if let Some((work, keys)) = found.of_shares[at].take(self.turn) {
+                self.begin(found.of_shares[at].share, work, keys);
             }
             self.turn = self.turn.wrapping_add(1);
         }
-        let millis = next.map_or(i64::MAX, |due| due.saturating_sub(now)).max(1).unsigned_abs();
-        Ok(Duration::from_millis(millis).min(LOOK_AFTER_MAX))
+        let next = found.next.map_or(i64::MAX, |due| due.saturating_sub(self.worker.millis()));
+        self.found = Some(found);
+        Ok(Duration::from_millis(next.max(1).unsigned_abs()).min(LOOK_AFTER_MAX))
+    }
+
+    fn is_fresh(&self, found: &Found) -> bool {
+        self.clock.monotonic() < found.at + BURST
+            && found.of_shares.iter().any(|of_share| of_share.claim(&self.busy).waits)
+    }
+
+    /// Looks for what is due where something can be done, somewhat more than there is room for.
+    fn find_due(&mut self, limit: usize) -> Result<Found, MetaError> {
+        let now = self.worker.millis();
+        let (at, count) = (self.clock.monotonic(), self.busy.len() + 2 * limit);
+        let mut found = Found { at, of_shares: Vec::new(), next: None };
+        for (&share, (link, pace)) in &mut self.links {
+            let reachable = *link.borrow_and_update() == Link::Online;
+            if !reachable || pace.is_paused() {
+                continue;
+            }
+            let counts = (count, self.worker.deletes_max(share));
+            let rules = self.worker.rules(share);
+            let mut of_share = Waiting::find(&self.meta, share, rules, now, counts)?;
+            of_share.put_together(&self.busy);
+            found.next = found.next.into_iter().chain(of_share.later).min();
+            found.of_shares.push(of_share);
+        }
+        Ok(found)
     }
 
     /// Begins work. `keys`: what deletions are about.
@@ -463,12 +496,17 @@ impl Engine {
         });
     }
 
-    fn finish(&mut self, share: ShareId, work: Work, outcomes: Vec<Outcome>) {
+    /// Stores what came of work. `full`: no place was free until then.
+    fn finish(&mut self, share: ShareId, work: Work, outcomes: Vec<Outcome>, full: bool) {
         if let Work::Item(ino) = work {
             self.events.end_upload(ino);
         }
         lock(&self.shared.stops).remove(&work);
+        self.concurrency.done(self.clock.monotonic(), full);
         for (work, outcome) in outcomes {
+            if matches!(&outcome, Err(SyncError::Remote(RemoteError::Unreachable { .. }))) {
+                self.concurrency.slow_down();
+            }
             if let Err(error) = self.store(&work, outcome) {
                 let error = &error as &dyn Error;
                 tracing::error!(?work, error, "the outcome could not be stored");

@@ -331,7 +331,8 @@ impl World {
                 return self.copy(ino, &from, &etag, &to, &condition);
             }
             Step::Aside { ino, from, etag, to } => {
-                let moved = self.copy(ino, &from, &etag, &to, &Condition::Absent)?;
+                // What it was there before may still have to be deleted.
+                let moved = self.copy(ino, &from, &etag, &to, &Condition::Always)?;
                 self.differs(ino);
                 return Ok(moved);
             }
