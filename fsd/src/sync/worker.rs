@@ -249,7 +249,12 @@ impl Worker {
             metadata: metadata.clone(),
             condition,
         };
-        let (etag, made) = match upload.run().await {
+        let sent = match upload.run().await {
+            // Of a part too: whether it could be made of what the cloud had.
+            Err(SyncError::Remote(error)) => Ok(Sent { answer: Err(error), digest: None }),
+            sent => sent,
+        };
+        let (etag, made) = match sent {
             Ok(Sent { answer: Ok(etag), digest }) => (etag, Made { digest, completes: true }),
             Ok(Sent { answer, digest }) => {
                 let known = self.conditional(answer, remote, inode, key, metadata).await;
@@ -263,10 +268,6 @@ impl Worker {
                     }
                     known => (known?, Made::of(digest)),
                 }
-            }
-            Err(SyncError::Remote(error)) => {
-                let known = self.conditional(Err(error), remote, inode, key, metadata).await;
-                (known?, Made::default())
             }
             // What is not here of it was to come from a version that is there no more: ours may be there instead.
             Err(lost) if lost.is_base_gone() => {
