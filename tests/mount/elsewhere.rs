@@ -144,3 +144,28 @@ fn what_is_on_its_way_to_another_directory_is_not_seen_where_it_was() -> Result<
         same("the store", &store.files()?, &expected.into())
     })
 }
+
+#[test]
+fn a_directory_that_others_made_by_a_name_stays_when_its_last_file_goes_here() -> Result<()> {
+    on_each_store(|store| {
+        for key in ["emptied/file", "left/file", "theirs/file"] {
+            store.put(key, b"x")?;
+        }
+        let drive = Drive::mounted(store)?;
+        ensure!(tree(&drive.mount())?.len() == 3);
+        std::fs::remove_file(drive.path("emptied/file"))?;
+        std::fs::rename(drive.path("left/file"), drive.path("file"))?;
+        drive.wait()?;
+        store.delete("theirs/file")?;
+        drive.json(&["refresh", &drive.mount().to_string_lossy()])?;
+        for name in ["emptied", "left"] {
+            ensure!(drive.path(name).is_dir(), "{name} is gone, though nobody removed it");
+        }
+        // In a directory store a directory is one by itself.
+        ensure!(store.folder().is_some() || !drive.path("theirs").exists());
+        std::fs::remove_dir(drive.path("emptied"))?;
+        drive.wait()?;
+        ensure!(!drive.path("emptied").exists() && !store.keys()?.contains(&"emptied/".to_owned()));
+        Ok(())
+    })
+}

@@ -3,7 +3,7 @@
 use rusqlite::{Row, params};
 
 use super::inodes::{COLUMNS, inode, kind_of_number, limit, unsigned};
-use super::{Inode, Lost, MetaError, NewInode, Result, Tx};
+use super::{Inode, Lost, MetaError, NewInode, ObjectRecord, Result, Tx};
 use crate::types::{FileKind, Ino, Time, fnv1a};
 
 /// A directory entry.
@@ -299,8 +299,21 @@ impl Tx<'_> {
         if dir {
             above.attr.nlink = above.attr.nlink.saturating_sub(1);
         }
+        self.keep_when_empty(&mut above, now)?;
         self.touch(&mut above, now)?;
         Ok(lost)
+    }
+
+    /// A directory that the cloud shows only by what is in it stays when a user takes the last name from it: it gets a marker. Where nobody has
+    /// asked for its attributes yet it may have one.
+    fn keep_when_empty(&self, dir: &mut Inode, now: Time) -> Result<()> {
+        let implied = |object: &ObjectRecord| object.etag.is_none() && object.key.is_dir();
+        let is_implied = dir.attrs_known && dir.object.as_ref().is_some_and(implied);
+        if is_implied && !self.has_entries(dir.ino)? {
+            dir.attrs += 1;
+            self.differs(dir.ino, dir.share, now.millis(), now.millis())?;
+        }
+        Ok(())
     }
 
     /// Moves a name, over one that may be there already (unless `no_replace`).
@@ -343,6 +356,7 @@ impl Tx<'_> {
         let moved = self.moved(file, now)?;
         let mut old_dir = self.dir(from.0)?;
         old_dir.attr.nlink = old_dir.attr.nlink.saturating_sub(u32::from(is_dir));
+        self.keep_when_empty(&mut old_dir, now)?;
         self.touch(&mut old_dir, now)?;
         let mut new_dir = self.dir(to.0)?;
         new_dir.attr.nlink += u32::from(is_dir);

@@ -29,7 +29,7 @@ use super::{
     Result, Source, UploadId,
 };
 use crate::clock::Clock;
-use crate::types::{Key, Metadata};
+use crate::types::{Key, Metadata, Sha256};
 
 const COPY_BYTES_MAX: u64 = 5 << 30;
 const CHECKSUM: &str = "x-amz-checksum-sha256";
@@ -157,13 +157,13 @@ impl S3 {
     /// Sends a request about `key`; any status is an answer.
     async fn send(&self, key: &Key, request: Request) -> Result<Reply> {
         let errors = self.errors(key);
-        let Request { method, url, headers, body, pace, reply_bytes_max } = request;
+        let Request { method, url, headers, body, sum, pace, reply_bytes_max } = request;
         let mut request = HttpRequest::new(body.into());
         *request.method_mut() = method;
         *request.uri_mut() =
             url.parse().map_err(|error: http::uri::InvalidUri| errors.rejected(error))?;
         *request.headers_mut() = headers;
-        self.sign(&mut request)
+        self.sign(&mut request, sum)
             .await
             .map_err(|(error, ambient)| errors.of_credentials(error, ambient))?;
         let reply = self.http.send(request, pace, reply_bytes_max).await;
@@ -183,13 +183,18 @@ impl S3 {
         }
     }
 
-    async fn sign(&self, request: &mut HttpRequest) -> Result<(), (object_store::Error, bool)> {
+    /// Signs a request, and the hash of its body if that is known or somebody could change it: any server refuses another body then.
+    async fn sign(
+        &self,
+        request: &mut HttpRequest,
+        sum: Option<Sha256>,
+    ) -> Result<(), (object_store::Error, bool)> {
         match &self.signer {
             Signer::Aws { credentials: Some(credentials), region, sign_body, ambient } => {
                 let credential = credentials.get_credential().await.map_err(|e| (e, *ambient))?;
                 AwsAuthorizer::new(&credential, "s3", region)
-                    .with_sign_payload(*sign_body)
-                    .try_authorize(request, None)
+                    .with_sign_payload(*sign_body || sum.is_some())
+                    .try_authorize(request, sum.as_ref().map(|sum| &sum.bytes()[..]))
                     .map_err(|error| (error, *ambient))
             }
             Signer::Google { credentials: Some(credentials), ambient } => {
@@ -416,6 +421,11 @@ impl Signer {
         }
     }
 
+    /// Whether requests are signed with the hash of their bodies.
+    fn signs_bodies(&self) -> bool {
+        matches!(self, Self::Aws { credentials: Some(_), .. })
+    }
+
     fn condition(&self, headers: &mut HeaderMap, condition: &Condition) {
         let generation = HeaderName::from_static("x-goog-if-generation-match");
         let (name, value) = match (self, condition) {
@@ -474,6 +484,8 @@ struct Request {
     url: String,
     headers: HeaderMap,
     body: Bytes,
+    /// The body's hash, if that is known.
+    sum: Option<Sha256>,
     pace: Pace,
     reply_bytes_max: u64,
 }
@@ -485,13 +497,15 @@ impl Request {
             url,
             headers: HeaderMap::new(),
             body: Bytes::new(),
+            sum: None,
             pace: Pace::Control,
             reply_bytes_max: REPLY_BYTES_MAX,
         }
     }
 
     fn with_content(method: Method, url: String, body: &Body) -> Self {
-        Self { body: body.bytes().clone(), pace: Pace::Content, ..Self::new(method, url) }
+        let sum = Some(body.sha256());
+        Self { body: body.bytes().clone(), sum, pace: Pace::Content, ..Self::new(method, url) }
     }
 }
 

@@ -66,6 +66,7 @@ impl S3 {
         let mut request = Request::with_content(Method::PUT, url, body);
         match summed {
             true => self.signer.checksum(&mut request.headers, body),
+            false if self.signer.signs_bodies() => {}
             false => reply::content_md5(&mut request.headers, body.bytes()),
         }
         let reply = self.ask(key, request).await?;
