@@ -11,7 +11,7 @@ use fsd_tests::sim::{Broken, Tally, run};
 
 const STEPS: u64 = 400;
 /// The first ones, and some that have found something once.
-const SEEDS: [u64; 28] = [
+const SEEDS: [u64; 30] = [
     1,
     2,
     3,
@@ -34,6 +34,8 @@ const SEEDS: [u64; 28] = [
     30_006,
     60_763,
     60_870,
+    70_817,
+    71_220,
     10_725_933_478_189,
     23_372_104_356_931,
     29_987_485_740_681,

@@ -304,13 +304,12 @@ impl Tx<'_> {
         Ok(lost)
     }
 
-    /// A directory that the cloud shows only by what is in it stays when a user takes the last name from it: it gets a marker. Where nobody has
-    /// asked for its attributes yet it may have one.
+    /// A directory that the cloud shows only by what is in it stays when a user takes the last name from it: it gets a marker.
     fn keep_when_empty(&self, dir: &mut Inode, now: Time) -> Result<()> {
         let implied = |object: &ObjectRecord| object.etag.is_none() && object.key.is_dir();
-        let is_implied = dir.attrs_known && dir.object.as_ref().is_some_and(implied);
-        if is_implied && !self.has_entries(dir.ino)? {
+        if dir.object.as_ref().is_some_and(implied) && !self.has_entries(dir.ino)? {
             dir.attrs += 1;
+            self.put_inode(dir)?;
             self.differs(dir.ino, dir.share, now.millis(), now.millis())?;
         }
         Ok(())

@@ -204,7 +204,10 @@ impl Worker {
             self.children_differ(inode)?;
         }
         let etag = match inode.attr.kind {
-            FileKind::Dir => remote.put(key, Bytes::new().into(), &metadata, &condition).await?,
+            FileKind::Dir => match marker_of_others(remote, inode, key).await? {
+                Some(etag) => etag,
+                None => remote.put(key, Bytes::new().into(), &metadata, &condition).await?,
+            },
             FileKind::Symlink
             | FileKind::Fifo
             | FileKind::Socket
@@ -495,6 +498,24 @@ impl Worker {
 
     pub(super) fn millis(&self) -> i64 {
         self.clock.wall().millis()
+    }
+}
+
+/// The version of a directory's marker that others may have made: a listing shows it as if there were none. Then theirs stays, and its
+/// attributes are read when somebody wants them.
+async fn marker_of_others(
+    remote: &RemoteRef,
+    inode: &Inode,
+    key: &Key,
+) -> Result<Option<ETag>, RemoteError> {
+    let is_implied = inode.object.as_ref().is_some_and(|object| object.etag.is_none());
+    if inode.attrs_known || !is_implied {
+        return Ok(None);
+    }
+    match remote.head(key).await {
+        Ok(there) => Ok(Some(there.etag)),
+        Err(RemoteError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
