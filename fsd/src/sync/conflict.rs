@@ -7,10 +7,11 @@ use super::error::SyncError;
 use super::plan::Subject;
 use super::worker::{Worker, is_for};
 use crate::cache::CacheError;
-use crate::meta::{Conflict, MetaError, ObjectRecord, Tx};
+use crate::events::Invalidation;
+use crate::meta::{Conflict, Inode, MetaError, ObjectRecord, Tx};
 use crate::remote::{Object, RemoteError, RemoteRef};
-use crate::types::aside::Why;
-use crate::types::{FileKind, Key, PosixMeta};
+use crate::types::aside::{Why, name_aside};
+use crate::types::{FileKind, Ino, Key, PosixMeta};
 
 impl Worker {
     /// Settles that the cloud has another version of `subject` at `key`.
@@ -104,6 +105,78 @@ impl Worker {
         }
     }
 
+    /// Both sides changed: our version goes on under another name, and the cloud's comes in under this one. What is missing of
+    /// one that is incomplete counts as zeros from here on.
+    pub(super) async fn settle(
+        &self,
+        remote: &RemoteRef,
+        subject: &Subject,
+        key: &Key,
+        why: Why,
+    ) -> Result<(), SyncError> {
+        let Subject { inode, file, .. } = subject;
+        if why == Why::Incomplete && *file == inode.ino && self.cache.backing(*file)?.has_nothing()
+        {
+            // Whoever had it open wrote nothing, so nothing is ours.
+            return Ok(self.give_way(inode)?);
+        }
+        let (there, buried) = match remote.head(key).await {
+            Ok(there) => {
+                let buried = self.is_buried(inode.share, key, &there.etag)?;
+                (Some(there), buried)
+            }
+            Err(RemoteError::NotFound { .. }) => (None, false),
+            Err(error) => return Err(error.into()),
+        };
+        let (ino, share, key, gateway) =
+            (inode.ino, inode.share, key.clone(), self.gateway.clone());
+        let file = *file;
+        let now = self.clock.wall();
+        let stamp =
+            jiff::Timestamp::new(now.secs, 0).map(|t| t.strftime("%Y%m%dT%H%M%SZ").to_string());
+        let stamp = stamp.unwrap_or_else(|_| now.secs.to_string());
+        let renamed = self.meta.write(move |tx| -> Result<Option<(Inode, Vec<u8>)>, MetaError> {
+            if !buried {
+                tx.remove_tombstone(share, &key)?;
+            }
+            if !is_for(tx, ino, &key)? {
+                return Ok(None);
+            }
+            let Some(mut inode) = tx.inode(ino)? else { return Ok(None) };
+            let before = inode.clone();
+            // What we knew is not there any more: this version is put anew, where nothing may be.
+            if inode.object.as_ref().is_some_and(|object| object.key == key) {
+                inode.object = None;
+                tx.put_inode(&inode)?;
+            }
+            if why == Why::Incomplete {
+                tx.set_presence(file, None)?;
+            }
+            let stays = there.is_none() && why == Why::Conflict;
+            let Some((parent, name)) = tx.a_name(ino)?.filter(|_| !stays) else { return Ok(None) };
+            let aside = name_aside(&name, why, &gateway, &stamp);
+            tracing::warn!(%key, kept_as = %String::from_utf8_lossy(&aside), "both sides changed a file: both are kept");
+            if let Some(there) = &there {
+                let rule = Conflicts::KeepBoth;
+                let conflict = record(tx, &before, file, there, rule, now.millis())?;
+                tx.add_conflict(&Conflict { ino: Some(ino), ..conflict })?;
+            }
+            tx.remove_entry(parent, &name)?;
+            tx.add_entry(parent, &aside, ino)?;
+            Ok(tx.inode(parent)?.map(|parent| (parent, name)))
+        })?;
+        if why == Why::Incomplete {
+            self.cache.backing(file)?.complete().map_err(CacheError::from)?;
+        }
+        if let Some((parent, name)) = renamed {
+            self.events.invalidate(&Invalidation::Name { share, parent: parent.ino, name });
+            let since = self.clock.wall().millis();
+            let merged = self.cache.list(&parent, since.saturating_add(1)).await?;
+            self.announce(share, merged);
+        }
+        Ok(())
+    }
+
     fn conflict(
         &self,
         subject: &Subject,
@@ -117,10 +190,10 @@ impl Worker {
 }
 
 /// What is recorded of a conflict about `inode`, whose content is that of `file`.
-pub(super) fn record(
+fn record(
     tx: &Tx<'_>,
-    inode: &crate::meta::Inode,
-    file: crate::types::Ino,
+    inode: &Inode,
+    file: Ino,
     there: &Object,
     rule: Conflicts,
     now: i64,
