@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use fsd_tests::drive::Drive;
 use fsd_tests::files::{same, tree};
-use fsd_tests::store::on_each_store;
+use fsd_tests::store::{on_a_dir, on_each_store};
 use fsd_tests::until;
 
 /// Starts anew with no listing remembered, so that all names are asked for again.
@@ -167,5 +168,39 @@ fn a_directory_that_others_made_by_a_name_stays_when_its_last_file_goes_here() -
         drive.wait()?;
         ensure!(!drive.path("emptied").exists() && !store.keys()?.contains(&"emptied/".to_owned()));
         Ok(())
+    })
+}
+
+/// They write into the file that we made, and not another one in its place.
+#[test]
+fn what_others_write_into_our_files_of_a_directory_survives_what_is_done_here() -> Result<()> {
+    on_a_dir(|store| {
+        let folder = store.folder().context("a directory")?.to_owned();
+        let mut drive = Drive::over(store)?.with(&["--refresh-after", "1h"]).started()?;
+        let names = ["removed", "moved", "dir/moved", "over", "by"];
+        std::fs::create_dir(drive.path("dir"))?;
+        for name in names {
+            std::fs::write(drive.path(name), name)?;
+        }
+        drive.wait()?;
+        for name in &names[..4] {
+            let mut file = File::options().append(true).open(folder.join(name))?;
+            file.write_all(b" and theirs")?;
+        }
+        std::fs::remove_file(drive.path("removed"))?;
+        std::fs::rename(drive.path("moved"), drive.path("moved.new"))?;
+        std::fs::rename(drive.path("dir"), drive.path("dir.new"))?;
+        std::fs::rename(drive.path("by"), drive.path("over"))?;
+        drive.wait()?;
+        look_anew(&mut drive)?;
+        let files = store.files()?;
+        let has = |body: &str| files.values().any(|found| found == body.as_bytes());
+        for name in &names[..4] {
+            ensure!(has(&format!("{name} and theirs")), "theirs of {name} is lost: {files:?}");
+        }
+        for ours in ["moved", "dir/moved", "by"] {
+            ensure!(has(ours), "ours of {ours} is lost: {files:?}");
+        }
+        same("the mount", &tree(&drive.mount())?, &files)
     })
 }

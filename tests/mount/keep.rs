@@ -280,6 +280,28 @@ fn a_block_that_the_disk_forgot_is_found_and_mended() -> Result<()> {
 }
 
 #[test]
+fn what_was_damaged_before_anybody_looked_is_fetched_anew_and_never_goes_up() -> Result<()> {
+    on_each_store(|store| {
+        let written = noise(2, 2 * MIB);
+        let drive = Drive::mounted(store)?;
+        std::fs::write(drive.path("written"), &written)?;
+        drive.wait()?;
+        let file = File::options().write(true).open(backing_of(&drive, written.len())?)?;
+        file.write_all_at(b"damaged", 70_000)?;
+        file.sync_all()?;
+        let verified = drive.run(&["verify", &drive.path("written").to_string_lossy()])?;
+        ensure!(verified.status.code() == Some(8), "{verified:?}");
+        let scrubbed = verb(&drive, "scrub", "")?;
+        ensure!(scrubbed["mended"] == 1 && scrubbed["problems"] == 0, "{scrubbed}");
+        ensure!(drive.log().contains("is not what was sent"), "{}", drive.log());
+        ensure!(std::fs::read(drive.path("written"))? == written, "it reads as other bytes");
+        drive.json(&["verify", "--deep", &drive.mount().to_string_lossy()])?;
+        ensure!(verb(&drive, "scrub", "")?["mended"] == 0, "all is well");
+        Ok(())
+    })
+}
+
+#[test]
 fn a_bad_block_that_nobody_can_mend_is_not_shown() -> Result<()> {
     on_s3(|store| {
         let (proxy, variables) = store.behind_a_proxy()?;

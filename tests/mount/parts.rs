@@ -50,7 +50,8 @@ fn goes_on_behind_the_last_part(
     drive.wait()?;
     let again = proxy.bytes_up() - before;
     let left = body.len() as u64 - finished;
-    ensure!(again <= left + TALK_MAX, "{again} bytes went up, {left} were left");
+    // At least three parts were finished; on a busy machine one may be cut and sent twice.
+    ensure!(again <= left + PART as u64 + TALK_MAX, "{again} bytes went up, {left} were left");
     ensure!(store.get("large")?.as_ref() == Some(&body), "the object is not the file");
     nothing_is_wrong(&drive)
 }

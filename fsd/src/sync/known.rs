@@ -8,10 +8,9 @@ use super::plan::Subject;
 use super::worker::{Made, Worker};
 use crate::meta::{Inode, MetaError};
 use crate::remote::{Object, RemoteError, RemoteRef};
-use crate::types::{Digest, ETag, FileKind, Ino, Key, Metadata, PosixMeta, ShareId, link};
-
-/// In objects' metadata: which version of which inode of which gateway it is, to know our own writes again.
-const VERSION_NAME: &str = "fsdversion";
+use crate::types::{
+    Digest, ETag, FileKind, Ino, Key, Metadata, PosixMeta, ShareId, VERSION_NAME, link,
+};
 
 /// What the metadata of each object that we make says. It is bound to the object's key: who copies an object in the cloud takes its
 /// metadata along, and the copy is none of ours.

@@ -11,6 +11,9 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode
 
 use super::{Attr, FileKind, Time};
 
+/// In objects' metadata: which version of which inode of which gateway it is, to know our own writes again.
+pub const VERSION_NAME: &str = "fsdversion";
+
 /// Bytes of extended attributes that travel with an object: S3 takes 2 KB of metadata in all.
 pub(super) const XATTR_BYTES_MAX: usize = 1400;
 

@@ -18,7 +18,7 @@ pub use chain::chain;
 pub use digest::{Digest, Digester, Sha256};
 pub use hash::fnv1a;
 pub use key::{Key, KeyError, key_names_path, key_of_path, name_of_segment, segment_of_name};
-pub use metadata::{Metadata, PosixMeta};
+pub use metadata::{Metadata, PosixMeta, VERSION_NAME};
 
 /// An inode number: stable across restarts and never reused. Also the node id that the kernel sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -108,7 +108,41 @@ impl Vfs {
             for block in bad {
                 self.mend(&inode, &backing, block, work).await?;
             }
-            self.cache.keep_sums(&backing);
+            if self.is_what_was_sent(&inode, &backing).await? {
+                self.cache.keep_sums(&backing);
+            } else if self.is_clean(&inode)? {
+                drop(backing);
+                self.drop_what_was_not_sent(ino, work)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether all of a file that is wholly here has the digest on record. Checksums of blocks are taken at the first look, and do not tell
+    /// what happened before that.
+    async fn is_what_was_sent(&self, inode: &Inode, backing: &Arc<Backing>) -> Result<bool> {
+        let digest = inode.object.as_ref().and_then(|object| object.digest);
+        let Some(digest) = digest.filter(|_| backing.is_whole()) else { return Ok(true) };
+        let (cache, file, of) = (self.cache.clone(), backing.clone(), inode.clone());
+        let look = move || cache.verify_cached(&file, &of, Some(&digest), |_| {}).is_none();
+        Ok(self.tasks.blocking(look).await?)
+    }
+
+    fn drop_what_was_not_sent(self: &Arc<Self>, ino: Ino, work: &Work) -> Result<()> {
+        tracing::error!(%ino, path = self.shown(ino), "a cached file is not what was sent: the disk may be failing");
+        match self.cache.evict_bad(ino)? {
+            Eviction::Open => {
+                work.failed(|| {
+                    format!(
+                        "{}: what is here is not what was sent, and stays as long as it is open",
+                        self.shown(ino)
+                    )
+                });
+                self.drop_bad(ino);
+            }
+            Eviction::Gone(_) | Eviction::NotHere => work.did_mend(),
+            // It was changed meanwhile.
+            Eviction::NotUploaded | Eviction::Pinned => {}
         }
         Ok(())
     }

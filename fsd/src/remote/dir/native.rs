@@ -11,7 +11,7 @@ use nix::unistd::{Gid, Uid, fchown, geteuid};
 use xattr::FileExt as _;
 
 use crate::remote::ETag;
-use crate::types::{Attr, FileKind, Metadata, PosixMeta, Time, digest, fnv1a};
+use crate::types::{Attr, FileKind, Metadata, PosixMeta, Time, VERSION_NAME, digest, fnv1a, link};
 
 const XATTR: &str = "user.fsd.meta";
 /// On a directory that was made only for what is in it.
@@ -92,8 +92,10 @@ pub(super) fn read(file: &File, stat: &FileStat) -> Metadata {
     // A directory's time changes with every file in it.
     if posix.mtime.is_some_and(|given| given != attr.mtime) && !is_dir {
         changed.extend(["mtime", "ctime"]);
-        // It was that of another content.
-        given.remove(digest::NAME);
+        // Somebody wrote into it: it is no version of ours any more, whatever stands beside it.
+        for of_content in [digest::NAME, VERSION_NAME, link::NAME] {
+            given.remove(of_content);
+        }
     }
     for name in changed {
         given.extend(native.get(name).map(|value| (name.to_owned(), value.clone())));
