@@ -41,7 +41,7 @@ pub enum Eviction {
 }
 
 /// Bytes that were free on the disk at a time when the cache used so many.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Free {
     at: Duration,
     used: u64,
@@ -95,15 +95,18 @@ impl Cache {
     /// Bytes free on the disk as they were measured a moment ago, with what was written since.
     fn free_lately(&self) -> Result<u64> {
         let measured = *lock(&self.free);
-        if self.clock.monotonic().saturating_sub(measured.at) >= FREE_AGE_MAX {
-            return self.free_now();
+        let now = self.clock.monotonic();
+        match measured.filter(|measured| now.saturating_sub(measured.at) < FREE_AGE_MAX) {
+            Some(Free { free, used, .. }) => {
+                Ok(free.saturating_sub(self.used_bytes().saturating_sub(used)))
+            }
+            None => self.free_now(),
         }
-        Ok(measured.free.saturating_sub(self.used_bytes().saturating_sub(measured.used)))
     }
 
     fn free_now(&self) -> Result<u64> {
         let (at, used, free) = (self.clock.monotonic(), self.used_bytes(), self.disk_free()?);
-        *lock(&self.free) = Free { at, used, free };
+        *lock(&self.free) = Some(Free { at, used, free });
         Ok(free)
     }
 

@@ -166,7 +166,7 @@ pub struct Cache {
     used: AtomicU64,
     /// Bytes that are being fetched.
     incoming: AtomicU64,
-    free: Mutex<evict::Free>,
+    free: Mutex<Option<evict::Free>>,
     /// Closed files of which is not noted yet what is here.
     unnoted: Mutex<Vec<Arc<Backing>>>,
     /// Somebody is about to note it.

@@ -90,7 +90,7 @@ pub(super) fn read(file: &File, stat: &FileStat) -> Metadata {
         changed.push("mode");
     }
     // A directory's time changes with every file in it.
-    if posix.mtime.is_some_and(|given| given != attr.mtime) && !is_dir {
+    if posix.mtime.is_some_and(|given| !is_kept(given, attr.mtime)) && !is_dir {
         changed.extend(["mtime", "ctime"]);
         // Somebody wrote into it: it is no version of ours any more, whatever stands beside it.
         for of_content in [digest::NAME, VERSION_NAME, link::NAME] {
@@ -101,6 +101,14 @@ pub(super) fn read(file: &File, stat: &FileStat) -> Metadata {
         given.extend(native.get(name).map(|value| (name.to_owned(), value.clone())));
     }
     given
+}
+
+/// Whether `found` is what a file system keeps of the time `given`: some know no nanoseconds, others whole or even seconds only.
+fn is_kept(given: Time, found: Time) -> bool {
+    let same_second = given.secs == found.secs;
+    let cut = |unit: u32| same_second && given.nanos / unit * unit == found.nanos;
+    let even = found.nanos == 0 && given.secs - given.secs.rem_euclid(2) == found.secs;
+    even || [1, 100, 1000, 1_000_000, 1_000_000_000].into_iter().any(cut)
 }
 
 /// The mode that a file gets. What we could not open again ourselves is widened.
@@ -145,4 +153,23 @@ fn is_unsupported(error: &io::Error) -> bool {
 /// A time as `stat` has it.
 pub(super) fn time(secs: i64, nanos: i64) -> Time {
     Time { secs, nanos: u32::try_from(nanos).unwrap_or(0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_kept_as_finely_as_a_disk_can() {
+        let given = Time { secs: 1_500_000_001, nanos: 123_456_789 };
+        let of = |secs, nanos| Time { secs, nanos };
+        for nanos in [123_456_789, 123_456_700, 123_456_000, 123_000_000, 0] {
+            assert!(is_kept(given, of(1_500_000_001, nanos)), "{nanos}");
+        }
+        assert!(is_kept(given, of(1_500_000_000, 0)), "as FAT has it");
+        for other in [of(1_500_000_001, 123_456_788), of(1_500_000_001, 500), of(1_500_000_002, 0)]
+        {
+            assert!(!is_kept(given, other), "{other:?}");
+        }
+    }
 }
