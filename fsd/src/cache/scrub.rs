@@ -23,14 +23,15 @@ pub struct Checked {
 }
 
 impl Cache {
-    /// Looks at up to `count` blocks of `backing` from `first` on, those that are here. A block whose checksum is not known gets it.
-    /// The caller makes sure that `inode` is what the cloud has, before and after.
+    /// Looks at up to `count` blocks of `backing` from `first` on, those that are here. A block whose checksum is not known gets it;
+    /// `each` is shown what was read. The caller makes sure that `inode` is what the cloud has, before and after.
     pub fn check_blocks(
         &self,
         backing: &Backing,
         inode: &Inode,
         first: u64,
         count: u64,
+        mut each: impl FnMut(&[u8]),
     ) -> Checked {
         let all = blocks_of(&(0..inode.attr.size));
         let mut checked = Checked::default();
@@ -51,6 +52,7 @@ impl Cache {
             let read = backing.read_at(part, bytes.start);
             checked.bytes += bytes.end - bytes.start;
             let whole = read.is_ok_and(|count| count == part.len());
+            each(part);
             let mut state = backing.state();
             match (whole, state.sums.get(inode.content, block)) {
                 (true, Some(sum)) if sum == sum_of(part) => {}

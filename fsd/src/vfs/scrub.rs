@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Result, Vfs, Work};
 use crate::cache::{Backing, CacheError, Eviction};
 use crate::meta::Inode;
-use crate::types::{FileKind, Ino, chain};
+use crate::types::{Digest, Digester, FileKind, Ino, chain};
 
 /// Blocks that are looked at in one go.
 const BLOCKS_AT_ONCE: u64 = 64;
@@ -89,12 +89,26 @@ impl Vfs {
             work.did_bytes(here);
             return Ok(());
         }
+        // Of a file that is wholly here it is known what all of it must be. Checksums of blocks are taken at the first look, and do not tell
+        // what happened before that.
+        let sent = inode.object.as_ref().and_then(|object| object.digest);
+        let sent = sent.filter(|_| backing.is_whole());
+        let mut digester = sent.as_ref().map(Digester::like);
         let mut bad = Vec::new();
         let mut at = 0;
         while at * crate::cache::BLOCK_BYTES < inode.attr.size {
             let (vfs, of, file) = (self.clone(), inode.clone(), backing.clone());
-            let check = move || vfs.cache.check_blocks(&file, &of, at, BLOCKS_AT_ONCE);
-            let mut checked = self.tasks.blocking(check).await?;
+            let check = move || {
+                let each = |bytes: &[u8]| {
+                    if let Some(digester) = &mut digester {
+                        digester.update(bytes);
+                    }
+                };
+                let checked = vfs.cache.check_blocks(&file, &of, at, BLOCKS_AT_ONCE, each);
+                (checked, digester)
+            };
+            let mut checked;
+            (checked, digester) = self.tasks.blocking(check).await?;
             at += BLOCKS_AT_ONCE;
             work.did_bytes(checked.bytes);
             bad.append(&mut checked.bad);
@@ -105,10 +119,17 @@ impl Vfs {
         }
         // What was changed meanwhile tells nothing.
         if self.is_clean(&inode)? {
+            let was_good = bad.is_empty();
             for block in bad {
                 self.mend(&inode, &backing, block, work).await?;
             }
-            if self.is_what_was_sent(&inode, &backing).await? {
+            let is_what_was_sent = match (sent, digester) {
+                (Some(sent), Some(digester)) if was_good => digester.finish() == sent,
+                // With what was mended it is another one.
+                (Some(sent), _) => self.reads_as(&inode, &backing, sent).await?,
+                (None, _) => true,
+            };
+            if is_what_was_sent {
                 self.cache.keep_sums(&backing);
             } else if self.is_clean(&inode)? {
                 drop(backing);
@@ -118,11 +139,12 @@ impl Vfs {
         Ok(())
     }
 
-    /// Whether all of a file that is wholly here has the digest on record. Checksums of blocks are taken at the first look, and do not tell
-    /// what happened before that.
-    async fn is_what_was_sent(&self, inode: &Inode, backing: &Arc<Backing>) -> Result<bool> {
-        let digest = inode.object.as_ref().and_then(|object| object.digest);
-        let Some(digest) = digest.filter(|_| backing.is_whole()) else { return Ok(true) };
+    async fn reads_as(
+        &self,
+        inode: &Inode,
+        backing: &Arc<Backing>,
+        digest: Digest,
+    ) -> Result<bool> {
         let (cache, file, of) = (self.cache.clone(), backing.clone(), inode.clone());
         let look = move || cache.verify_cached(&file, &of, Some(&digest), |_| {}).is_none();
         Ok(self.tasks.blocking(look).await?)
