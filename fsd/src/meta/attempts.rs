@@ -1,11 +1,55 @@
-//! Objects that may be there since an upload whose answer was lost, and that stand where something else has to be.
+//! Objects that may be there since an upload whose answer was lost.
 
 use rusqlite::{Row, params};
 
+use super::inodes::unsigned;
 use super::{Result, Tx};
 use crate::types::{Ino, Key, ShareId};
 
 impl Tx<'_> {
+    /// Says that `ino` may come to have an object `key`: it is about to be sent, and the answer may be lost.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn attempt(&self, ino: Ino, share: ShareId, key: &Key) -> Result<()> {
+        let sql = "INSERT OR IGNORE INTO attempt VALUES (?1, ?2, ?3)";
+        self.run(sql, params![share.0, key.as_str(), ino.0.cast_signed()])?;
+        Ok(())
+    }
+
+    /// Whether anybody may have an object `key` by [`Tx::attempt`].
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn is_attempted(&self, share: ShareId, key: &Key) -> Result<bool> {
+        let sql = "SELECT 1 FROM attempt WHERE share = ?1 AND object_key = ?2 LIMIT 1";
+        Ok(self.one(sql, params![share.0, key.as_str()], |_| Ok(()))?.is_some())
+    }
+
+    /// Ends what [`Tx::attempt`] has begun: `ino` has the object `kept`, or none, and whatever it may have elsewhere is to be
+    /// deleted.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn end_attempts(
+        &self,
+        ino: Ino,
+        share: ShareId,
+        kept: Option<&Key>,
+        due: i64,
+    ) -> Result<()> {
+        let number = [ino.0.cast_signed()];
+        let read = |r: &Row<'_>| Ok(Key::from_raw(r.get::<_, String>(0)?));
+        let keys = self.all("SELECT object_key FROM attempt WHERE ino = ?1", number, read)?;
+        for key in keys.iter().filter(|key| Some(*key) != kept) {
+            self.bury(share, key, None, ino, due)?;
+        }
+        if !keys.is_empty() {
+            self.run("DELETE FROM attempt WHERE ino = ?1", number)?;
+        }
+        Ok(())
+    }
+
     /// Buries what no record has but somebody may have by [`Tx::attempt`], where a store with real directories can't have it beside `key`:
     /// a file on the way to it, or anything below the place of a file. Tells how much that was; it is no attempt from then on.
     ///
@@ -15,8 +59,7 @@ impl Tx<'_> {
         let place = key.as_str().trim_end_matches('/');
         let mut found = Vec::new();
         let read = |r: &Row<'_>| {
-            let ino = Ino(r.get::<_, i64>("ino")?.cast_unsigned());
-            Ok((Key::from_raw(r.get::<_, String>("object_key")?), ino))
+            Ok((Key::from_raw(r.get::<_, String>("object_key")?), Ino(unsigned(r, "ino")?)))
         };
         let above = place.match_indices('/').map(|(slash, _)| &place[..slash]);
         for file in above.chain(key.is_dir().then_some(place)) {

@@ -376,16 +376,6 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Says that `ino` may come to have an object `key`: it is about to be sent, and the answer may be lost.
-    ///
-    /// # Errors
-    /// If the store fails.
-    pub fn attempt(&self, ino: Ino, share: ShareId, key: &Key) -> Result<()> {
-        let sql = "INSERT OR IGNORE INTO attempt VALUES (?1, ?2, ?3)";
-        self.run(sql, params![share.0, key.as_str(), ino.0.cast_signed()])?;
-        Ok(())
-    }
-
     /// Whether the object `key` (of a directory, any below it) may be there only since an upload is not stored yet, or until a
     /// deletion or a move is done: it is no news from the cloud.
     ///
@@ -438,39 +428,6 @@ impl Tx<'_> {
         for (table, waits) in WAITING {
             let sql = format!("UPDATE {table} SET due = ?1 WHERE {waits} AND due > ?1");
             self.run(&sql, [latest])?;
-        }
-        Ok(())
-    }
-
-    /// Whether anybody may have an object `key` by [`Tx::attempt`].
-    ///
-    /// # Errors
-    /// If the store fails.
-    pub fn is_attempted(&self, share: ShareId, key: &Key) -> Result<bool> {
-        let sql = "SELECT 1 FROM attempt WHERE share = ?1 AND object_key = ?2 LIMIT 1";
-        Ok(self.one(sql, params![share.0, key.as_str()], |_| Ok(()))?.is_some())
-    }
-
-    /// Ends what [`Tx::attempt`] has begun: `ino` has the object `kept`, or none, and whatever it may have elsewhere is to be
-    /// deleted.
-    ///
-    /// # Errors
-    /// If the store fails.
-    pub fn end_attempts(
-        &self,
-        ino: Ino,
-        share: ShareId,
-        kept: Option<&Key>,
-        due: i64,
-    ) -> Result<()> {
-        let number = [ino.0.cast_signed()];
-        let read = |r: &Row<'_>| Ok(Key::from_raw(r.get::<_, String>(0)?));
-        let keys = self.all("SELECT object_key FROM attempt WHERE ino = ?1", number, read)?;
-        for key in keys.iter().filter(|key| Some(*key) != kept) {
-            self.bury(share, key, None, ino, due)?;
-        }
-        if !keys.is_empty() {
-            self.run("DELETE FROM attempt WHERE ino = ?1", number)?;
         }
         Ok(())
     }

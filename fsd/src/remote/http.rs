@@ -25,7 +25,7 @@ const ACK_WAIT_MAX: Duration = Duration::from_secs(20);
 const STILL_MAX: Duration = Duration::from_secs(60);
 
 /// Connections kept for the next request.
-const IDLE_CONNECTIONS_MAX: usize = 128;
+const IDLE_CONNECTIONS_MAX: usize = policies::concurrency::AT_ONCE_MAX;
 
 /// The largest answer that is no object: a page of a listing.
 pub(super) const REPLY_BYTES_MAX: u64 = 32 << 20;

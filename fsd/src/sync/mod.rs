@@ -451,8 +451,7 @@ impl Engine {
     }
 
     fn is_fresh(&self, found: &Found) -> bool {
-        self.clock.monotonic() < found.at + BURST
-            && found.of_shares.iter().any(|of_share| of_share.claim(&self.busy).waits)
+        self.clock.monotonic() < found.at + BURST && found.of_shares.iter().any(Waiting::waits)
     }
 
     /// Looks for what is due where something can be done, somewhat more than there is room for.

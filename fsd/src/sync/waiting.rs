@@ -85,10 +85,13 @@ impl Waiting {
             priority: self.rules.priority,
             weight: self.rules.weight,
             busy: busy.iter().filter(|(share, _)| *share == self.share).count(),
-            waits: !self.by_rank.is_empty()
-                || !self.deletions.is_empty()
-                || !self.together.is_empty(),
+            waits: self.waits(),
         }
+    }
+
+    /// Whether anything is left of it.
+    pub(super) fn waits(&self) -> bool {
+        !self.by_rank.is_empty() || !self.deletions.is_empty() || !self.together.is_empty()
     }
 
     /// Passes over what is worked on already.
