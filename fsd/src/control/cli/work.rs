@@ -36,7 +36,7 @@ pub(super) struct RefreshArgs {
 pub(super) struct CheckArgs {
     /// A file or directory in a mount; everything if left out
     path: Option<PathBuf>,
-    /// Mend what can be mended without losing anything
+    /// Mend what needs no decision, and take in what the store has
     #[arg(long)]
     repair: bool,
     #[command(flatten)]
