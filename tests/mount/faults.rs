@@ -84,3 +84,34 @@ fn a_store_that_refuses_for_a_while_loses_nothing_of_ours() -> Result<()> {
 fn a_store_that_says_or_gets_something_else_loses_nothing_of_ours() -> Result<()> {
     on_s3(|store| goes_on_after(store, &[Fault::OtherVersion, Fault::ShortAnswer, Fault::Damaged]))
 }
+
+#[test]
+fn a_condition_that_is_refused_though_it_holds_is_no_conflict() -> Result<()> {
+    on_s3(|store| {
+        let server = store.server().context("a server")?;
+        let drive = Drive::over(store)?.started()?;
+        let file = drive.path("a");
+        std::fs::write(&file, content("a", 1, 3000))?;
+        drive.wait()?;
+        let refused = || server.fail_next(Fault::Status(412, "PreconditionFailed"), 1);
+        refused();
+        std::fs::write(&file, content("a", 2, 3000))?;
+        drive.wait()?;
+        same("the store", &store.files()?, &tree(&drive.mount())?)?;
+        refused();
+        std::os::unix::fs::chown(&file, Some(3), None)?;
+        drive.wait()?;
+        ensure!(
+            std::os::unix::fs::MetadataExt::uid(&file.metadata()?) == 3,
+            "the attribute is gone"
+        );
+        let said = drive.run(&["conflicts"])?;
+        ensure!(said.stdout.is_empty(), "{}", String::from_utf8_lossy(&said.stdout));
+        ensure!(tree(&drive.mount())?.keys().eq(["a"]), "a conflict");
+        refused();
+        std::fs::remove_file(&file)?;
+        drive.wait()?;
+        ensure!(store.files()?.is_empty(), "what was deleted is there");
+        Ok(())
+    })
+}

@@ -89,7 +89,7 @@ impl Worker {
                 };
                 match deleted {
                     Err(RemoteError::Precondition { .. }) => {
-                        match self.delete_unstored(remote, key).await {
+                        match self.delete_unstored(remote, key, etag.as_ref()).await {
                             // Of a key that the store never took and can't have, nothing can be there.
                             Err(SyncError::Remote(
                                 RemoteError::Rejected { .. } | RemoteError::Unsupported { .. },
@@ -214,9 +214,18 @@ impl Worker {
 
     /// Deletes an object that is not the version we know, if it is another one of ours: its answer was lost. No file has it, and of one
     /// with several names it may have been another name's.
-    async fn delete_unstored(&self, remote: &RemoteRef, key: &Key) -> Result<(), SyncError> {
+    async fn delete_unstored(
+        &self,
+        remote: &RemoteRef,
+        key: &Key,
+        known: Option<&ETag>,
+    ) -> Result<(), SyncError> {
         match remote.head(key).await {
             Err(RemoteError::NotFound { .. }) => Ok(()),
+            // The store was wrong to refuse.
+            Ok(there) if Some(&there.etag) == known => {
+                Err(RemoteError::Precondition { key: key.clone() }.into())
+            }
             Ok(there) if self.is_marked(&there) => {
                 match remote.delete(key, &Condition::Match(there.etag)).await {
                     Err(RemoteError::Precondition { .. }) => Err(SyncError::Changed),

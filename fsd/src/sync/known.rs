@@ -73,6 +73,10 @@ impl Worker {
                     Ok(there.etag)
                 }
                 Ok(there) if self.take_unstored(inode, key, &there)? => Err(SyncError::Changed),
+                // What was asked for is there: the store was wrong to refuse, or is late to know. Nobody changed anything.
+                Ok(there) if self.is_known(inode, key, &there.etag)? => {
+                    Err(RemoteError::Precondition { key: key.clone() }.into())
+                }
                 Ok(_) | Err(RemoteError::NotFound { .. }) => {
                     Err(SyncError::Conflict { key: key.clone() })
                 }
@@ -105,6 +109,15 @@ impl Worker {
         let (share, key, etag, now) = (inode.share, key.clone(), there.etag.clone(), self.millis());
         self.meta.write(move |tx| tx.bury(share, &key, Some(&etag), buried, now))?;
         Ok(true)
+    }
+
+    /// Whether the object `key`, version `etag`, is the one on record for `inode`, or to be replaced by what goes there.
+    fn is_known(&self, inode: &Inode, key: &Key, etag: &ETag) -> Result<bool, MetaError> {
+        let is_its_own = inode
+            .object
+            .as_ref()
+            .is_some_and(|object| object.key == *key && object.etag.as_ref() == Some(etag));
+        Ok(is_its_own || self.is_buried(inode.share, key, etag)?)
     }
 
     /// Whether it is known that the object `key`, version `etag`, is to be deleted or replaced.
