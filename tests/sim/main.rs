@@ -11,7 +11,7 @@ use fsd_tests::sim::{Broken, Tally, run};
 
 const STEPS: u64 = 400;
 /// The first ones, and some that have found something once.
-const SEEDS: [u64; 30] = [
+const SEEDS: [u64; 31] = [
     1,
     2,
     3,
@@ -40,6 +40,7 @@ const SEEDS: [u64; 30] = [
     23_372_104_356_931,
     29_987_485_740_681,
     459_622_141_819,
+    459_706_068_322,
     2_263_478_128_059,
     28_186_024_234_121,
 ];

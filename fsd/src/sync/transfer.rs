@@ -308,6 +308,8 @@ impl Upload<'_> {
     ) -> Result<Option<Part>, SyncError> {
         match self.remote.multipart_copy(self.key, id, number, source).await {
             Ok(part) => Ok(Some(Part { number, id: part.0, digest: source.sha256 })),
+            // Where it was to come from is not what is to be replaced: that is no conflict.
+            Err(RemoteError::Precondition { .. }) if source.key != *self.key => Ok(None),
             Err(
                 RemoteError::NotFound { .. }
                 | RemoteError::Unsupported { .. }
