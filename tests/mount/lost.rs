@@ -115,16 +115,52 @@ fn a_file_whose_end_is_gone_is_an_error_and_not_a_short_file() -> Result<()> {
 
 #[test]
 fn a_name_that_the_store_never_took_can_be_deleted() -> Result<()> {
+    for rule in ["deletes=propagate", "deletes=keep", "deletes=trash"] {
+        on_a_dir(|store| {
+            let drive = Drive::over(store)?.with(&["-o", rule]).started()?;
+            let long = "\\".repeat(100);
+            for name in [".fsd-tmp", &long] {
+                std::fs::write(drive.path(name), b"x")?;
+            }
+            until("they are parked", || Ok(drive.json(&["status"])?["queue"]["parked"] == 2))?;
+            for name in [".fsd-tmp", &long] {
+                std::fs::remove_file(drive.path(name))?;
+            }
+            drive.wait().context(rule)
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_metadata_store_that_was_not_closed_and_has_lost_its_log_is_refused() -> Result<()> {
     on_a_dir(|store| {
-        let drive = Drive::mounted(store)?;
-        let long = "\\".repeat(100);
-        for name in [".fsd-tmp", &long] {
-            std::fs::write(drive.path(name), b"x")?;
+        let mut drive = Drive::over(store)?.with(PAUSED).started()?;
+        std::fs::write(drive.path("scan"), noise(1, 100_000))?;
+        ensure!(drive.json(&["status"])?["cache"]["lost_and_found"].is_null(), "nothing is lost");
+        drive.kill()?;
+        let (log, kept) = (drive.state().join("meta.sqlite-wal"), drive.state().join("kept"));
+        std::fs::rename(&log, &kept)?;
+        for _ in 0..2 {
+            let refused = drive.start().err().context("it started")?.to_string();
+            ensure!(
+                refused.contains("meta.sqlite-wal") && refused.contains("meta.open"),
+                "{refused}"
+            );
         }
-        until("they are parked", || Ok(drive.json(&["status"])?["queue"]["parked"] == 2))?;
-        for name in [".fsd-tmp", &long] {
-            std::fs::remove_file(drive.path(name))?;
-        }
-        drive.wait()
+        std::fs::copy(&kept, &log)?;
+        drive.start()?;
+        ensure!(std::fs::read(drive.path("scan"))? == noise(1, 100_000), "it is back");
+        drive.kill()?;
+        std::fs::remove_file(&log)?;
+        std::fs::remove_file(drive.state().join("meta.open"))?;
+        drive.start()?;
+        let lost = &drive.json(&["status"])?["cache"]["lost_and_found"];
+        ensure!(lost["files"] == 1, "{lost}");
+        let said = drive.run(&["status"])?.stdout;
+        ensure!(String::from_utf8_lossy(&said).contains("LOST NAMES"), "people are told");
+        let aside = files_below(&drive.state().join("lost+found"))?;
+        ensure!(aside.len() == 1 && std::fs::read(&aside[0])? == noise(1, 100_000), "it is there");
+        Ok(())
     })
 }

@@ -31,6 +31,22 @@ pub fn backing_files(dir: &Path) -> io::Result<usize> {
 }
 
 impl Cache {
+    /// Where files lie that the metadata store did not know at a start, and how many.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn lost_and_found(&self) -> Result<(PathBuf, u64)> {
+        let dir = self.data.with_file_name(LOST_AND_FOUND);
+        let mut files = 0;
+        if dir.try_exists()? {
+            each_file(&dir, |_| -> io::Result<()> {
+                files += 1;
+                Ok(())
+            })?;
+        }
+        Ok((dir, files))
+    }
+
     pub(super) fn scan(&self) -> Result<()> {
         let (known, youngest) = self
             .meta

@@ -55,7 +55,13 @@ pub(super) fn status(mounts: &[PathBuf]) -> Status {
         pid: 7,
         started: moment(),
         mounts: mounts.iter().map(mount).collect(),
-        cache: Cache { bytes_used: 1 << 30, bytes_max: 64 << 30, bytes_dirty: 1 << 20, files: 1 },
+        cache: Cache {
+            bytes_used: 1 << 30,
+            bytes_max: 64 << 30,
+            bytes_dirty: 1 << 20,
+            files: 1,
+            lost_and_found: None,
+        },
         memory: Memory {
             bytes_resident: 30 << 20,
             bytes_metadata: 5 << 20,
@@ -318,7 +324,7 @@ impl Operations for Scripted {
 
     async fn restore(&self, path: &Path) -> Result<Restored, OperationError> {
         self.note(format!("restore {}", path.display()));
-        Ok(Restored { files: 1 })
+        Ok(Restored { files: 1, ..Restored::default() })
     }
 
     async fn empty_trash(&self) -> Result<Emptied, OperationError> {
@@ -419,7 +425,10 @@ async fn what_is_asked_arrives_and_what_is_answered_comes_back() {
     let settle = Settle { path: path.to_owned(), keep: Keep::Mine };
     assert_eq!(client.settle_conflict(&settle).await.unwrap(), conflict());
     assert_eq!(client.trash().await.unwrap(), [trashed()]);
-    assert_eq!(client.restore(path.to_owned()).await.unwrap(), Restored { files: 1 });
+    assert_eq!(
+        client.restore(path.to_owned()).await.unwrap(),
+        Restored { files: 1, ..Restored::default() }
+    );
     assert_eq!(client.empty_trash().await.unwrap(), Emptied { objects: 2 });
     let filter = JobFilter { hook: Some("thumbnail".to_owned()), state: None, limit: usize::MAX };
     client.hook_jobs(&filter).await.unwrap();

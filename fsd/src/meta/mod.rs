@@ -61,6 +61,17 @@ pub enum MetaError {
         /// The newest format known here.
         known: i64,
     },
+    /// The database was not closed, and its log is gone.
+    #[error(
+        "{path} has lost its log, {path}-wal, and with it the last changes: put the log back, or remove {held} to go on without (files whose \
+         names are lost come to `lost+found` beside it)"
+    )]
+    LogLost {
+        /// The database.
+        path: PathBuf,
+        /// What says that it was not closed.
+        held: PathBuf,
+    },
     /// A statement failed.
     #[error("the metadata store failed")]
     Sql(#[source] Arc<rusqlite::Error>),
@@ -92,7 +103,10 @@ impl MetaError {
                 source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
             }
             Self::Sync(error) => error.kind() == std::io::ErrorKind::StorageFull,
-            Self::NewerFormat { .. } | Self::Damaged { .. } | Self::WriterDied => false,
+            Self::NewerFormat { .. }
+            | Self::LogLost { .. }
+            | Self::Damaged { .. }
+            | Self::WriterDied => false,
         }
     }
 }
@@ -114,11 +128,15 @@ pub struct Tx<'a>(&'a Connection);
 #[derive(Debug)]
 pub struct Meta {
     path: PathBuf,
+    /// A file that is there until the store is closed: then there must be a log.
+    held: PathBuf,
     writer: Writer,
     readers: Mutex<Vec<Connection>>,
 }
 
 const FILE: &str = "meta.sqlite";
+const LOG: &str = "meta.sqlite-wal";
+const HELD: &str = "meta.open";
 const STATEMENTS_CACHED: usize = 128;
 /// What pages of the database may take in memory, over all connections; the longest unused go.
 const PAGE_BYTES_MAX: u64 = 24 << 20;
@@ -143,17 +161,24 @@ impl Meta {
     /// Opens the store in `dir`, making it if it is not there.
     ///
     /// # Errors
-    /// If the database can't be opened or was written by a newer fsd.
+    /// If the database can't be opened, was written by a newer fsd, or has lost its log.
     pub fn open(dir: &Path) -> Result<Self> {
-        let path = dir.join(FILE);
+        let (path, held) = (dir.join(FILE), dir.join(HELD));
         let opened = |source| MetaError::Open { path: path.clone(), source: Arc::new(source) };
+        let failed = |error| MetaError::Sync(Arc::new(error));
+        let is_there = |path: &Path| path.try_exists().map_err(failed);
+        // A database without a log is one that was closed, to SQLite.
+        if is_there(&path)? && is_there(&held)? && !is_there(&dir.join(LOG))? {
+            return Err(MetaError::LogLost { path, held });
+        }
         let mut connection = connect(&path).map_err(opened)?;
         configure(&connection, WRITER_KIB_MAX).map_err(opened)?;
         schema::migrate(&mut connection, &path)?;
         let own = reader(&path).map_err(opened)?;
-        checkpoint::begin(&mut connection, own).map_err(|e| MetaError::Sync(Arc::new(e)))?;
-        let writer = Writer::new(connection, &path).map_err(|e| MetaError::Sync(Arc::new(e)))?;
-        Ok(Self { writer, readers: Mutex::default(), path })
+        checkpoint::begin(&mut connection, own).map_err(failed)?;
+        let writer = Writer::new(connection, &path).map_err(failed)?;
+        std::fs::write(&held, b"").map_err(failed)?;
+        Ok(Self { writer, readers: Mutex::default(), path, held })
     }
 
     /// Runs `change` in a transaction, with others that wait, and commits.
@@ -229,6 +254,15 @@ impl Meta {
         // SAFETY: the call takes nothing and only reads a counter.
         let used = unsafe { rusqlite::ffi::sqlite3_memory_used() };
         (used.unsigned_abs(), PAGE_BYTES_MAX)
+    }
+}
+
+impl Drop for Meta {
+    fn drop(&mut self) {
+        // Before SQLite takes the log away. If it stays, a log that is there is enough.
+        if let Err(error) = std::fs::remove_file(&self.held) {
+            tracing::warn!(%error, path = %self.held.display(), "could not be removed");
+        }
     }
 }
 

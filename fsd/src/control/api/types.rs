@@ -108,7 +108,7 @@ pub enum Link {
 }
 
 /// How full the cache is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cache {
     /// What cached files take on disk.
     pub bytes_used: u64,
@@ -117,6 +117,18 @@ pub struct Cache {
     /// How much of it is not uploaded yet, and so can't be dropped.
     pub bytes_dirty: u64,
     /// How many files are cached, wholly or partly.
+    pub files: u64,
+    /// Where files without names lie, if there are any.
+    #[serde(default)]
+    pub lost_and_found: Option<LostAndFound>,
+}
+
+/// Files that the metadata store did not know at a start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostAndFound {
+    /// The directory.
+    pub dir: PathBuf,
+    /// How many are in it.
     pub files: u64,
 }
 

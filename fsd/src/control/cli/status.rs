@@ -2,7 +2,7 @@
 
 use policies::units::show_bytes;
 
-use super::super::api::types::{Engine, Hook, Link, Mount, Pace, Status};
+use super::super::api::types::{Engine, Hook, Link, LostAndFound, Mount, Pace, Status};
 use super::find::{self, DaemonArgs};
 use super::output::{ago, amount, count, fact, print, print_json, table};
 use super::{Context, Outcome};
@@ -78,6 +78,13 @@ fn text(status: &Status) -> String {
 /// What is not as it should be, and quotas.
 fn notes(status: &Status) -> String {
     let mut text = String::new();
+    if let Some(LostAndFound { dir, files }) = &status.cache.lost_and_found {
+        let files = count(*files, "file");
+        text.push_str(&format!(
+            "LOST NAMES: the metadata store had lost changes; {files} without a name in {}: move them away\n",
+            dir.display()
+        ));
+    }
     for mount in &status.mounts {
         if let Some(why) = &mount.daemon_path {
             text.push_str(&format!(

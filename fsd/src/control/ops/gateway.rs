@@ -260,6 +260,8 @@ impl Operations for Gateway {
     async fn status(&self) -> Result<api::Status, OperationError> {
         let Parts { cache, mounts, .. } = &self.parts;
         let queue = self.totals()?;
+        let lost = cache.lost_and_found();
+        let (dir, files) = lost.map_err(|error| OperationError::Failed(error.into()))?;
         Ok(api::Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -270,6 +272,7 @@ impl Operations for Gateway {
                 bytes_max: cache.limits().disk_bytes_max,
                 bytes_dirty: queue.bytes,
                 files: cache.file_count() as u64,
+                lost_and_found: (files > 0).then_some(api::LostAndFound { dir, files }),
             },
             memory: memory(&self.parts.meta),
             queue,
