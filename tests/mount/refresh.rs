@@ -197,3 +197,31 @@ fn a_refresh_can_be_stopped() -> Result<()> {
         Ok(())
     })
 }
+
+#[test]
+fn a_file_that_became_a_directory_and_a_directory_that_became_a_file_come_with_one_refresh()
+-> Result<()> {
+    on_each_store(|store| {
+        store.put("top/file", b"file")?;
+        store.put("top/dir/deep/in", b"in")?;
+        let drive = Drive::over(store)?.with(&BY_ITSELF_NEVER).started()?;
+        ensure!(read(&drive, "top/file")? == b"file");
+        ensure!(names(&drive.path("top"))? == ["dir", "file"]);
+        ensure!(
+            names(&drive.path("top/dir/deep"))? == ["in"]
+                && read(&drive, "top/dir/deep/in")? == b"in"
+        );
+        store.delete("top/file")?;
+        store.put("top/file/in", b"in too")?;
+        store.delete("top/dir/deep/in")?;
+        if let Some(folder) = store.folder() {
+            std::fs::remove_dir_all(folder.join("top/dir"))?;
+        }
+        store.put("top/dir", b"a file")?;
+        let refreshed = refresh(&drive, "")?;
+        ensure!(refreshed["problems"] == 0, "{refreshed}");
+        ensure!(read(&drive, "top/file/in")? == b"in too", "{refreshed}");
+        ensure!(read(&drive, "top/dir")? == b"a file", "{refreshed}");
+        Ok(())
+    })
+}

@@ -37,6 +37,8 @@ pub struct Merged {
     pub names: Vec<(Ino, Vec<u8>)>,
     /// Directories that a whole listing did not show, and that stay since something is in them here.
     pub unseen: Vec<Ino>,
+    /// Names that are a file here and a directory there, or the other way: they come when what is here has gone.
+    pub taken: Vec<(Ino, Vec<u8>)>,
     /// How much it was.
     pub changes: Changes,
 }
@@ -191,6 +193,7 @@ impl Merged {
         self.names.append(&mut other.names);
         self.attributes.append(&mut other.attributes);
         self.unseen.append(&mut other.unseen);
+        self.taken.append(&mut other.taken);
         self.changes.add(other.changes);
     }
 }
@@ -226,6 +229,8 @@ pub(super) enum Added {
     New,
     Doubtful(Doubt),
     Known,
+    /// By what is of the other kind, a file or a directory.
+    Taken,
 }
 
 /// Whether nothing is known of any key from the first to the last of `found`, nor of what lies below: the usual case of a first listing.
@@ -272,7 +277,11 @@ pub(super) fn add_one(
         return Ok(known);
     }
     let Some(name) = name_in(parent, &key) else { return Ok(Added::Known) };
-    if tx.lookup(parent.ino, &name)?.is_some() || !untouched && tx.is_in_motion(share, &key)? {
+    if let Some(ino) = tx.lookup(parent.ino, &name)? {
+        let is_dir = tx.inode(ino)?.is_some_and(|known| known.attr.kind == FileKind::Dir);
+        return Ok(if is_dir == key.is_dir() { Added::Known } else { Added::Taken });
+    }
+    if !untouched && tx.is_in_motion(share, &key)? {
         return Ok(Added::Known);
     }
     if !untouched && let Some(kept) = tx.kept_object(share, &key)? {
@@ -385,7 +394,7 @@ fn link_again(tx: &Tx<'_>, inode: &Inode, object: &Object) -> Result<Option<Ino>
 }
 
 /// The name that `key` gives to what lies directly in `parent`; none if a file tree can't have it.
-fn name_in(parent: &Inode, key: &Key) -> Option<Vec<u8>> {
+pub(super) fn name_in(parent: &Inode, key: &Key) -> Option<Vec<u8>> {
     let prefix = parent.object.as_ref()?.key.as_str();
     let segment = key.as_str().strip_prefix(prefix)?.trim_end_matches('/');
     let name = name_of_segment(segment);

@@ -14,8 +14,8 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::merge::{
-    Added, Answer, Defaults, Doubt, Found, Merged, add_one, add_plain, is_untouched, part_plain,
-    take_over, yield_to,
+    Added, Answer, Defaults, Doubt, Found, Merged, add_one, add_plain, is_untouched, name_in,
+    part_plain, take_over, yield_to,
 };
 use super::{Cache, Result, Store, lock};
 use crate::meta::{Inode, MetaError, Tx};
@@ -373,12 +373,21 @@ impl Cache {
             found.retain(|found| !gone.has(parent.share, &found.key));
             let (plain, others) = if untouched { part_plain(found) } else { (Vec::new(), found) };
             for found in others {
+                let key = found.key.clone();
                 match add_one(tx, &parent, found, untouched, &defaults, now)? {
                     Added::New => {
                         merged.inodes = vec![dir];
                         merged.changes.added += 1;
                     }
-                    Added::Doubtful(doubt) => doubts.push(doubt),
+                    Added::Doubtful(doubt) => {
+                        if doubt.object.key.is_dir() != key.is_dir() {
+                            merged.taken.extend(name_in(&parent, &key).map(|name| (dir, name)));
+                        }
+                        doubts.push(doubt);
+                    }
+                    Added::Taken => {
+                        merged.taken.extend(name_in(&parent, &key).map(|name| (dir, name)));
+                    }
                     Added::Known => {}
                 }
             }

@@ -15,6 +15,15 @@ pub enum Reach {
     All,
 }
 
+/// What can be settled only when all below was looked at.
+#[derive(Debug, Default)]
+struct Later {
+    /// Directories that the cloud does not show any more.
+    unseen: Vec<Ino>,
+    /// Names that are of another kind there.
+    taken: Vec<(Ino, Vec<u8>)>,
+}
+
 impl Vfs {
     /// Asks the cloud for what is new, changed or gone at and below `tops`. What was changed here stays.
     pub async fn refresh_below(self: &Arc<Self>, tops: Vec<Ino>, reach: Reach, work: &Work) {
@@ -57,26 +66,31 @@ impl Vfs {
 
     async fn refresh_all(self: &Arc<Self>, tops: Vec<Ino>, reach: Reach, work: &Work) {
         let since = self.millis();
-        let unseen = Mutex::default();
-        self.walk(tops, work, |at| self.refresh_one(at, since, reach, work, &unseen)).await;
+        let later = Mutex::default();
+        self.walk(tops, work, |at| self.refresh_one(at, since, reach, work, &later)).await;
         // What is in them was looked at meanwhile; the deepest were found last.
-        let unseen: Vec<Ino> = unseen.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let Later { unseen, taken } = later.into_inner().unwrap_or_else(PoisonError::into_inner);
         for dir in unseen.into_iter().rev() {
             if let Err(error) = self.refresh_unseen(dir, work).await {
+                work.failed(|| format!("{}: {}", self.shown(dir), chain(&error)));
+            }
+        }
+        for (dir, name) in taken {
+            if let Err(error) = self.refresh_taken(dir, &name, work).await {
                 work.failed(|| format!("{}: {}", self.shown(dir), chain(&error)));
             }
         }
     }
 
     /// Refreshes a file, or a directory without what is below. Returns the directories in it that are to be looked at too, and adds to
-    /// `unseen` those that the cloud does not show any more.
+    /// `later` what can be settled only when these are done.
     async fn refresh_one(
         self: &Arc<Self>,
         at: Ino,
         since: i64,
         reach: Reach,
         work: &Work,
-        unseen: &Mutex<Vec<Ino>>,
+        later: &Mutex<Later>,
     ) -> Result<Vec<Ino>> {
         let inode = self.inode(at)?;
         let is_dir = inode.attr.kind == FileKind::Dir;
@@ -88,7 +102,11 @@ impl Vfs {
             self.cache.ask_each(&inode).await?
         };
         work.saw(merged.changes);
-        unseen.lock().unwrap_or_else(PoisonError::into_inner).append(&mut merged.unseen);
+        {
+            let mut later = later.lock().unwrap_or_else(PoisonError::into_inner);
+            later.unseen.append(&mut merged.unseen);
+            later.taken.append(&mut merged.taken);
+        }
         self.announce(inode.share, merged);
         if !is_dir {
             return Ok(Vec::new());
@@ -108,6 +126,23 @@ impl Vfs {
         let merged = self.cache.ask_unseen(&dir).await?;
         work.saw(merged.changes);
         self.announce(dir.share, merged);
+        Ok(())
+    }
+
+    /// A name that was a file here and is a directory there, or the other way: what is there comes if what was here has gone.
+    async fn refresh_taken(&self, dir: Ino, name: &[u8], work: &Work) -> Result<()> {
+        let at = || self.meta.read(|tx| tx.lookup(dir, name));
+        if let Some(known) = at()?
+            && self.inode(known)?.attr.kind == FileKind::Dir
+        {
+            self.refresh_unseen(known, work).await?;
+        }
+        if at()?.is_none() {
+            let dir = self.inode(dir)?;
+            let merged = self.cache.probe(&dir, name).await?;
+            work.saw(merged.changes);
+            self.announce(dir.share, merged);
+        }
         Ok(())
     }
 
