@@ -429,7 +429,7 @@ fn check_places(config: &Config, findings: &mut Findings) {
                     ProblemKind::Taken { other_key: other_key("mount") },
                 );
             }
-            if other.mount != share.mount && share.mount.starts_with(&other.mount) {
+            if other.mount != share.mount && lies_in(&share.mount, &other.mount) {
                 findings.note(key("mount"), &mount, inside(other_key("mount"), &other.mount));
             }
             if let StoreConfig::Cloud { url } = &other.store {
@@ -438,10 +438,10 @@ fn check_places(config: &Config, findings: &mut Findings) {
                     findings.note(key("url"), url.to_string(), kind);
                 }
                 if let Place::Dir { path } = &url.place {
-                    if path.starts_with(&share.mount) {
+                    if lies_in(path, &share.mount) {
                         let kind = inside(key("mount"), &share.mount);
                         findings.note(other_key("url"), url.to_string(), kind);
-                    } else if share.mount.starts_with(path) {
+                    } else if lies_in(&share.mount, path) {
                         findings.note(key("mount"), &mount, inside(other_key("url"), path));
                     }
                 }
@@ -449,17 +449,35 @@ fn check_places(config: &Config, findings: &mut Findings) {
         }
         if let StoreConfig::Cloud { url } = &share.store
             && let Place::Dir { path } = &url.place
-            && config.state_dir.starts_with(path)
         {
-            let state_dir = config.state_dir.display().to_string();
-            findings.note("state_dir", state_dir, inside(key("url"), path));
+            if lies_in(&config.state_dir, path) {
+                let state_dir = config.state_dir.display().to_string();
+                findings.note("state_dir", state_dir, inside(key("url"), path));
+            } else if lies_in(path, &config.state_dir) {
+                let kind = inside("state_dir".to_owned(), &config.state_dir);
+                findings.note(key("url"), url.to_string(), kind);
+            }
         }
-        if share.mount.starts_with(&config.state_dir) {
+        if lies_in(&share.mount, &config.state_dir) {
             findings.note(key("mount"), &mount, inside("state_dir".to_owned(), &config.state_dir));
-        } else if config.state_dir.starts_with(&share.mount) {
+        } else if lies_in(&config.state_dir, &share.mount) {
             let state_dir = config.state_dir.display().to_string();
             findings.note("state_dir", state_dir, inside(key("mount"), &share.mount));
         }
+    }
+}
+
+/// Whether `inner` is `outer` or lies below it, whatever symbolic links lead there.
+fn lies_in(inner: &Path, outer: &Path) -> bool {
+    inner.starts_with(outer) || resolved(inner).starts_with(resolved(outer))
+}
+
+/// `path` without symbolic links, as far as it is there.
+fn resolved(path: &Path) -> PathBuf {
+    let known = path.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
+    match known {
+        Some((above, real)) => real.join(path.strip_prefix(above).unwrap_or(Path::new(""))),
+        None => path.to_owned(),
     }
 }
 

@@ -259,6 +259,10 @@ fn values_that_can_not_be_are_refused() {
             url("file:///var/lib"),
             "state_dir is \"/var/lib/fsd\": the path must not be inside share.2.url (/var/lib)",
         ),
+        (
+            url("file:///var/lib/fsd/objects"),
+            "\"file:///var/lib/fsd/objects\": the path must not be inside state_dir (/var/lib/fsd)",
+        ),
         (hook("shares = []"), "a hook needs a share"),
         (
             hook("shares = [\"cam\", \"nope\"]"),
@@ -302,4 +306,23 @@ fn results_of_a_local_share_do_not_leave() {
 fn a_missing_file_is_named() {
     let error = Config::read(Path::new("/no/such/file"), &TimeZoneDatabase::bundled()).unwrap_err();
     assert_eq!(error.to_string(), "can't read the configuration /no/such/file");
+}
+
+#[test]
+fn a_place_inside_another_is_found_through_symbolic_links() {
+    let folder = tempfile::tempdir().unwrap();
+    let (real, link) = (folder.path().join("real"), folder.path().join("link"));
+    std::fs::create_dir(&real).unwrap();
+    std::os::unix::fs::symlink(&real, &link).unwrap();
+    let share = |url: &Path| {
+        let state = real.join("state");
+        let shares = format!(
+            "[[share]]\nname = \"x\"\nmount = \"/mnt/x\"\nurl = \"file://{}\"",
+            url.display()
+        );
+        report(&with(&format!("state_dir = \"{}\"", state.display()), &shares))
+    };
+    assert!(share(&link).contains("the path must not be inside"), "{}", share(&link));
+    assert!(share(&link.join("state/deep")).contains("the path must not be inside"));
+    assert_eq!(share(&link.join("objects")), "");
 }
