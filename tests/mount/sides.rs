@@ -1,5 +1,7 @@
 //! What a share's rules make of files that both sides changed, and of files that are deleted.
 
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -151,6 +153,10 @@ fn what_is_deleted_goes_to_the_trash_and_comes_back() -> Result<()> {
         for name in ["dir/a.txt", "dir/deep/b.txt", "moved", "stays"] {
             std::fs::write(drive.path(name), name)?;
         }
+        std::fs::create_dir(drive.path("dir/empty"))?;
+        for (dir, mode) in [("dir", 0o2750), ("dir/deep", 0o700), ("dir/empty", 0o1777)] {
+            std::fs::set_permissions(drive.path(dir), Permissions::from_mode(mode))?;
+        }
         drive.wait()?;
         let before = store.files()?;
         std::fs::rename(drive.path("moved"), drive.path("moved again"))?;
@@ -167,16 +173,31 @@ fn what_is_deleted_goes_to_the_trash_and_comes_back() -> Result<()> {
         );
         let listed = trash(&drive)?;
         let listed = listed.as_array().context("a list")?;
-        ensure!(listed.len() == 2, "{listed:#?}");
+        ensure!(listed.len() == 5, "{listed:#?}");
         let files = store.files()?;
         ensure!(!files.contains_key("dir/a.txt"), "{:?}", files.keys());
         for trashed in listed {
             let key = trashed["key"].as_str().context("a key")?;
-            ensure!(key.starts_with(".fsd/trash/") && files.contains_key(key), "{key}");
+            let is_there = key.ends_with('/') || files.contains_key(key);
+            ensure!(key.starts_with(".fsd/trash/") && is_there, "{key}");
         }
+        let dir = drive.path("dir/deep");
+        let restored = drive.json(&["trash", "restore", dir.to_str().context("UTF-8")?])?;
+        ensure!(restored["files"] == 1 && restored["directories"] == 2, "{restored}");
         let dir = drive.path("dir");
         let dir = dir.to_str().context("UTF-8")?;
-        ensure!(drive.json(&["trash", "restore", dir])?["files"] == 2, "both come back");
+        let restored = drive.json(&["trash", "restore", dir])?;
+        ensure!(restored["files"] == 1 && restored["directories"] == 1, "{restored}");
+        same("the mount", &tree(&drive.mount())?, &before)?;
+        for (dir, mode) in [("dir", 0o2750), ("dir/deep", 0o700), ("dir/empty", 0o1777)] {
+            let is = drive.path(dir).metadata()?.mode() & 0o7777;
+            ensure!(is == mode, "{dir}: {is:o}");
+        }
+        drive.wait()?;
+        // At once, without waiting.
+        std::fs::remove_dir_all(drive.path("dir"))?;
+        let restored = drive.json(&["trash", "restore", dir])?;
+        ensure!(restored["files"] == 2 && restored["directories"] == 3, "{restored}");
         same("the mount", &tree(&drive.mount())?, &before)?;
         drive.wait()?;
         same("the store", &store.files()?, &before)?;
@@ -200,7 +221,7 @@ fn a_file_that_came_back_by_another_hand_is_not_restored_over() -> Result<()> {
         let path = drive.path("a");
         let refused = drive.run(&["trash", "restore", path.to_str().context("UTF-8")?])?;
         let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-        ensure!(refused.status.code() == Some(2) && said.contains("move it away"), "{said}");
+        ensure!(refused.status.code() == Some(7) && said.contains("move it away"), "{said}");
         ensure!(text(&drive.path("a"))? == "second", "it is as it was");
         Ok(())
     })

@@ -169,6 +169,19 @@ impl Tx<'_> {
         self.all(sql, params![share.0, path.as_str(), below], trashed)
     }
 
+    /// What lies in the trash of the directories that `path` was in; the latest first.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn trashed_above(&self, share: ShareId, path: &Key) -> Result<Vec<Trashed>> {
+        let sql = "SELECT * FROM trash WHERE share = ?1 AND path = ?2 ORDER BY at DESC";
+        let mut above = Vec::new();
+        for (at, _) in path.as_str().match_indices('/') {
+            above.extend(self.all(sql, params![share.0, &path.as_str()[..=at]], trashed)?);
+        }
+        Ok(above)
+    }
+
     /// The object `key` is not in the trash any more.
     ///
     /// # Errors

@@ -204,7 +204,9 @@ impl Azure {
         let Reply { headers, .. } =
             self.ask(key, Request::new(Method::HEAD, self.blob_url(key)?)).await?;
         let errors = self.errors(key);
-        let metadata = reply::metadata(&headers, METADATA);
+        let mut metadata = reply::metadata(&headers, METADATA);
+        // What the key says.
+        metadata.remove(MARKER);
         let etag = reply::text_header(&headers, "etag").map(reply::etag);
         let modified = reply::text_header(&headers, "last-modified").and_then(reply::time);
         let object = Object {

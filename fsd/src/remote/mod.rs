@@ -220,6 +220,14 @@ pub enum RemoteError {
     },
 }
 
+impl RemoteError {
+    /// Whether the store can have nothing under such a key.
+    #[must_use]
+    pub fn is_about_key(&self) -> bool {
+        matches!(self, Self::Rejected { .. } | Self::Unsupported { .. })
+    }
+}
+
 /// Any error, as a source.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 

@@ -90,10 +90,8 @@ impl Worker {
                 match deleted {
                     Err(RemoteError::Precondition { .. }) => {
                         match self.delete_unstored(remote, key, etag.as_ref()).await {
-                            // Of a key that the store never took and can't have, nothing can be there.
-                            Err(SyncError::Remote(
-                                RemoteError::Rejected { .. } | RemoteError::Unsupported { .. },
-                            )) if etag.is_none() => {}
+                            Err(SyncError::Remote(error))
+                                if etag.is_none() && error.is_about_key() => {}
                             deleted => deleted?,
                         }
                     }

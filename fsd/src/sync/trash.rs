@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use policies::Deletes;
 
 use super::error::SyncError;
@@ -29,13 +30,14 @@ fn trash_key(key: &Key, gateway: &str, tombstone: &Tombstone) -> Key {
     if whole.len() <= KEY_BYTES_MAX {
         return Key::from_raw(whole);
     }
-    let name = key.as_str().rsplit('/').next().unwrap_or_default();
-    Key::from_raw(format!("{folder}/{name}"))
+    let path = key.as_str().trim_end_matches('/');
+    let end = if key.is_dir() { "/" } else { "" };
+    let name = path.rsplit('/').next().unwrap_or_default();
+    Key::from_raw(format!("{folder}/{name}{end}"))
 }
 
 impl Worker {
-    /// What the rule says of the object of a deleted file, if not that it is to be deleted. Whose file lives on has only moved, and what
-    /// directories have is nothing but their attributes: that is deleted in any case.
+    /// What the rule says of the object of a deleted file, if not that it is to be deleted. Whose file lives on has only moved.
     pub(super) fn rule_for(
         &self,
         share: ShareId,
@@ -47,14 +49,7 @@ impl Worker {
         }
         let lives = self.meta.read(|tx| tx.inode(tombstone.ino))?;
         let lives = lives.is_some_and(|inode| inode.attr.nlink > 0);
-        let is_dir = tombstone.key.is_dir();
-        Ok(match rule {
-            Deletes::Propagate => Deletes::Propagate,
-            Deletes::Keep | Deletes::Trash if lives => Deletes::Propagate,
-            Deletes::Trash if is_dir => Deletes::Propagate,
-            Deletes::Keep => Deletes::Keep,
-            Deletes::Trash => Deletes::Trash,
-        })
+        Ok(if lives { Deletes::Propagate } else { rule })
     }
 
     /// Leaves the object where it is, and remembers not to show it.
@@ -91,8 +86,12 @@ impl Worker {
             let to = trash_key(&key, &self.gateway, tombstone);
             let metadata = there.metadata.clone().unwrap_or_default();
             // Nobody else has such a key: what is there is an earlier try of ours.
-            let copied = remote.copy(&key, &there.etag, &to, &metadata, &Condition::Always).await;
-            let etag = changed(copied)?;
+            let always = Condition::Always;
+            let etag = if key.is_dir() {
+                remote.put(&to, Bytes::new().into(), &metadata, &always).await?
+            } else {
+                changed(remote.copy(&key, &there.etag, &to, &metadata, &always).await)?
+            };
             changed(remote.delete(&key, &Condition::Match(there.etag)).await)?;
             tracing::info!(%key, %to, "a deleted file's object was moved to the trash");
             // When it was deleted is not known of what only may have been there.
@@ -123,18 +122,23 @@ impl Worker {
                 Ok(None)
             }
             Err(RemoteError::NotFound { .. }) => Ok(None),
+            Err(error) if tombstone.etag.is_none() && error.is_about_key() => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Puts an object from the trash back under the key that it had, where nothing may be.
+    /// Puts an object from the trash back under the key that it had, where nothing may be; a directory's may, since it has no content.
     pub(super) async fn take_back(&self, trashed: Trashed) -> Result<(), SyncError> {
         let Trashed { share, key, path, etag, .. } = trashed;
         let remote = self.cache.remote(share).ok_or(SyncError::Changed)?;
         let _held = self.keys.hold(share, vec![path.clone()]).await;
         let there = remote.head(&key).await?;
         let metadata = there.metadata.unwrap_or_default();
-        remote.copy(&key, &etag, &path, &metadata, &Condition::Absent).await?;
+        if path.is_dir() {
+            remote.put(&path, Bytes::new().into(), &metadata, &Condition::Always).await?;
+        } else {
+            remote.copy(&key, &etag, &path, &metadata, &Condition::Absent).await?;
+        }
         remote.delete(&key, &Condition::Match(etag)).await?;
         Ok(self.meta.write(move |tx| tx.remove_trashed(share, &key))?)
     }
@@ -220,5 +224,8 @@ mod tests {
         let deep = tombstone(&format!("{}/a.jpg", vec!["d".repeat(100); 10].join("/")));
         let place = trash_key(&deep.key, "gw", &deep);
         assert_eq!(place.as_str(), ".fsd/trash/20261118T110640Z-gw-7/a.jpg");
+        let dir = tombstone(&format!("{}/last/", vec!["d".repeat(100); 10].join("/")));
+        let place = trash_key(&dir.key, "gw", &dir);
+        assert_eq!(place.as_str(), ".fsd/trash/20261118T110640Z-gw-7/last/");
     }
 }

@@ -78,10 +78,14 @@ pub struct Trashed {
 }
 
 /// What came back from the trash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Restored {
     /// Files.
     pub files: u64,
+    /// Directories, with the attributes that they had.
+    pub directories: u64,
+    /// What stays in the trash, and why.
+    pub left: Vec<String>,
 }
 
 /// What was deleted for good.

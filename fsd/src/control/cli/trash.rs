@@ -8,7 +8,7 @@ use policies::units::show_bytes;
 use super::super::api::sides::{Restored, Trashed};
 use super::find::{self, DaemonArgs};
 use super::output::{ago, count, print, print_json, table};
-use super::{Context, Outcome};
+use super::{Context, Exit, Failure, Outcome};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct TrashArgs {
@@ -58,9 +58,17 @@ pub(super) async fn trash(args: &TrashArgs, context: &Context<'_>) -> Outcome {
             let found = find::daemon(&DaemonArgs::default(), Some(path), context).await?;
             let path = found.path.clone().unwrap_or_else(|| path.clone());
             let restored: Restored = found.client.restore(path).await?;
-            match json {
-                true => print_json(&restored),
-                false => print(&format!("{} restored\n", count(restored.files, "file"))),
+            if *json {
+                print_json(&restored)?;
+            } else {
+                print(&format!("{} restored\n", count(restored.files, "file")))?;
+            }
+            match restored.left.as_slice() {
+                [] => Ok(()),
+                left => Err(Failure::new(
+                    Exit::Unfinished,
+                    format!("these stay in the trash:\n{}", left.join("\n")),
+                )),
             }
         }
         TrashCommand::Empty { json, daemon } => {

@@ -312,13 +312,19 @@ fn bytes_are(known: &Explained, inode: &Inode) -> String {
     let here = known.standing.bytes_here;
     let all = here >= inode.attr.size;
     let is_file = inode.attr.kind == FileKind::File;
+    let has_object = inode.object.as_ref().is_some_and(|object| object.etag.is_some());
     match (is_file, inode.is_uploaded()) {
         (false, _) => "it has none".to_owned(),
         (true, true) if all => "here and in the store".to_owned(),
         (true, true) if here == 0 => "in the store only".to_owned(),
         (true, true) => "in the store, and in part here".to_owned(),
         (true, false) if all => "here only".to_owned(),
-        (true, false) => "what was written is here only; the rest is in the store".to_owned(),
+        (true, false) if has_object => {
+            "what was written is here only; the rest is in the store".to_owned()
+        }
+        (true, false) => {
+            "here in part, and the rest is nowhere any more: `fsd check` says more".to_owned()
+        }
     }
 }
 

@@ -1,16 +1,21 @@
 //! The verbs about what both sides have: conflicts, and the trash.
 
+use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::OperationError;
-use super::gateway::{Gateway, MountedShare, timestamp, timestamp_of_millis};
+use super::gateway::{Gateway, MountedShare, Parts, timestamp, timestamp_of_millis};
 use crate::control::api::sides as api;
 use crate::meta::{Conflict, MetaError, Trashed};
 use crate::types::aside::{Why, name_aside};
 use crate::types::{Ino, Key, Metadata, PosixMeta, ShareId, key_of_path, name_of_segment};
 use crate::vfs::{RenameHow, VfsError};
+
+/// How long a restore waits for deletions that are under way.
+const THROWN_AWAY_PATIENCE: Duration = Duration::from_secs(20);
+const THROWN_AWAY_PAUSE: Duration = Duration::from_millis(50);
 
 /// A conflict as it stands.
 struct Standing {
@@ -214,9 +219,16 @@ impl Gateway {
         let names: Vec<Vec<u8>> = below.iter().map(|name| name.as_bytes().to_vec()).collect();
         let key = key_of_path(names.iter().map(Vec::as_slice), false)
             .map_err(|error| OperationError::Nonsense(error.to_string()))?;
-        let mut found = self.parts.meta.scan(|tx| tx.trashed_at(mount.share, &key))?;
+        self.until_thrown_away(mount, &key, path).await?;
+        let mut found = self.parts.meta.scan(|tx| -> Result<_, MetaError> {
+            let mut found = tx.trashed_at(mount.share, &key)?;
+            if !found.is_empty() {
+                found.extend(tx.trashed_above(mount.share, &key)?);
+            }
+            Ok(found)
+        })?;
         // Of one path, what was deleted last.
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
         found.retain(|trashed| seen.insert(trashed.path.clone()));
         if found.is_empty() {
             return Err(OperationError::Nonsense(format!(
@@ -224,12 +236,47 @@ impl Gateway {
                 path.display()
             )));
         }
-        let mut files = 0;
+        // Directories before what was in them.
+        found.sort_by(|a, b| a.path.cmp(&b.path));
+        let mut restored = api::Restored::default();
         for trashed in found {
-            self.restore_one(mount, trashed).await?;
-            files += 1;
+            let is_dir = trashed.path.is_dir();
+            match self.restore_one(mount, trashed).await {
+                Ok(()) if is_dir => restored.directories += 1,
+                Ok(()) => restored.files += 1,
+                // It keeps what it has.
+                Err(OperationError::Nonsense(_)) if is_dir => {}
+                Err(OperationError::Nonsense(why)) => restored.left.push(why),
+                Err(error) => return Err(error),
+            }
         }
-        Ok(api::Restored { files })
+        Ok(restored)
+    }
+
+    /// Waits until all that was deleted at `key` and below it is where it can be restored from.
+    async fn until_thrown_away(
+        &self,
+        mount: &MountedShare,
+        key: &Key,
+        path: &Path,
+    ) -> Result<(), OperationError> {
+        let Parts { meta, clock, .. } = &self.parts;
+        let (share, dir) = (mount.share, Key::from_raw(format!("{key}/")));
+        let until = clock.monotonic() + THROWN_AWAY_PATIENCE;
+        while meta.read(|tx| -> Result<bool, MetaError> {
+            let is_one =
+                tx.tombstone(share, key)?.is_some() || tx.tombstone(share, &dir)?.is_some();
+            Ok(is_one || tx.is_tombstone_below(share, &dir)?)
+        })? {
+            if clock.monotonic() > until {
+                return Err(OperationError::Nonsense(format!(
+                    "not all of {} is in the trash yet, see `fsd queue`: nothing was restored; try again when that is done",
+                    path.display()
+                )));
+            }
+            clock.sleep(THROWN_AWAY_PAUSE).await;
+        }
+        Ok(())
     }
 
     async fn restore_one(
@@ -239,12 +286,8 @@ impl Gateway {
     ) -> Result<(), OperationError> {
         let names = names_of_key(&trashed.path);
         let shown = path_in(mount, &names.join(&b'/'));
-        let taken = || {
-            OperationError::Nonsense(format!(
-                "{} is there, or still to be deleted: move it away, or wait, and try again",
-                shown.display()
-            ))
-        };
+        let taken =
+            || OperationError::Nonsense(format!("{} is there: move it away", shown.display()));
         let (share, path) = (trashed.share, trashed.path.clone());
         let in_motion = self.parts.meta.read(|tx| tx.is_in_motion(share, &path))?;
         match self.parts.vfs.resolve(mount.root, &names).await {
@@ -293,7 +336,7 @@ fn names_of(path: &[u8]) -> Vec<Vec<u8>> {
 }
 
 fn names_of_key(key: &Key) -> Vec<Vec<u8>> {
-    key.as_str().split('/').map(name_of_segment).collect()
+    key.as_str().trim_end_matches('/').split('/').map(name_of_segment).collect()
 }
 
 fn path_in(mount: &MountedShare, below: &[u8]) -> PathBuf {
