@@ -37,7 +37,7 @@ fn wrong_credentials_are_denied() {
             assert_fails!(remote.list(&k(""), None).await, Denied);
             let put = remote.put(&key, Bytes::new().into(), &metadata, &Condition::Always).await;
             assert_fails!(put, Denied);
-            opened.link.wait_for(|link| *link == Link::Denied).await.unwrap();
+            opened.link.wait_for(|now| now.link == Link::Denied).await.unwrap();
         }
     });
 }
@@ -86,7 +86,7 @@ fn a_store_that_is_away_is_unreachable() {
             let (key, metadata) = (k("x"), meta(&[]));
             let put = opened.remote.put(&key, Bytes::new().into(), &metadata, &Condition::Always);
             assert_fails!(put.await, Unreachable);
-            opened.link.wait_for(|link| *link == Link::Offline).await.unwrap();
+            opened.link.wait_for(|now| now.link == Link::Offline).await.unwrap();
         }
     });
 }
@@ -102,17 +102,17 @@ fn offline_is_a_state_and_ends_by_itself() {
         assert_eq!(remote.to_string(), format!("retrying(breaker(s3://{BUCKET}/link))"));
         let part = Part { store: &store, remote: Arc::clone(remote) };
         part.put("x", "1").await;
-        assert_eq!(*opened.link.borrow(), Link::Online);
+        assert_eq!(opened.link.borrow().link, Link::Online);
 
         server.set_online(false);
         assert_fails!(remote.get(&k("x"), 0..1, None).await, Unreachable);
-        opened.link.wait_for(|link| *link == Link::Offline).await.unwrap();
+        opened.link.wait_for(|now| now.link == Link::Offline).await.unwrap();
         let refused = remote.head(&k("x")).await;
         let Err(RemoteError::Unreachable { source, .. }) = refused else { panic!("{refused:?}") };
         assert!(source.is::<CircuitOpen>(), "{source:?}");
 
         server.set_online(true);
-        opened.link.wait_for(|link| *link == Link::Online).await.unwrap();
+        opened.link.wait_for(|now| now.link == Link::Online).await.unwrap();
         assert_eq!(part.text("x").await.unwrap(), "1");
     });
 }

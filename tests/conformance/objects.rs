@@ -380,5 +380,5 @@ pub(crate) async fn a_missing_container_is_not_an_empty_one(part: Part<'_>) {
     }
     let mut opened = store.open_at(&store.elsewhere(), &store.variables);
     assert_fails!(opened.remote.head(&key).await, NoContainer);
-    opened.link.wait_for(|link| *link == Link::NoContainer).await.unwrap();
+    opened.link.wait_for(|now| now.link == Link::NoContainer).await.unwrap();
 }

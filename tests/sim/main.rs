@@ -11,7 +11,7 @@ use fsd_tests::sim::{Broken, Tally, run};
 
 const STEPS: u64 = 400;
 /// The first ones, and some that have found something once.
-const SEEDS: [u64; 31] = [
+const SEEDS: [u64; 34] = [
     1,
     2,
     3,
@@ -41,6 +41,9 @@ const SEEDS: [u64; 31] = [
     29_987_485_740_681,
     459_622_141_819,
     459_706_068_322,
+    459_706_662_672,
+    459_706_820_364,
+    459_706_964_022,
     2_263_478_128_059,
     28_186_024_234_121,
 ];

@@ -18,7 +18,7 @@ use super::{
 use crate::clock::Clock;
 use crate::rng::Rng;
 use crate::tasks::Tasks;
-use crate::types::{Key, Metadata};
+use crate::types::{Key, Metadata, Time, chain};
 
 /// Requests in a row that must find the store away, before others need not try.
 const FAILURES_MAX: u32 = 3;
@@ -38,6 +38,17 @@ pub enum Link {
     Denied,
     /// The bucket, container or directory is not there. A person must act.
     NoContainer,
+}
+
+/// How a store stands to us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkState {
+    /// Whether it is to be reached.
+    pub link: Link,
+    /// Since when.
+    pub since: Time,
+    /// What it, or the network, said when that began; nothing if all is well.
+    pub why: String,
 }
 
 /// What a request or a probe came to.
@@ -151,26 +162,27 @@ struct Shared {
     clock: Arc<dyn Clock>,
     rng: Mutex<Rng>,
     circuit: Mutex<Circuit>,
-    link: watch::Sender<Link>,
+    link: watch::Sender<LinkState>,
 }
 
 impl Breaker {
     /// Puts a breaker before `inner`; its prober is one of `tasks`.
     #[must_use]
     pub fn new(inner: RemoteRef, clock: Arc<dyn Clock>, rng: Rng, tasks: Tasks) -> Self {
+        let link = LinkState { link: Link::Online, since: clock.wall(), why: String::new() };
         let shared = Shared {
             inner,
             clock,
             rng: Mutex::new(rng),
             circuit: Mutex::new(Circuit::Closed { failures: 0 }),
-            link: watch::Sender::new(Link::Online),
+            link: watch::Sender::new(link),
         };
         Self { shared: Arc::new(shared), tasks }
     }
 
-    /// How the store is to be reached, now and as it changes.
+    /// How the store stands to us, now and as that changes.
     #[must_use]
-    pub fn link(&self) -> watch::Receiver<Link> {
+    pub fn link(&self) -> watch::Receiver<LinkState> {
         self.shared.link.subscribe()
     }
 
@@ -218,7 +230,8 @@ impl Shared {
         *circuit = before.step(event);
         let (old, new) = (before.link(), circuit.link());
         if old != new {
-            self.link.send_replace(new);
+            let why = error.map(|error| chain(error)).unwrap_or_default();
+            self.link.send_replace(LinkState { link: new, since: self.clock.wall(), why });
             let error = error.map(|error| error as &dyn Error);
             let store = self.inner.to_string();
             match new {

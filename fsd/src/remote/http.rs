@@ -164,9 +164,10 @@ impl Http {
             return Ok(request);
         }
         request.headers_mut().insert(http::header::CONTENT_LENGTH, bytes.len().into());
+        let head = request_head_bytes(&request);
         *request.body_mut() = Some(match pace {
             Pace::Content => {
-                let first = self.pacers.up.take(bytes.len()).await;
+                let first = self.pacers.up.take_behind(head, bytes.len()).await;
                 let paced = Paced {
                     rest: bytes,
                     granted: first,
@@ -176,12 +177,10 @@ impl Http {
                 reqwest::Body::wrap_stream(stream::unfold(paced, Paced::next))
             }
             Pace::Control => {
-                self.pacers.up.take_control(bytes.len()).await;
+                self.pacers.up.take_control(head + bytes.len()).await;
                 bytes.into()
             }
         });
-        // Last, so that it is sent as soon as it is paid for.
-        self.pacers.up.take_control(request_head_bytes(&request)).await;
         progress.moved();
         Ok(request)
     }

@@ -27,7 +27,7 @@ use bytes::Bytes;
 
 use crate::types::{ETag, Key, Metadata, Sha256, Time};
 
-pub use self::breaker::{Breaker, CircuitOpen, Link};
+pub use self::breaker::{Breaker, CircuitOpen, Link, LinkState};
 pub use self::env::Env;
 pub use self::open::{OpenError, Opened, open, stack};
 pub use self::pacer::{Pacer, Pacers, SHORT_BYTES};

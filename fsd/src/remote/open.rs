@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::azure::Azure;
-use super::breaker::{Breaker, Link};
+use super::breaker::{Breaker, LinkState};
 use super::dir::Dir;
 use super::env::Env;
 use super::http::Http;
@@ -87,7 +87,7 @@ pub struct Opened {
     /// The store.
     pub remote: RemoteRef,
     /// How it is to be reached, now and as it changes.
-    pub link: watch::Receiver<Link>,
+    pub link: watch::Receiver<LinkState>,
 }
 
 /// Opens the store at `url`. Nothing is sent: whether it is there, [`check`](super::Remote::check) tells.

@@ -194,6 +194,17 @@ impl Pacer {
         usize::try_from(bytes).unwrap_or(wanted)
     }
 
+    /// As [`Pacer::take`], together with the `head` bytes that go before the first of them: what is paid for and waits for its turn
+    /// again, while many others do so too, would be off the pace.
+    ///
+    /// # Cancel safety
+    /// As [`Pacer::take`].
+    pub async fn take_behind(&self, head: usize, wanted: usize) -> usize {
+        let bytes = self.piece_bytes_max().min(wanted as u64);
+        self.pass_all(bytes + head as u64, OnPause::Wait).await;
+        usize::try_from(bytes).unwrap_or(wanted)
+    }
+
     /// Waits until all of `bytes` may pass, piece by piece.
     ///
     /// # Cancel safety

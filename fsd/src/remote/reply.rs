@@ -1,5 +1,7 @@
 //! What a store's answer means: errors by what the caller can do, and the values that all of them send.
 
+use std::fmt;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
@@ -20,8 +22,7 @@ const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_'
 const PATH: &AsciiSet = &QUERY.remove(b'/');
 
 /// A store's own words about an error.
-#[derive(Debug, thiserror::Error)]
-#[error("{status} {code}: {message}")]
+#[derive(Debug)]
 pub(super) struct StoreError {
     status: StatusCode,
     code: String,
@@ -158,6 +159,22 @@ impl Errors<'_> {
     /// Something that every such answer has.
     pub(super) fn need<T>(self, value: Option<T>, what: &'static str) -> Result<T> {
         value.ok_or_else(|| self.rejected(ProtocolError::Lacks(what)))
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+/// An answer without a body has no words, and some have no code.
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.status)?;
+        if !self.code.is_empty() {
+            write!(f, " {}", self.code)?;
+        }
+        if !self.message.is_empty() {
+            write!(f, ": {}", self.message)?;
+        }
+        Ok(())
     }
 }
 

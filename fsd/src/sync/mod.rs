@@ -49,7 +49,7 @@ use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::events::Events;
 use crate::meta::{Item, Meta, MetaError, Tombstone, Trashed};
-use crate::remote::{Link, Pacer, RemoteError};
+use crate::remote::{Link, LinkState, Pacer, RemoteError};
 use crate::rng::Rng;
 use crate::tasks::Tasks;
 use crate::types::{Ino, Key, ShareId, chain};
@@ -95,7 +95,7 @@ pub struct Parts {
     /// How long a change waits at most before it is sent.
     pub delay_max: Duration,
     /// How each cloud share's store is to be reached, and its upload pace.
-    pub links: BTreeMap<ShareId, (watch::Receiver<Link>, Arc<Pacer>)>,
+    pub links: BTreeMap<ShareId, (watch::Receiver<LinkState>, Arc<Pacer>)>,
     /// The rules of shares that have others than the default.
     pub rules: BTreeMap<ShareId, Rules>,
     /// Where it is written down what went up, if it is.
@@ -337,7 +337,7 @@ struct Engine {
     tasks: Tasks,
     rng: Rng,
     delay_max: Duration,
-    links: BTreeMap<ShareId, (watch::Receiver<Link>, Arc<Pacer>)>,
+    links: BTreeMap<ShareId, (watch::Receiver<LinkState>, Arc<Pacer>)>,
     busy: BTreeSet<(ShareId, Work)>,
     /// How much may be.
     concurrency: Concurrency,
@@ -460,7 +460,7 @@ impl Engine {
         let (at, count) = (self.clock.monotonic(), self.busy.len() + 2 * limit);
         let mut found = Found { at, of_shares: Vec::new(), next: None };
         for (&share, (link, pace)) in &mut self.links {
-            let reachable = *link.borrow_and_update() == Link::Online;
+            let reachable = link.borrow_and_update().link == Link::Online;
             if !reachable || pace.is_paused() {
                 continue;
             }
@@ -656,7 +656,7 @@ async fn one_unpaused(paused: &[Arc<Pacer>]) {
 }
 
 /// Resolves when a store can be reached, or no more, since it was looked at last.
-async fn link_changed(links: impl Iterator<Item = &mut watch::Receiver<Link>>) {
+async fn link_changed(links: impl Iterator<Item = &mut watch::Receiver<LinkState>>) {
     let changes: Vec<_> = links
         .map(|link| {
             Box::pin(async move {

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::error::SyncError;
 use super::worker::Worker;
 use crate::meta::MetaError;
-use crate::remote::{Link, RemoteRef, UploadId};
+use crate::remote::{Link, LinkState, RemoteRef, UploadId};
 use crate::types::ShareId;
 
 /// How often is looked whether there are any.
@@ -18,9 +18,13 @@ const EVERY: Duration = Duration::from_secs(600);
 
 impl Worker {
     /// Gives up what is to be given up, again and again, whenever the store of `share` can be reached.
-    pub(super) async fn keep_giving_up(&self, share: ShareId, mut link: watch::Receiver<Link>) {
+    pub(super) async fn keep_giving_up(
+        &self,
+        share: ShareId,
+        mut link: watch::Receiver<LinkState>,
+    ) {
         loop {
-            if link.wait_for(|link| *link == Link::Online).await.is_err() {
+            if link.wait_for(|now| now.link == Link::Online).await.is_err() {
                 return;
             }
             if let Some(remote) = self.cache.remote(share)

@@ -11,6 +11,7 @@ use super::keys::Keys;
 use super::plan::{Step, Subject, plan};
 use super::receipts::Receipts;
 use super::records::{keys_of, new_key, subject};
+use super::retry::{Verdict, verdict};
 use super::rules::Rules;
 use super::transfer::{Sent, Upload, Version};
 use crate::cache::{Cache, CacheError, Merged};
@@ -87,7 +88,7 @@ impl Worker {
                 Step::Done if at == ino => return self.done(ino),
                 Step::Park(error) if at == ino => return Err(error.into()),
                 Step::Wait | Step::Park(_) => return Ok(Worked::Later),
-                Step::First(other) if at == ino => at = other,
+                Step::First(other) if at == ino && !self.is_parked(other)? => at = other,
                 Step::First(_) => return Ok(Worked::Later),
                 Step::Done => at = ino,
                 Step::Put { .. }
@@ -95,7 +96,13 @@ impl Worker {
                 | Step::Move { .. }
                 | Step::Descend
                 | Step::Aside { .. } => {
-                    let differs = self.perform(share, &subject, step).await?;
+                    let differs = match self.perform(share, &subject, step).await {
+                        // That is the other's matter, if it still has any.
+                        Err(error) if at != ino && verdict(&error) == Verdict::Park => {
+                            return Ok(Worked::Later);
+                        }
+                        performed => performed?,
+                    };
                     if at == ino && differs == Differs::NoMore {
                         return Ok(Worked::Done);
                     }
@@ -172,6 +179,10 @@ impl Worker {
     fn clear_way(&self, share: ShareId, key: &Key) -> Result<bool, MetaError> {
         let (key, now) = (key.clone(), self.millis());
         self.meta.write(move |tx| Ok(tx.bury_attempts_around(share, &key, now)? > 0))
+    }
+
+    fn is_parked(&self, ino: Ino) -> Result<bool, MetaError> {
+        Ok(self.meta.read(|tx| tx.item(ino))?.is_some_and(|item| item.parked))
     }
 
     fn subject(&self, ino: Ino) -> Result<Option<(ShareId, Subject)>, MetaError> {
@@ -277,7 +288,10 @@ impl Worker {
                 }
                 let gone = Err(RemoteError::Precondition { key: key.clone() });
                 match self.conditional(gone, remote, inode, key, metadata).await {
-                    Err(SyncError::Conflict { key }) => {
+                    Err(
+                        SyncError::Conflict { key }
+                        | SyncError::Remote(RemoteError::Precondition { key }),
+                    ) => {
                         tracing::error!(%key, error = &lost as &dyn std::error::Error, "part of a changed file was never fetched, and is lost");
                         return Err(SyncError::Incomplete { key });
                     }

@@ -122,6 +122,11 @@ impl Gateway {
         Ok(Self { vfs, root, clock, share: id, meta, cache })
     }
 
+    /// Whether all bytes of a file are here.
+    pub(super) fn is_whole(&self, ino: Ino) -> bool {
+        self.cache.backing(ino).is_ok_and(|backing| backing.is_whole())
+    }
+
     /// Makes a mistake now and then.
     pub(super) fn sabotage(&self, broken: Broken, rng: &mut Rng) -> Result<()> {
         let now_and_then = rng.below(20) == 0;

@@ -66,8 +66,16 @@ pub(super) async fn until_uploaded(
     let outcome = match last.parked {
         0 => Ok(()),
         parked => {
-            let message = format!("{parked} of them can't be uploaded and are parked");
-            Err(Failure::new(Exit::Unfinished, message).hint("`fsd queue` shows why"))
+            let message = format!(
+                "{} for a person: parked, or held back",
+                if parked == 1 {
+                    "1 item waits".to_owned()
+                } else {
+                    format!("{parked} items wait")
+                }
+            );
+            Err(Failure::new(Exit::Unfinished, message)
+                .hint("`fsd queue` shows why, `fsd queue retry` lets it go"))
         }
     };
     Ok((last, outcome))

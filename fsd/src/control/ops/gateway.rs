@@ -19,7 +19,7 @@ use crate::events::Events;
 use crate::hooks::{self, Hooks, Rule};
 use crate::meta::{Inode, Item, Job, JobId, JobState, Meta, MetaError, Tombstone, Tx};
 use crate::pace::Paces;
-use crate::remote::{Link, Pacers};
+use crate::remote::{Link, LinkState, Pacers};
 use crate::sync::{Code, Sync};
 use crate::types::{FileKind, Ino, Key, ShareId, Time, key_of_path};
 use crate::vfs::{Vfs, VfsError};
@@ -47,7 +47,7 @@ pub struct MountedShare {
     /// Why all file content goes through the daemon; none as long as the kernel reads and writes by itself what is wholly here.
     pub daemon_path: watch::Receiver<Option<String>>,
     /// How its store is to be reached; none for a local share.
-    pub link: Option<watch::Receiver<Link>>,
+    pub link: Option<watch::Receiver<LinkState>>,
 }
 
 /// Asks whoever owns the mounts to take one away.
@@ -180,7 +180,7 @@ impl Gateway {
         }
         let of_share = |mount: &&MountedShare| share.is_none_or(|share| mount.share == share);
         self.parts.mounts.iter().filter(of_share).find_map(|mount| {
-            let why = match *mount.link.as_ref()?.borrow() {
+            let why = match mount.link.as_ref()?.borrow().link {
                 Link::Online => return None,
                 Link::Offline => "can't be reached",
                 Link::Denied => "refuses the credentials",
@@ -545,19 +545,16 @@ impl Gateway {
         let quotas = vfs.share(mount.share).and_then(|share| vfs.usages(share));
         let quotas = quotas.map_err(|error| OperationError::Failed(error.into()))?;
         let quota = |(uid, bytes_used, bytes_max)| api::Quota { uid, bytes_used, bytes_max };
-        let why = |why: &str| why.to_owned();
-        let since = self.started;
-        let link = match mount.link.as_ref().map(|link| *link.borrow()) {
+        let link = match mount.link.as_ref().map(|link| link.borrow().clone()) {
             None => api::Link::Local,
-            Some(Link::Online) => api::Link::Online,
-            Some(Link::Offline) => {
-                api::Link::Offline { since, error: why("the store can't be reached") }
-            }
-            Some(Link::Denied) => {
-                api::Link::Denied { since, error: why("the store refuses the credentials") }
-            }
-            Some(Link::NoContainer) => {
-                api::Link::Missing { since, error: why("the store does not exist") }
+            Some(LinkState { link, since, why: error }) => {
+                let since = timestamp(since);
+                match link {
+                    Link::Online => api::Link::Online,
+                    Link::Offline => api::Link::Offline { since, error },
+                    Link::Denied => api::Link::Denied { since, error },
+                    Link::NoContainer => api::Link::Missing { since, error },
+                }
             }
         };
         Ok(api::Mount {

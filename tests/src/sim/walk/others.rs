@@ -44,7 +44,7 @@ impl Walk {
             return Ok(());
         }
         if let Some(there) = objects.get(&key) {
-            self.takes(there, version);
+            self.takes(gateway, there, version);
         }
         if picked.is_some() && self.rng.below(4) == 0 {
             self.note(format!("somebody else deletes {key}"));
@@ -72,7 +72,7 @@ impl Walk {
     }
 
     /// Somebody else takes an object away that has the content `there`, and is perhaps a `version` of a file.
-    fn takes(&mut self, there: &[u8], version: Option<Version>) {
+    fn takes(&mut self, gateway: &Gateway, there: &[u8], version: Option<Version>) {
         // It may be what they had put elsewhere, and the gateway moved here.
         for put in self.foreign.values_mut().filter(|put| put.as_deref() == Some(there)) {
             *put = None;
@@ -83,8 +83,8 @@ impl Walk {
             if has || version.is_some_and(|version| version.file == *number) {
                 self.hit.insert(*number);
                 self.cloud.laws(|laws| laws.dies(*number));
-                // What was uploaded may be replaced.
-                file.changed &= !has;
+                // What was uploaded may be replaced; and what the rest of a partly changed file was to come from.
+                file.changed &= !has && gateway.is_whole(file.seen.ino);
             }
         }
     }
