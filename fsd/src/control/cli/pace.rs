@@ -36,7 +36,7 @@ enum PaceCommand {
         #[arg(long, value_name = "RATE")]
         down: Option<Rate>,
         /// For so long, such as 2h; until it is reset, or the daemon ends, if left out
-        #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
+        #[arg(long = "for", value_name = "DURATION", value_parser = some_time)]
         lasts: Option<Duration>,
         /// Print JSON
         #[arg(long)]
@@ -54,6 +54,17 @@ enum PaceCommand {
         #[command(flatten)]
         daemon: DaemonArgs,
     },
+}
+
+/// A duration that is not over as it begins.
+fn some_time(text: &str) -> Result<Duration, String> {
+    match parse_duration(text) {
+        Ok(Duration::ZERO) => {
+            Err("that is over at once; `fsd pace reset` goes back to the schedule".to_owned())
+        }
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 pub(super) async fn pace(args: &PaceArgs, context: &Context<'_>) -> Outcome {

@@ -32,8 +32,8 @@ impl Gateway {
             }
             api::QueueChange::First { path } => {
                 let first = self.change_items(path, |now, item| {
-                    // Who is put first last is first.
-                    Some(Item { rank: -now, due: item.due.min(now), ..item })
+                    // Who is put first last is first. What a person wants first is held back no more.
+                    Some(Item { rank: -now, due: item.due.min(now), held: false, ..item })
                 });
                 first.await?.len() as u64
             }
