@@ -22,6 +22,7 @@ mod kernels;
 mod protocol;
 mod ready;
 mod sandbox;
+mod self_test;
 mod worker;
 
 pub use client::{
@@ -34,4 +35,5 @@ pub use hook::{
 };
 pub use protocol::{AdapterInfo, Engine, Hello, Sandbox};
 pub use ready::{ReadyHook, ready_hooks};
+pub use self_test::{AdapterReport, KernelReport, Measured, SelfTest, Tested, self_test};
 pub use worker::worker_main;

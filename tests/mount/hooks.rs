@@ -196,3 +196,23 @@ fn a_crash_loses_no_arrival_and_applies_each_result_once() -> Result<()> {
         Ok(())
     })
 }
+
+#[test]
+fn the_adapters_of_a_machine_are_shown_and_a_software_one_is_no_gpu_until_asked_for() -> Result<()>
+{
+    on_a_dir(|store| {
+        let drive = Drive::over(store)?;
+        let found = drive.json(&["gpu"])?;
+        let adapters = found["adapters"].as_array().context("no list of adapters")?;
+        if adapters.iter().all(|report| report["adapter"]["software"] == true) {
+            let why =
+                found["tested"]["Err"].as_str().context("no GPU is there, but one was tested")?;
+            ensure!(why.contains("software adapter"), "{why}");
+        }
+        let found = drive.json(&["gpu", "--software"])?;
+        let kernels = found["tested"]["Ok"]["kernels"].as_array().context("nothing was tested")?;
+        let agree = kernels.iter().filter(|kernel| kernel["agrees"] == true).count();
+        ensure!(agree == 3 && kernels.len() == 3, "{found:#}");
+        Ok(())
+    })
+}

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use crate::protocol::AdapterInfo;
+use crate::self_test::AdapterReport;
 
 /// An open device. There is one in a worker, for all its hooks.
 #[derive(Debug)]
@@ -15,6 +16,42 @@ pub(crate) struct Gpu {
     lost: Arc<Mutex<Option<String>>>,
 }
 
+/// All adapters of this machine, those that would be taken first.
+pub(crate) fn adapters() -> Vec<AdapterReport> {
+    enumerate().iter().map(report).collect()
+}
+
+fn enumerate() -> Vec<wgpu::Adapter> {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = wgpu::Backends::VULKAN;
+    let instance = wgpu::Instance::new(descriptor);
+    let mut adapters = ready(instance.enumerate_adapters(wgpu::Backends::VULKAN));
+    adapters.sort_by_key(|adapter| rank(adapter.get_info().device_type));
+    adapters
+}
+
+fn report(adapter: &wgpu::Adapter) -> AdapterReport {
+    let (limits, features) = (adapter.limits(), adapter.features());
+    AdapterReport {
+        adapter: info_of(adapter.get_info()),
+        buffer_bytes_max: limits.max_buffer_size,
+        binding_bytes_max: limits.max_storage_buffer_binding_size,
+        workgroup_invocations_max: limits.max_compute_invocations_per_workgroup,
+        workgroup_bytes_max: limits.max_compute_workgroup_storage_size,
+        f16: features.contains(wgpu::Features::SHADER_F16),
+        subgroups: features.contains(wgpu::Features::SUBGROUP),
+    }
+}
+
+fn info_of(info: wgpu::AdapterInfo) -> AdapterInfo {
+    AdapterInfo {
+        name: info.name,
+        kind: format!("{:?}", info.device_type),
+        driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
+        software: info.device_type == wgpu::DeviceType::Cpu,
+    }
+}
+
 impl Gpu {
     /// Opens the most capable adapter. A software adapter is none, unless `allow_software` says so, for tests: it is
     /// slower than the CPU twins.
@@ -22,16 +59,12 @@ impl Gpu {
     /// # Errors
     /// Says why there is no GPU.
     pub(crate) fn open(allow_software: bool) -> Result<Self, String> {
-        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
-        descriptor.backends = wgpu::Backends::VULKAN;
-        let instance = wgpu::Instance::new(descriptor);
-        let mut adapters = ready(instance.enumerate_adapters(wgpu::Backends::VULKAN));
+        let mut adapters = enumerate();
         let found = adapters.len();
         adapters.retain(|adapter| {
             allow_software || adapter.get_info().device_type != wgpu::DeviceType::Cpu
         });
-        let best = adapters.into_iter().min_by_key(|adapter| rank(adapter.get_info().device_type));
-        let Some(adapter) = best else {
+        let Some(adapter) = adapters.into_iter().next() else {
             return Err(match found {
                 0 => "no Vulkan driver found an adapter".to_owned(),
                 _ => "only a software adapter was found, which is not used".to_owned(),
@@ -54,13 +87,7 @@ impl Gpu {
         });
         // An error outside of a scope would panic by default; what it broke reports by itself.
         device.on_uncaptured_error(Arc::new(|_| {}));
-        let info = AdapterInfo {
-            name: info.name,
-            kind: format!("{:?}", info.device_type),
-            driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
-            software: info.device_type == wgpu::DeviceType::Cpu,
-        };
-        Ok(Self { device, queue, limits, info, lost })
+        Ok(Self { device, queue, limits, info: info_of(info), lost })
     }
 
     /// What it runs on.

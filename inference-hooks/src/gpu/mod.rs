@@ -8,6 +8,7 @@ mod inspect;
 mod pipeline;
 mod plan;
 mod prelude;
+mod speed;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -18,7 +19,7 @@ use image::RgbaImage;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-pub(crate) use device::Gpu;
+pub(crate) use device::{Gpu, adapters};
 pub(crate) use inspect::{ShaderError, inspect_hook};
 pub(crate) use pipeline::Compiled;
 

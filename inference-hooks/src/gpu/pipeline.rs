@@ -1,6 +1,7 @@
 //! Compiling a hook and running it over a batch.
 
 use std::sync::mpsc;
+use std::time::Duration;
 
 use image::RgbaImage;
 use serde_json::{Map, Value};
@@ -67,7 +68,7 @@ impl Gpu {
             self.upload(hook, compiled, &plan, images, &buffers);
             self.submit(compiled, &plan, &buffers)
         })?;
-        self.wait(hook, sent, &back)?;
+        self.map(sent, &back, hook.limits().gpu_max)?;
         let bytes = back
             .get_mapped_range(..)
             .map_err(|error| GpuError::Lost(format!("no result to read: {error}")))?;
@@ -75,7 +76,7 @@ impl Gpu {
     }
 
     /// Does something with all errors of the device caught.
-    fn scoped<T>(&self, work: impl FnOnce() -> T) -> Result<T, GpuError> {
+    pub(super) fn scoped<T>(&self, work: impl FnOnce() -> T) -> Result<T, GpuError> {
         let filters = [
             wgpu::ErrorFilter::Internal,
             wgpu::ErrorFilter::OutOfMemory,
@@ -240,34 +241,42 @@ impl Gpu {
         (self.queue.submit([encoder.finish()]), back)
     }
 
-    fn wait(
+    /// Waits until `sent` is done and `back` can be read.
+    pub(super) fn map(
         &self,
-        hook: &Hook,
         sent: wgpu::SubmissionIndex,
         back: &wgpu::Buffer,
+        timeout: Duration,
     ) -> Result<(), GpuError> {
-        let timeout = hook.limits().gpu_max;
         let (mapped, outcome) = mpsc::channel();
         back.map_async(wgpu::MapMode::Read, .., move |result| {
             // The receiver is gone only if the wait below has failed.
             let _ = mapped.send(result);
         });
+        self.wait_for(sent, timeout)?;
+        match outcome.try_recv() {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(GpuError::Lost(error.to_string())),
+            Err(error) => Err(GpuError::Lost(format!("the results never came: {error}"))),
+        }
+    }
+
+    pub(super) fn wait_for(
+        &self,
+        sent: wgpu::SubmissionIndex,
+        timeout: Duration,
+    ) -> Result<(), GpuError> {
         let poll = wgpu::PollType::Wait { submission_index: Some(sent), timeout: Some(timeout) };
         let polled = self.device.poll(poll);
         if let Some(why) = self.lost() {
             return Err(GpuError::Lost(why));
         }
         match polled {
-            Ok(_) => {}
-            Err(wgpu::PollError::Timeout) => return Err(GpuError::Timeout(timeout)),
+            Ok(_) => Ok(()),
+            Err(wgpu::PollError::Timeout) => Err(GpuError::Timeout(timeout)),
             Err(error @ wgpu::PollError::WrongSubmissionIndex(..)) => {
-                return Err(GpuError::Lost(error.to_string()));
+                Err(GpuError::Lost(error.to_string()))
             }
-        }
-        match outcome.try_recv() {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(GpuError::Lost(error.to_string())),
-            Err(error) => Err(GpuError::Lost(format!("the results never came: {error}"))),
         }
     }
 }

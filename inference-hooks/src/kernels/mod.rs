@@ -11,6 +11,8 @@ use serde_json::{Map, Value};
 use crate::hook::{FieldType, ParamType, ParamValue, Params, Rect};
 
 #[cfg(feature = "gpu")]
+pub(crate) mod apart;
+#[cfg(feature = "gpu")]
 #[cfg(test)]
 mod parity;
 
@@ -30,6 +32,9 @@ pub(crate) struct CpuTwin {
     pub(crate) image: bool,
     /// Working memory for each pixel of the input, beside the input and the result.
     pub(crate) bytes_per_pixel: u64,
+    /// How far the shaders may be from it.
+    #[cfg(feature = "gpu")]
+    pub(crate) tolerance: apart::Apart,
     pub(crate) run: fn(&CpuInput<'_>) -> CpuOutput,
 }
 

@@ -174,12 +174,14 @@ impl Walk {
         ensure!(objects == files, "the cloud has other bytes");
         let hidden: Vec<String> =
             self.cloud.objects().into_keys().filter(|key| is_hidden(key)).collect();
-        if !hidden.is_empty() {
+        let tree = if hidden.is_empty() {
+            tree
+        } else {
             hidden.iter().for_each(|key| self.cloud.delete_foreign(key));
-            // A listing may be under way that shows them where a name becomes free.
+            // A listing may be under way that shows them where a name becomes free, and a directory without an object goes.
             gateway.clock.sleep(LISTING_AGE_MAX + Duration::from_secs(1)).await;
-            gateway.tree().await?;
-        }
+            gateway.tree().await?
+        };
         if self.foreign.is_empty() {
             self.model.files.values_mut().for_each(|file| file.changed = false);
         } else {

@@ -6,6 +6,7 @@ mod daemon;
 mod evict;
 mod explain;
 mod find;
+mod gpu;
 mod hooks;
 mod mount;
 mod output;
@@ -217,11 +218,16 @@ enum Command {
     Trash(trash::TrashArgs),
     /// Show hooks, their jobs and what they found
     Hooks(hooks::HooksArgs),
+    /// Show graphics adapters, how fast the one that hooks run on is, and whether it says what the CPU says
+    Gpu(gpu::GpuArgs),
     /// Check a configuration file, or print an example
     Config(config::ConfigArgs),
     /// Run hooks for the daemon that started this process
     #[command(hide = true)]
     HookWorker,
+    /// Test the adapter for `fsd gpu`
+    #[command(hide = true)]
+    GpuTest(gpu::GpuTestArgs),
 }
 
 /// What every command gets.
@@ -294,7 +300,9 @@ fn dispatch(command: &Command, context: &Context<'_>) -> Outcome {
         Command::Conflicts(args) => block_on(conflicts::conflicts(args, context)),
         Command::Trash(args) => block_on(trash::trash(args, context)),
         Command::Hooks(args) => block_on(hooks::hooks(args, context)),
+        Command::Gpu(args) => gpu::gpu(args, context),
         Command::Config(args) => config::config(args),
+        Command::GpuTest(args) => gpu::test(args),
         Command::HookWorker => context.program.hook_worker().map_err(Failure::from),
     }
 }

@@ -20,5 +20,8 @@ pub(super) const CPU_TWIN: CpuTwin = CpuTwin {
     fields: &[("masks", FieldType::U32), ("radius", FieldType::U32)],
     image: true,
     bytes_per_pixel: 4,
+    // Whole numbers throughout.
+    #[cfg(feature = "gpu")]
+    tolerance: super::apart::Apart { channel: 0, relative: 0.0 },
     run: cpu::run,
 };

@@ -1,8 +1,5 @@
-use super::super::parity::{SIZES, Tolerance, check, on_cpu, picture, ready_hook};
+use super::super::parity::{SIZES, check, on_cpu, picture, ready_hook};
 use crate::gpu::tests::gpu;
-
-/// Whole numbers throughout.
-const TOLERANCE: Tolerance = Tolerance { channel: 0, relative: 0.0 };
 
 /// Two that overlap, one at the edge, one thinner than a pixel.
 const MASKS: &str = "strength = 0.005\nmasks = [
@@ -15,7 +12,7 @@ const MASKS: &str = "strength = 0.005\nmasks = [
 #[test]
 fn shaders_and_twin_blur_alike() {
     let Some(gpu) = gpu() else { return };
-    check(&gpu, &ready_hook("privacy-blur", &[("params.toml", MASKS)]), TOLERANCE);
+    check(&gpu, &ready_hook("privacy-blur", &[("params.toml", MASKS)]));
 }
 
 #[test]

@@ -1,15 +1,12 @@
 use image::{Rgba, RgbaImage};
 
-use super::super::parity::{Tolerance, check, on_cpu, picture, ready_hook};
+use super::super::parity::{check, on_cpu, picture, ready_hook};
 use crate::gpu::tests::gpu;
-
-/// The sums are exact on both; the shader divides and subtracts in 32-bit floats, the twin in 64.
-const TOLERANCE: Tolerance = Tolerance { channel: 0, relative: 1e-5 };
 
 #[test]
 fn shaders_and_twin_judge_alike() {
     let Some(gpu) = gpu() else { return };
-    check(&gpu, &ready_hook("sharpness", &[]), TOLERANCE);
+    check(&gpu, &ready_hook("sharpness", &[]));
 }
 
 #[test]

@@ -1,15 +1,12 @@
 use image::{Rgba, RgbaImage};
 
-use super::super::parity::{Tolerance, check, on_cpu, ready_hook};
+use super::super::parity::{check, on_cpu, ready_hook};
 use crate::gpu::tests::gpu;
-
-/// Sums of the same numbers in the same order, but a GPU may fuse a multiplication with an addition.
-const TOLERANCE: Tolerance = Tolerance { channel: 1, relative: 0.0 };
 
 #[test]
 fn shaders_and_twin_make_the_same_thumbnail() {
     let Some(gpu) = gpu() else { return };
-    check(&gpu, &ready_hook("thumbnail", &[]), TOLERANCE);
+    check(&gpu, &ready_hook("thumbnail", &[]));
 }
 
 #[test]

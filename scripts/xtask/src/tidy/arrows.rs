@@ -18,7 +18,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("exports", &["policies"]),
     ("control::api", &["policies"]),
     ("control::api::server", &["control::api", "control::ops", "events"]),
-    ("control::cli", &["control::api", "config", "policies"]),
+    ("control::cli", &["control::api", "config", "inference_hooks", "policies"]),
     (
         "control::ops",
         &[

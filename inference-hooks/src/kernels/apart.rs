@@ -1,0 +1,87 @@
+//! How far a hook's shaders and its CPU twin are apart, on pictures that are the same each time.
+
+use image::{Rgba, RgbaImage};
+use serde_json::{Map, Value};
+
+use super::{CpuInput, CpuOutput};
+use crate::gpu::GpuOutput;
+use crate::hook::Hook;
+
+/// A distance between two results, or the most that it may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Apart {
+    /// For each channel of each pixel, of 255.
+    pub(crate) channel: u8,
+    /// For each number, relative to the larger one or to 1.
+    pub(crate) relative: f64,
+}
+
+impl Apart {
+    /// Whether it is no more than `tolerance`.
+    pub(crate) fn is_within(self, tolerance: Self) -> bool {
+        self.channel <= tolerance.channel && self.relative <= tolerance.relative
+    }
+
+    /// The larger of each.
+    pub(crate) fn worst(self, other: Self) -> Self {
+        Self {
+            channel: self.channel.max(other.channel),
+            relative: self.relative.max(other.relative),
+        }
+    }
+}
+
+/// A picture that is the same each time: slopes, noise, hard edges and transparency.
+pub(crate) fn picture([width, height]: [u32; 2]) -> RgbaImage {
+    RgbaImage::from_fn(width, height, |x, y| {
+        let noise = (x.wrapping_mul(2_654_435_761) ^ y.wrapping_mul(2_246_822_519)).rotate_left(13);
+        let [noise, alpha, ..] = noise.wrapping_mul(3_266_489_917).to_le_bytes();
+        let slope = u8::try_from(x * 255 / width).unwrap_or(u8::MAX);
+        let edge = if (x / 37 + y / 23) % 2 == 0 { 255 } else { 0 };
+        let alpha = if y % 11 == 0 { alpha } else { 255 };
+        Rgba([slope, noise, edge, alpha])
+    })
+}
+
+/// What the CPU twin of `hook` gives for `image`; none if it has no twin, or no result of that size.
+pub(crate) fn on_cpu(hook: &Hook, image: &RgbaImage) -> Option<CpuOutput> {
+    let output_size = hook.output_size(image.width(), image.height()).ok()?;
+    Some((hook.cpu_twin()?.run)(&CpuInput { image, params: hook.params(), output_size }))
+}
+
+/// How far two results are apart.
+///
+/// # Errors
+/// Says what one has and the other has not.
+pub(crate) fn apart(found: &GpuOutput, expected: &CpuOutput) -> Result<Apart, String> {
+    let channel = match (&found.image, &expected.image) {
+        (None, None) => 0,
+        (Some(found), Some(expected)) if found.dimensions() == expected.dimensions() => {
+            let pairs = found.as_raw().iter().zip(expected.as_raw());
+            pairs.map(|(found, expected)| found.abs_diff(*expected)).max().unwrap_or(0)
+        }
+        (found, expected) => {
+            let size = |image: &Option<RgbaImage>| image.as_ref().map(RgbaImage::dimensions);
+            return Err(format!("pictures of {:?} and {:?}", size(found), size(expected)));
+        }
+    };
+    Ok(Apart { channel, relative: fields_apart(&found.fields, &expected.fields)? })
+}
+
+fn fields_apart(found: &Map<String, Value>, expected: &Map<String, Value>) -> Result<f64, String> {
+    if !found.keys().eq(expected.keys()) {
+        return Err(format!("fields {:?} and {:?}", found.keys(), expected.keys()));
+    }
+    let mut worst = 0.0_f64;
+    for ((name, found), expected) in found.iter().zip(expected.values()) {
+        match (found.as_f64(), expected.as_f64()) {
+            (Some(found), Some(expected)) => {
+                let scale = found.abs().max(expected.abs()).max(1.0);
+                worst = worst.max((found - expected).abs() / scale);
+            }
+            (_, _) if found == expected => {}
+            (_, _) => return Err(format!("{name}: {found} and {expected}")),
+        }
+    }
+    Ok(worst)
+}
