@@ -239,7 +239,7 @@ async fn waiting_ends_when_all_is_uploaded_or_nothing_else_can_be() {
     let served = Served::new(Scripted::new(&["/mnt/a"], vec![left(2, 1), left(1, 1)]));
     let (exit, text) = failure(ask(&["fsd", "wait", "--json"], served.dir.path()).await);
     assert_eq!((exit, served.asked().len()), (Exit::Unfinished, 2));
-    assert!(text.contains("1 of them can't be uploaded"), "{text}");
+    assert!(text.contains("1 item waits for a person"), "{text}");
 
     let blocked = WaitProgress { blocked: Some("offline".to_owned()), ..left(2, 0) };
     let served = Served::new(Scripted::new(&["/mnt/a"], vec![blocked; 100_000]));
