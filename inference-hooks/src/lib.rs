@@ -33,7 +33,7 @@ pub use hook::{
     HookVersion, ImageFormat, ImageOutput, InputSpec, Limits, OutputSpec, ParamType, ParamValue,
     Params, RECTS_MAX, Rect, ValueError,
 };
-pub use protocol::{AdapterInfo, Engine, Hello, Sandbox};
+pub use protocol::{AdapterInfo, AdapterReport, Engine, Hello, Sandbox};
 pub use ready::{ReadyHook, ready_hooks};
-pub use self_test::{AdapterReport, KernelReport, Measured, SelfTest, Tested, self_test};
+pub use self_test::{KernelReport, Measured, SelfTest, Tested, self_test};
 pub use worker::worker_main;

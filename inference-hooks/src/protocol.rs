@@ -77,6 +77,25 @@ pub struct AdapterInfo {
     pub software: bool,
 }
 
+/// What an adapter can take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdapterReport {
+    /// Which it is.
+    pub adapter: AdapterInfo,
+    /// The largest buffer.
+    pub buffer_bytes_max: u64,
+    /// The most of a buffer that a shader sees at once.
+    pub binding_bytes_max: u64,
+    /// Invocations of a workgroup.
+    pub workgroup_invocations_max: u32,
+    /// Memory that the invocations of a workgroup share.
+    pub workgroup_bytes_max: u32,
+    /// Shaders may use 16-bit floats.
+    pub f16: bool,
+    /// Shaders may use subgroup operations.
+    pub subgroups: bool,
+}
+
 /// What keeps a worker in, in words for an operator. Every text begins with `on` or `off`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sandbox {

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::protocol::AdapterInfo;
+use crate::protocol::{AdapterInfo, AdapterReport};
 
 /// What a self-test found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -13,25 +13,6 @@ pub struct SelfTest {
     pub adapters: Vec<AdapterReport>,
     /// The adapter that hooks run on, tested; or why they run on none.
     pub tested: Result<Tested, String>,
-}
-
-/// What an adapter can take.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AdapterReport {
-    /// Which it is.
-    pub adapter: AdapterInfo,
-    /// The largest buffer.
-    pub buffer_bytes_max: u64,
-    /// The most of a buffer that a shader sees at once.
-    pub binding_bytes_max: u64,
-    /// Invocations of a workgroup.
-    pub workgroup_invocations_max: u32,
-    /// Memory that the invocations of a workgroup share.
-    pub workgroup_bytes_max: u32,
-    /// Shaders may use 16-bit floats.
-    pub f16: bool,
-    /// Shaders may use subgroup operations.
-    pub subgroups: bool,
 }
 
 /// How an adapter did.
@@ -97,12 +78,11 @@ pub use with_gpu::self_test;
 mod with_gpu {
     use std::time::Instant;
 
-    use image::RgbaImage;
-
     use super::{KernelReport, SelfTest, Tested};
     use crate::gpu::{Gpu, GpuError, adapters};
     use crate::hook::{Hook, HookError};
-    use crate::kernels::apart::{Apart, apart, on_cpu, picture};
+    use crate::kernels::Apart;
+    use crate::kernels::apart::{apart, on_cpu, picture};
     use crate::ready::{ReadyHook, ready_hooks};
 
     /// Pictures with every kind of edge, and the one that is timed.
@@ -175,7 +155,7 @@ mod with_gpu {
             let found = gpu.run(&hook, &compiled, std::slice::from_ref(&image))?;
             outcome.gpu_millis = millis_since(begin);
             let begin = now();
-            let expected = twin(&hook, &image)?;
+            let expected = on_cpu(&hook, &image).ok_or(KernelError::NoTwin)?;
             outcome.cpu_millis = millis_since(begin);
             for found in found {
                 let apart = apart(&found, &expected).map_err(KernelError::Different)?;
@@ -184,10 +164,6 @@ mod with_gpu {
         }
         outcome.agrees = outcome.apart.is_within(tolerance);
         Ok(outcome)
-    }
-
-    fn twin(hook: &Hook, image: &RgbaImage) -> Result<crate::kernels::CpuOutput, KernelError> {
-        on_cpu(hook, image).ok_or(KernelError::NoTwin)
     }
 
     fn millis_since(begin: Instant) -> f64 {

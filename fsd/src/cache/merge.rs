@@ -233,6 +233,17 @@ pub(super) enum Added {
     Taken,
 }
 
+impl Added {
+    /// Whether what is here under the name of `key` is a file and not a directory, or the other way.
+    pub(super) fn is_of_another_kind(&self, key: &Key) -> bool {
+        match self {
+            Self::Taken => true,
+            Self::Doubtful(doubt) => doubt.object.key.is_dir() != key.is_dir(),
+            Self::New | Self::Known => false,
+        }
+    }
+}
+
 /// Whether nothing is known of any key from the first to the last of `found`, nor of what lies below: the usual case of a first listing.
 pub(super) fn is_untouched(tx: &Tx<'_>, share: ShareId, found: &[Found]) -> Result<bool> {
     let bare = || found.iter().map(|found| found.key.as_str().trim_end_matches('/'));

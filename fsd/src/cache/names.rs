@@ -374,21 +374,17 @@ impl Cache {
             let (plain, others) = if untouched { part_plain(found) } else { (Vec::new(), found) };
             for found in others {
                 let key = found.key.clone();
-                match add_one(tx, &parent, found, untouched, &defaults, now)? {
+                let added = add_one(tx, &parent, found, untouched, &defaults, now)?;
+                if added.is_of_another_kind(&key) {
+                    merged.taken.extend(name_in(&parent, &key).map(|name| (dir, name)));
+                }
+                match added {
                     Added::New => {
                         merged.inodes = vec![dir];
                         merged.changes.added += 1;
                     }
-                    Added::Doubtful(doubt) => {
-                        if doubt.object.key.is_dir() != key.is_dir() {
-                            merged.taken.extend(name_in(&parent, &key).map(|name| (dir, name)));
-                        }
-                        doubts.push(doubt);
-                    }
-                    Added::Taken => {
-                        merged.taken.extend(name_in(&parent, &key).map(|name| (dir, name)));
-                    }
-                    Added::Known => {}
+                    Added::Doubtful(doubt) => doubts.push(doubt),
+                    Added::Known | Added::Taken => {}
                 }
             }
             if !plain.is_empty() {

@@ -189,9 +189,7 @@ impl Pacer {
     /// # Cancel safety
     /// Bytes granted to a future that is dropped are lost to the rate, never passed twice.
     pub async fn take(&self, wanted: usize) -> usize {
-        let bytes = self.piece_bytes_max().min(wanted as u64);
-        self.pass_all(bytes, OnPause::Wait).await;
-        usize::try_from(bytes).unwrap_or(wanted)
+        self.take_behind(0, wanted).await
     }
 
     /// As [`Pacer::take`], together with the `head` bytes that go before the first of them: what is paid for and waits for its turn

@@ -3,8 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use crate::protocol::AdapterInfo;
-use crate::self_test::AdapterReport;
+use crate::protocol::{AdapterInfo, AdapterReport};
 
 /// An open device. There is one in a worker, for all its hooks.
 #[derive(Debug)]

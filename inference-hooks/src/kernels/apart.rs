@@ -3,33 +3,9 @@
 use image::{Rgba, RgbaImage};
 use serde_json::{Map, Value};
 
-use super::{CpuInput, CpuOutput};
+use super::{Apart, CpuInput, CpuOutput};
 use crate::gpu::GpuOutput;
 use crate::hook::Hook;
-
-/// A distance between two results, or the most that it may be.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Apart {
-    /// For each channel of each pixel, of 255.
-    pub(crate) channel: u8,
-    /// For each number, relative to the larger one or to 1.
-    pub(crate) relative: f64,
-}
-
-impl Apart {
-    /// Whether it is no more than `tolerance`.
-    pub(crate) fn is_within(self, tolerance: Self) -> bool {
-        self.channel <= tolerance.channel && self.relative <= tolerance.relative
-    }
-
-    /// The larger of each.
-    pub(crate) fn worst(self, other: Self) -> Self {
-        Self {
-            channel: self.channel.max(other.channel),
-            relative: self.relative.max(other.relative),
-        }
-    }
-}
 
 /// A picture that is the same each time: slopes, noise, hard edges and transparency.
 pub(crate) fn picture([width, height]: [u32; 2]) -> RgbaImage {

@@ -34,8 +34,34 @@ pub(crate) struct CpuTwin {
     pub(crate) bytes_per_pixel: u64,
     /// How far the shaders may be from it.
     #[cfg(feature = "gpu")]
-    pub(crate) tolerance: apart::Apart,
+    pub(crate) tolerance: Apart,
     pub(crate) run: fn(&CpuInput<'_>) -> CpuOutput,
+}
+
+/// A distance between two results, or the most that it may be.
+#[cfg(feature = "gpu")]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Apart {
+    /// For each channel of each pixel, of 255.
+    pub(crate) channel: u8,
+    /// For each number, relative to the larger one or to 1.
+    pub(crate) relative: f64,
+}
+
+#[cfg(feature = "gpu")]
+impl Apart {
+    /// Whether it is no more than `tolerance`.
+    pub(crate) fn is_within(self, tolerance: Self) -> bool {
+        self.channel <= tolerance.channel && self.relative <= tolerance.relative
+    }
+
+    /// The larger of each.
+    pub(crate) fn worst(self, other: Self) -> Self {
+        Self {
+            channel: self.channel.max(other.channel),
+            relative: self.relative.max(other.relative),
+        }
+    }
 }
 
 /// What a CPU twin works on.

@@ -66,14 +66,9 @@ pub(super) async fn until_uploaded(
     let outcome = match last.parked {
         0 => Ok(()),
         parked => {
-            let message = format!(
-                "{} for a person: parked, or held back",
-                if parked == 1 {
-                    "1 item waits".to_owned()
-                } else {
-                    format!("{parked} items wait")
-                }
-            );
+            let wait = if parked == 1 { "waits" } else { "wait" };
+            let items = count(parked, "item");
+            let message = format!("{items} {wait} for a person: parked, or held back");
             Err(Failure::new(Exit::Unfinished, message)
                 .hint("`fsd queue` shows why, `fsd queue retry` lets it go"))
         }

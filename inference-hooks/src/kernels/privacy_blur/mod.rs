@@ -22,6 +22,6 @@ pub(super) const CPU_TWIN: CpuTwin = CpuTwin {
     bytes_per_pixel: 4,
     // Whole numbers throughout.
     #[cfg(feature = "gpu")]
-    tolerance: super::apart::Apart { channel: 0, relative: 0.0 },
+    tolerance: super::Apart { channel: 0, relative: 0.0 },
     run: cpu::run,
 };

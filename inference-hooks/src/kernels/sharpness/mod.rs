@@ -35,6 +35,6 @@ pub(super) const CPU_TWIN: CpuTwin = CpuTwin {
     bytes_per_pixel: 0,
     // The sums are exact on both; the shader divides and subtracts in 32-bit floats, the twin in 64.
     #[cfg(feature = "gpu")]
-    tolerance: super::apart::Apart { channel: 0, relative: 1e-5 },
+    tolerance: super::Apart { channel: 0, relative: 1e-5 },
     run: cpu::run,
 };

@@ -18,6 +18,6 @@ pub(super) const CPU_TWIN: CpuTwin = CpuTwin {
     bytes_per_pixel: 0,
     // Sums of the same numbers in the same order, but a GPU may fuse a multiplication with an addition.
     #[cfg(feature = "gpu")]
-    tolerance: super::apart::Apart { channel: 1, relative: 0.0 },
+    tolerance: super::Apart { channel: 1, relative: 0.0 },
     run: cpu::run,
 };
