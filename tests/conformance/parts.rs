@@ -50,6 +50,34 @@ pub(crate) async fn parts_make_an_object_when_completed(part: Part<'_>) {
     assert_fails!(remote.head(&k("given/up")).await, NotFound);
 }
 
+pub(crate) async fn parts_of_an_upload_that_was_given_up_stand_in_nobodys_way(part: Part<'_>) {
+    let remote = &part.remote;
+    let (metadata, body) = (meta(&[("color", "red")]), Bytes::from_static(b"new"));
+    let etag = remote.put(&k("from"), body.clone().into(), &metadata, &Condition::Absent).await;
+    let etag = etag.unwrap();
+    for (name, copies) in [("put", false), ("copied", true), ("dir/", false)] {
+        let key = k(name);
+        let body = if key.is_dir() { Bytes::new() } else { body.clone() };
+        // A directory's marker may be the same blob as a file.
+        let file = k(name.trim_end_matches('/'));
+        let (id, _) = upload(&part, &file, &meta(&[])).await;
+        remote.multipart_abort(&file, &id).await.unwrap();
+        let sent = match copies {
+            true => remote.copy(&k("from"), &etag, &key, &metadata, &Condition::Absent).await,
+            false => remote.put(&key, body.clone().into(), &metadata, &Condition::Absent).await,
+        };
+        let sent = sent.unwrap();
+        let found = remote.head(&key).await.unwrap();
+        assert_eq!((found.etag, found.metadata.as_ref()), (sent, Some(&metadata)), "{name}");
+        assert_eq!(found.size, body.len() as u64, "{name}");
+        if !key.is_dir() {
+            assert_eq!(remote.get(&key, 0..99, None).await.unwrap(), body, "{name}");
+        }
+        let again = remote.put(&key, body.clone().into(), &metadata, &Condition::Absent).await;
+        assert_fails!(again, Precondition);
+    }
+}
+
 pub(crate) async fn completing_again_finds_what_was_made(part: Part<'_>) {
     let (remote, key) = (&part.remote, k("x"));
     let metadata = meta(&[("mtime", "1700000000.5")]);

@@ -18,7 +18,7 @@ macro_rules! cases {
     ($($name:ident),* $(,)?) => { [$((stringify!($name), (|part| $name(part).boxed_local()) as Case)),*] };
 }
 
-const CASES: [(&str, Case); 21] = cases![
+const CASES: [(&str, Case); 22] = cases![
     what_was_put_is_read_back_with_its_metadata,
     metadata_is_replaced_by_a_put_and_kept_by_nothing_else,
     a_range_ends_where_the_object_ends,
@@ -36,6 +36,7 @@ const CASES: [(&str, Case); 21] = cases![
     a_copy_has_the_metadata_given,
     metadata_changes_alone,
     parts_make_an_object_when_completed,
+    parts_of_an_upload_that_was_given_up_stand_in_nobodys_way,
     completing_again_finds_what_was_made,
     completing_keeps_to_its_condition,
     parts_of_the_version_before_are_used_again,

@@ -193,6 +193,45 @@ impl Azure {
         }
     }
 
+    async fn begin_copy(
+        &self,
+        from: &Key,
+        expect: &ETag,
+        to: &Key,
+        metadata: &Metadata,
+        condition: &Condition,
+    ) -> Result<Reply> {
+        let mut source = self.blob_url(from)?;
+        // The source is read as whoever has its URL.
+        if let Some(AzureCredential::SASToken(pairs)) = self.credential(from).await?.as_deref() {
+            let pairs: Vec<_> = pairs.iter().map(|(name, value)| (&**name, &**value)).collect();
+            source = format!("{source}?{}", reply::query(&pairs));
+        }
+        let mut request = Request::new(Method::PUT, self.blob_url(to)?);
+        let source = HeaderValue::try_from(source).map_err(|e| self.errors(from).rejected(e))?;
+        request.headers.insert("x-ms-copy-source", source);
+        self.with_metadata(to, &mut request.headers, metadata)?;
+        let source_match = HeaderValue::try_from(reply::quoted(expect));
+        let source_match = source_match.map_err(|e| self.errors(from).rejected(e))?;
+        request.headers.insert("x-ms-source-if-match", source_match);
+        with_condition(&mut request.headers, condition);
+        self.ask(to, request).await
+    }
+
+    /// Whether a blob that may replace none was refused where there is none: some servers count blocks as one that an upload left behind
+    /// and nobody will make a blob of.
+    async fn has_blocks_only(&self, key: &Key, condition: &Condition) -> Result<bool> {
+        Ok(*condition == Condition::Absent
+            && matches!(self.standing(key).await?, Standing::Nothing))
+    }
+
+    /// As a put where no blob may be. A list of blocks lets go those that are not in it.
+    async fn put_as_block(&self, key: &Key, body: Body, metadata: &Metadata) -> Result<ETag> {
+        let id = self.multipart_create(key, metadata).await?;
+        let part = self.multipart_put(key, &id, 1, body).await?;
+        self.multipart_complete(key, &id, &[part], metadata, &Condition::Absent).await
+    }
+
     /// The blob that stands for `key`, and the headers it came with.
     async fn look(&self, key: &Key) -> Result<(Object, HeaderMap)> {
         let found = self.look_at_blob(key).await?;
@@ -473,6 +512,11 @@ impl Remote for Azure {
         self.with_metadata(key, &mut request.headers, metadata)?;
         with_condition(&mut request.headers, condition);
         match self.write(key, request).await {
+            Err(RemoteError::Precondition { .. })
+                if self.has_blocks_only(key, condition).await? =>
+            {
+                self.put_as_block(key, body, metadata).await
+            }
             Err(error) => Err(self.refused(key, error).await),
             written => written,
         }
@@ -486,23 +530,19 @@ impl Remote for Azure {
         metadata: &Metadata,
         condition: &Condition,
     ) -> Result<ETag> {
-        let mut source = self.blob_url(from)?;
-        // The source is read as whoever has its URL.
-        if let Some(AzureCredential::SASToken(pairs)) = self.credential(from).await?.as_deref() {
-            let pairs: Vec<_> = pairs.iter().map(|(name, value)| (&**name, &**value)).collect();
-            source = format!("{source}?{}", reply::query(&pairs));
-        }
-        let mut request = Request::new(Method::PUT, self.blob_url(to)?);
-        let source = HeaderValue::try_from(source).map_err(|e| self.errors(from).rejected(e))?;
-        request.headers.insert("x-ms-copy-source", source);
-        self.with_metadata(to, &mut request.headers, metadata)?;
-        let source_match = HeaderValue::try_from(reply::quoted(expect));
-        let source_match = source_match.map_err(|e| self.errors(from).rejected(e))?;
-        request.headers.insert("x-ms-source-if-match", source_match);
         let there = self.condition_by_kind(to).await?;
         let condition = if *condition == Condition::Always { &there } else { condition };
-        with_condition(&mut request.headers, condition);
-        let reply = match self.ask(to, request).await {
+        let mut reply = self.begin_copy(from, expect, to, metadata, condition).await;
+        if matches!(reply, Err(RemoteError::Precondition { .. }))
+            && self.has_blocks_only(to, condition).await?
+        {
+            // An empty blob lets the blocks go. Without a mark of ours, nobody takes it for the copy.
+            let (blocks, unmarked) = (UploadId(String::new()), Metadata::new());
+            let empty = self.multipart_complete(to, &blocks, &[], &unmarked, condition).await?;
+            let condition = Condition::Match(empty);
+            reply = self.begin_copy(from, expect, to, metadata, &condition).await;
+        }
+        let reply = match reply {
             Err(RemoteError::NotFound { .. }) => return Err(self.errors(from).not_found()),
             reply => reply?,
         };

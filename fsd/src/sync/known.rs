@@ -7,7 +7,7 @@ use super::error::SyncError;
 use super::plan::Subject;
 use super::worker::{Made, Worker};
 use crate::meta::{Inode, MetaError};
-use crate::remote::{Object, RemoteError, RemoteRef};
+use crate::remote::{Condition, Object, RemoteError, RemoteRef};
 use crate::types::{
     Digest, ETag, FileKind, Ino, Key, Metadata, PosixMeta, ShareId, VERSION_NAME, link,
 };
@@ -63,6 +63,7 @@ impl Worker {
         inode: &Inode,
         key: &Key,
         metadata: &Metadata,
+        condition: &Condition,
     ) -> Result<ETag, SyncError> {
         match sent {
             Err(RemoteError::Precondition { .. }) => match remote.head(key).await {
@@ -75,6 +76,9 @@ impl Worker {
                 Ok(there) if self.take_unstored(inode, key, &there)? => Err(SyncError::Changed),
                 // What was asked for is there: the store was wrong to refuse, or is late to know. Nobody changed anything.
                 Ok(there) if self.is_known(inode, key, &there.etag)? => {
+                    Err(RemoteError::Precondition { key: key.clone() }.into())
+                }
+                Err(RemoteError::NotFound { .. }) if *condition == Condition::Absent => {
                     Err(RemoteError::Precondition { key: key.clone() }.into())
                 }
                 Ok(_) | Err(RemoteError::NotFound { .. }) => {

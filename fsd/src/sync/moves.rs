@@ -190,12 +190,10 @@ impl Worker {
     }
 }
 
-/// What came of a copy. One that changed, at either end, since it was looked at is looked at again.
+/// What came of a copy. One whose source went since it was looked at is looked at again.
 fn copied(copied: Result<ETag, RemoteError>) -> Result<ETag, SyncError> {
     match copied {
-        Err(RemoteError::Precondition { .. } | RemoteError::NotFound { .. }) => {
-            Err(SyncError::Changed)
-        }
+        Err(RemoteError::NotFound { .. }) => Err(SyncError::Changed),
         copied => Ok(copied?),
     }
 }

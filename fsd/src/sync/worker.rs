@@ -232,6 +232,7 @@ impl Worker {
                     inode,
                     key,
                     &metadata,
+                    &condition,
                 )
                 .await?
             }
@@ -269,7 +270,7 @@ impl Worker {
         let (etag, made) = match sent {
             Ok(Sent { answer: Ok(etag), digest }) => (etag, Made { digest, completes: true }),
             Ok(Sent { answer, digest }) => {
-                let known = self.conditional(answer, remote, inode, key, metadata).await;
+                let known = self.conditional(answer, remote, inode, key, metadata, condition).await;
                 match known {
                     // The rest was to be what the cloud has.
                     Err(SyncError::Conflict { key })
@@ -287,7 +288,7 @@ impl Worker {
                     return Err(SyncError::Changed);
                 }
                 let gone = Err(RemoteError::Precondition { key: key.clone() });
-                match self.conditional(gone, remote, inode, key, metadata).await {
+                match self.conditional(gone, remote, inode, key, metadata, condition).await {
                     Err(
                         SyncError::Conflict { key }
                         | SyncError::Remote(RemoteError::Precondition { key }),
@@ -399,6 +400,7 @@ impl Worker {
                         inode,
                         key,
                         &metadata,
+                        &Condition::Match(expect.clone()),
                     )
                     .await;
                 match etag {
