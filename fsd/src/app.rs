@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use inference_hooks::WorkerConfig;
+use inference_hooks::{FieldType, Hook, WorkerConfig};
+
 use nix::fcntl::{Flock, FlockArg};
-use policies::{Rate, Schedule};
+use policies::{Gate, Rate, Schedule};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -20,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 use crate::cache::{self, Cache, Defaults, Limits, Store};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{
-    CacheConfig, Config, FREE_BYTES_MIN, HookConfig, ResultsTo, ShareConfig, StoreConfig,
+    CacheConfig, Config, FREE_BYTES_MIN, GateConfig, HookConfig, ResultsTo, ShareConfig,
+    StoreConfig,
 };
 use crate::control::api;
 use crate::control::cli::{Program, Start, Vars};
@@ -230,11 +232,12 @@ async fn serve(start: Start, env: Env, background: Handle) -> anyhow::Result<()>
         shares.push(open_share(share, &ground, &pacers).await?);
     }
     let rules = rules(&config.hooks, &shares)?;
+    let gates = gates(&shares, &rules);
     let (meta, clock) = (ground.meta.clone(), ground.clock.clone());
     let paces = Paces::start(lanes(&config, &pacers, &shares), meta, clock, &ground.tasks)?;
     let (cache, vfs) = open_files(&config, &ground, &shares, &rules)?;
     let gateway = name_of_gateway(&ground)?;
-    let sync = Arc::new(start_sync(&config, &ground, &cache, &shares, gateway.clone()));
+    let sync = Arc::new(start_sync(&config, &ground, &cache, &shares, gates, gateway.clone()));
     let reporter = start_reports(&ground, &shares, gateway.clone());
     let hooks = start_hooks(&ground, &vfs, rules)?;
 
@@ -345,6 +348,7 @@ fn start_sync(
     ground: &Ground,
     cache: &Arc<Cache>,
     shares: &[OpenShare],
+    mut gates: BTreeMap<ShareId, Vec<Gate>>,
     gateway: String,
 ) -> Sync {
     let Ground { clock, background, events, meta, .. } = ground;
@@ -352,6 +356,10 @@ fn start_sync(
     let links = shares.iter().filter_map(|share| {
         let (opened, pacers) = share.opened.as_ref()?;
         Some((share.id, (opened.link.clone(), pacers.up.clone())))
+    });
+    let rules = shares.iter().map(|share| {
+        let gates = gates.remove(&share.id).unwrap_or_default();
+        (share.id, share.config.rules.clone().with_gates(gates))
     });
     sync::start(sync::Parts {
         meta: meta.clone(),
@@ -363,7 +371,7 @@ fn start_sync(
         gateway,
         delay_max: delays.max().unwrap_or_default(),
         links: links.collect(),
-        rules: shares.iter().map(|share| (share.id, share.config.rules.clone())).collect(),
+        rules: rules.collect(),
         receipts: Some(Receipts::new(
             config.state_dir.join(RECEIPTS),
             config.receipts.clone(),
@@ -564,11 +572,38 @@ fn rules(configs: &[HookConfig], shares: &[OpenShare]) -> anyhow::Result<Vec<Rul
         };
         let seen = config.shares.iter().filter_map(|name| id_of(name)).collect();
         let globs = config.matches.clone().unwrap_or_else(|| hook.globs().to_vec());
-        let rule = Rule::new(Arc::new(hook), seen, results, &globs)
+        if let Some(gate) = &config.gate {
+            check_gate(&hook, gate)?;
+        }
+        let mut rule = Rule::new(Arc::new(hook), seen, results, &globs)
             .with_context(|| format!("read the globs of the hook {}", config.dir.display()))?;
+        rule.gate = config.gate.as_ref().map(|gate| (gate.rule.clone(), gate.timeout));
         rules.push(rule);
     }
     Ok(rules)
+}
+
+/// The gates before what leaves each share.
+fn gates(shares: &[OpenShare], rules: &[Rule]) -> BTreeMap<ShareId, Vec<Gate>> {
+    let of = |share: ShareId| rules.iter().filter_map(|rule| rule.gate_of(share)).collect();
+    shares.iter().map(|share| (share.id, of(share.id))).collect()
+}
+
+/// A gate can only ask for what its hook says.
+fn check_gate(hook: &Hook, gate: &GateConfig) -> anyhow::Result<()> {
+    let fields = &hook.output().fields;
+    for name in gate.rule.hold_if.iter().chain(&gate.rule.drop_if) {
+        let is_one = fields.iter().any(|(field, kind)| field == name && *kind == FieldType::Bool);
+        let known = fields.iter().filter(|(_, kind)| *kind == FieldType::Bool);
+        let known: Vec<_> = known.map(|(field, _)| field.as_str()).collect();
+        ensure!(
+            is_one,
+            "the gate {} asks for {name:?}, which is no field of its hook that is true or false; there is {}",
+            hook.name(),
+            if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+        );
+    }
+    Ok(())
 }
 
 /// A worker gets what a graphics driver needs of the environment, and nothing else.

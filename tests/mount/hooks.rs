@@ -14,11 +14,11 @@ fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
-fn ready_hooks() -> String {
+pub(super) fn ready_hooks() -> String {
     project("inference-hooks/hooks").to_string_lossy().into_owned()
 }
 
-fn picture(name: &str) -> PathBuf {
+pub(super) fn picture(name: &str) -> PathBuf {
     project("tests/pictures").join(name)
 }
 

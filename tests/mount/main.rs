@@ -12,6 +12,7 @@ mod disk;
 mod elsewhere;
 mod ends;
 mod faults;
+mod gates;
 mod hooks;
 mod keep;
 mod kills;

@@ -7,16 +7,16 @@ use std::time::Duration;
 use globset::Glob;
 use jiff::tz::TimeZoneDatabase;
 use policies::units::{parse_bytes, parse_duration};
-use policies::{Quotas, Rate, Schedule, ScheduleSection};
+use policies::{GateRule, Quotas, Rate, Schedule, ScheduleSection, Verdict};
 
-use super::file::{CacheSection, File, HookSection, ReceiptsSection, ShareSection};
+use super::file::{CacheSection, File, GateSection, HookSection, ReceiptsSection, ShareSection};
 use super::problem::{Problem, ProblemKind};
 use super::{
     CacheConfig, Config, DISK_BYTES_LEAST, DISK_BYTES_MAX, FREE_BYTES_MIN, FSYNC_WAIT,
-    FSYNC_WAIT_MAX, HOOKS_MAX, HookConfig, MARKS, OFFLINE_WAIT, OFFLINE_WAIT_MAX,
-    RECEIPT_FILES_MAX, REFRESH_AFTER, REFRESH_AFTER_RANGE, REFRESH_EVERY_RANGE, RESULTS_FOLDER,
-    ResultsTo, SHARES_MAX, STATE_DIR, ShareConfig, StoreConfig, UPLOAD_DELAY, UPLOAD_DELAY_MAX,
-    WEIGHT_MAX,
+    FSYNC_WAIT_MAX, GATE_TIMEOUT, GATE_TIMEOUT_RANGE, GateConfig, HOOKS_MAX, HookConfig, MARKS,
+    OFFLINE_WAIT, OFFLINE_WAIT_MAX, RECEIPT_FILES_MAX, REFRESH_AFTER, REFRESH_AFTER_RANGE,
+    REFRESH_EVERY_RANGE, RESULTS_FOLDER, ResultsTo, SHARES_MAX, STATE_DIR, ShareConfig,
+    StoreConfig, UPLOAD_DELAY, UPLOAD_DELAY_MAX, WEIGHT_MAX,
 };
 use crate::remote::{Place, UrlError};
 use crate::sync::{RETENTION, ReceiptRules, Rules};
@@ -384,13 +384,30 @@ fn hook(
         }
     };
     let dir = findings.absolute(key("dir"), &section.dir);
+    let gate = section.gate.as_ref().map(|section| gate(&key("gate"), section, findings));
     HookConfig {
         dir,
         shares,
         matches: section.matches.clone(),
         results,
         params: section.params.clone(),
+        gate,
     }
+}
+
+fn gate(key: &str, section: &GateSection, findings: &mut Findings) -> GateConfig {
+    let GateSection { hold_if, drop_if, fallback, timeout } = section;
+    let fallback = fallback.as_deref();
+    let rule = GateRule {
+        hold_if: hold_if.clone(),
+        drop_if: drop_if.clone(),
+        fallback: findings.read(format!("{key}.fallback"), fallback, Verdict::Hold, str::parse),
+    };
+    let timeout = timeout.as_deref();
+    let timeout = findings.read(format!("{key}.timeout"), timeout, GATE_TIMEOUT, |text| {
+        within(parse_duration(text)?, GATE_TIMEOUT_RANGE)
+    });
+    GateConfig { rule, timeout }
 }
 
 /// What speaks against results of files in the shares `seen` going to the share `target`.

@@ -147,4 +147,22 @@ pub struct HookSection {
     /// See [`super::HookConfig::params`].
     #[serde(default)]
     pub params: toml::Table,
+    /// See [`super::HookConfig::gate`].
+    pub gate: Option<GateSection>,
+}
+
+/// `gate` of a `[[hook]]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GateSection {
+    /// See [`policies::GateRule::hold_if`].
+    #[serde(default)]
+    pub hold_if: Vec<String>,
+    /// See [`policies::GateRule::drop_if`].
+    #[serde(default)]
+    pub drop_if: Vec<String>,
+    /// See [`policies::GateRule::fallback`].
+    pub fallback: Option<String>,
+    /// See [`super::GateConfig::timeout`].
+    pub timeout: Option<String>,
 }

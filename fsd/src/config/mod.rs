@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::tz::TimeZoneDatabase;
-use policies::{Quotas, Schedule};
+use policies::{GateRule, Quotas, Schedule};
 
 use crate::remote::RemoteUrl;
 use crate::sync::{ReceiptRules, Rules};
@@ -54,6 +54,14 @@ pub const OFFLINE_WAIT: Duration = Duration::from_secs(60);
 
 /// The longest such time.
 pub const OFFLINE_WAIT_MAX: Duration = Duration::from_secs(86_400);
+
+/// How long a file waits for the word of a gate, unless said otherwise.
+pub const GATE_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// The shortest and the longest such time.
+pub const GATE_TIMEOUT_RANGE: (Duration, Duration) =
+    (Duration::from_secs(1), Duration::from_secs(30 * 86_400));
+
 /// How old a listing of the cloud gets before it is asked again, unless said otherwise.
 pub const REFRESH_AFTER: Duration = Duration::from_secs(60);
 
@@ -182,6 +190,17 @@ pub struct HookConfig {
     pub results: ResultsTo,
     /// Parameters, over those in its `hook.toml`.
     pub params: toml::Table,
+    /// That nothing it sees leaves without its word, if so.
+    pub gate: Option<GateConfig>,
+}
+
+/// A hook that decides what leaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GateConfig {
+    /// How it comes to a verdict.
+    pub rule: GateRule,
+    /// How long after a file's arrival its fallback is the verdict.
+    pub timeout: Duration,
 }
 
 /// Where the results of a hook go.

@@ -1,4 +1,4 @@
-use policies::Quotas;
+use policies::{GateRule, Quotas, Verdict};
 
 use super::*;
 
@@ -75,8 +75,22 @@ fn what_is_left_out_has_its_default() {
             matches: None,
             results: ResultsTo::Folder(RESULTS_FOLDER.to_owned()),
             params: toml::Table::new(),
+            gate: None,
         }
     );
+    let gate = |text: &str| {
+        let hook = format!("[[hook]]\ndir = \"/hooks/blur\"\n{text}");
+        parse(&with("", &hook)).unwrap().hooks[0].gate.clone()
+    };
+    let silent = GateConfig { rule: GateRule::default(), timeout: GATE_TIMEOUT };
+    assert_eq!(gate("gate = {}"), Some(silent), "it holds back what its hook can't look at");
+    let said =
+        gate("gate = { drop_if = [\"faces\"], fallback = \"pass\", timeout = \"1h\" }").unwrap();
+    assert_eq!(
+        (said.rule.drop_if.as_slice(), said.timeout.as_secs()),
+        (&["faces".to_owned()][..], 3600)
+    );
+    assert_eq!(said.rule.fallback, Verdict::Pass);
 }
 
 #[test]
@@ -263,6 +277,11 @@ fn values_that_can_not_be_are_refused() {
             url("file:///var/lib/fsd/objects"),
             "\"file:///var/lib/fsd/objects\": the path must not be inside state_dir (/var/lib/fsd)",
         ),
+        (
+            hook("gate = { fallback = \"maybe\" }"),
+            "hook.0.gate.fallback is \"maybe\": it must be one of pass, hold, drop",
+        ),
+        (hook("gate = { timeout = \"1ms\" }"), "hook.0.gate.timeout is \"1ms\""),
         (hook("shares = []"), "a hook needs a share"),
         (
             hook("shares = [\"cam\", \"nope\"]"),

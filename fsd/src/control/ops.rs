@@ -1,6 +1,7 @@
 //! The operator's verbs, whatever carries them.
 
 mod files;
+mod gates;
 mod gateway;
 mod reports;
 mod sides;
@@ -19,7 +20,7 @@ use super::api::steer::{
 };
 use super::api::types::{
     Evicted, Explanation, GatewayReport, Hook, HookResult, Job, JobFilter, Pin, PinChange, Queue,
-    Retried, Retry, Status, Unmounted, WaitProgress, WorkId, WorkProgress, WorkStart,
+    Retried, Retry, Say, Spoken, Status, Unmounted, WaitProgress, WorkId, WorkProgress, WorkStart,
 };
 
 pub use gateway::{Gateway, MountedShare, Parts, UnmountRequest};
@@ -98,6 +99,9 @@ pub trait Operations: fmt::Debug + Send + Sync + 'static {
 
     /// Tries jobs again that failed or were parked.
     async fn hook_retry(&self, retry: &Retry) -> Result<Retried, OperationError>;
+
+    /// Says whether files may leave, in place of their gates; the path is absolute, in a mount.
+    async fn say(&self, say: &Say) -> Result<Spoken, OperationError>;
 
     /// What stays in the cache.
     async fn pins(&self) -> Result<Vec<Pin>, OperationError>;

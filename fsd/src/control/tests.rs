@@ -67,7 +67,14 @@ pub(super) fn status(mounts: &[PathBuf]) -> Status {
             bytes_metadata: 5 << 20,
             bytes_metadata_max: 24 << 20,
         },
-        queue: QueueTotals { items: 2, bytes: 1 << 20, in_flight: 1, parked: 0, cancelled: 0 },
+        queue: QueueTotals {
+            items: 2,
+            bytes: 1 << 20,
+            in_flight: 1,
+            parked: 0,
+            cancelled: 0,
+            kept_here: 0,
+        },
         rates: Rates {
             up: Pace {
                 bytes_per_second: 1_024,
@@ -193,6 +200,7 @@ fn explanation(path: &Path) -> Explanation {
         writers: 1,
         daemon_path: Some("not all of it is here".to_owned()),
         object: Some(ExplainedObject { key: "a/b".to_owned(), etag: None, current: true }),
+        gates: Vec::new(),
         queue: None,
         bytes_are: "in the store, and in part here".to_owned(),
         next: "nothing".to_owned(),
@@ -250,6 +258,11 @@ impl Operations for Scripted {
             Retry::All => Ok(Retried { jobs: 4 }),
             Retry::Job(id) => Err(OperationError::NoJob { id: *id }),
         }
+    }
+
+    async fn say(&self, say: &Say) -> Result<Spoken, OperationError> {
+        self.note(format!("say {} {}", say.verdict, say.path.display()));
+        Ok(Spoken { files: 3 })
     }
 
     async fn pins(&self) -> Result<Vec<Pin>, OperationError> {
@@ -400,6 +413,8 @@ async fn what_is_asked_arrives_and_what_is_answered_comes_back() {
     let filter = JobFilter { hook: None, state: Some(JobState::Parked), limit: 2 };
     assert_eq!(client.hook_jobs(&filter).await.unwrap(), [job(JobState::Parked)]);
     assert_eq!(client.hook_retry(&Retry::All).await.unwrap(), Retried { jobs: 4 });
+    let say = Say { path: "/mnt/cam/a b".into(), verdict: "pass".into() };
+    assert_eq!(client.say(&say).await.unwrap(), Spoken { files: 3 });
     let (path, kind) = (Path::new("/mnt/cam/a b"), WorkKind::Scrub);
     assert_eq!(client.pins().await.unwrap(), [pin("/mnt/cam/a")]);
     let change = PinChange { path: path.to_owned(), pinned: false };
@@ -440,6 +455,7 @@ async fn what_is_asked_arrives_and_what_is_answered_comes_back() {
             "wait Some(\"/mnt/cam/a b&c=ü?#%\")",
             "jobs None Some(Parked) 2",
             "retry All",
+            "say pass /mnt/cam/a b",
             "pin /mnt/cam/a b false",
             "Scrub /mnt/cam/a b",
             "stop 4",

@@ -5,6 +5,7 @@ use inference_hooks::Advice;
 use crate::meta::{Job, JobState};
 
 const FIRST_DELAY_MILLIS: i64 = 1_000;
+const BUSY_MILLIS: i64 = 1_000;
 const DELAY_MILLIS_MAX: i64 = 60_000;
 
 /// What a try came to.
@@ -14,6 +15,8 @@ pub(super) enum Outcome {
     Result(String),
     /// The file changed or went away: there is nothing to say of this version.
     Superseded(&'static str),
+    /// Somebody has it open for writing: it may stay this version, or become another.
+    Busy,
     /// It failed.
     Failed { advice: Advice, error: String },
 }
@@ -28,6 +31,7 @@ pub(super) fn after(job: Job, outcome: Outcome, retries_max: u32, now: i64) -> J
         Outcome::Superseded(why) => {
             Job { state: JobState::Done, error: Some(why.to_owned()), result: None, ..job }
         }
+        Outcome::Busy => Job { state: JobState::Waiting, due: now + BUSY_MILLIS, ..job },
         Outcome::Failed { advice: Advice::ParkFile, error } => {
             Job { state: JobState::Failed, tries: job.tries + 1, error: Some(error), ..job }
         }
@@ -76,6 +80,12 @@ mod tests {
         let tried = Job { error: Some("before".into()), tries: 1, ..job() };
         let done = after(tried, Outcome::Result("{}".into()), 1, 50);
         assert_eq!((done.state, done.error, done.changed), (JobState::Done, None, 50));
+    }
+
+    #[test]
+    fn a_file_that_is_open_for_writing_is_looked_at_later_and_spends_no_try() {
+        let later = after(job(), Outcome::Busy, 0, 50);
+        assert_eq!((later.state, later.tries, later.due), (JobState::Waiting, 0, 50 + BUSY_MILLIS));
     }
 
     #[test]

@@ -3,7 +3,9 @@
 //!
 //! Invariant: an arrival ends in the transaction that makes its jobs, so each version is seen at least once.
 //! Invariant: nothing of a file is decoded in this process.
+//! Invariant: what a gate says of a version is stored with the outcome of its job.
 
+mod gates;
 mod jobs;
 mod results;
 mod rules;
@@ -35,6 +37,8 @@ pub use self::worker::WorkerState;
 const AT_ONCE: usize = 256;
 /// The longest time without a look at the jobs.
 const LOOK_AFTER_MAX: Duration = Duration::from_secs(30);
+/// The time between two looks for gates that have not spoken in time.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// How soon a job is tried again whose file could not be read or whose result could not be written.
 const RETRIES_OF_FILES: u32 = 10;
 
@@ -107,6 +111,7 @@ pub fn start(parts: Parts) -> Result<Hooks, VfsError> {
         tasks: tasks.clone(),
         rules: hooks.rules.clone(),
         worker: hooks.worker.clone(),
+        patient_until: Duration::ZERO,
     };
     tasks.spawn("hooks.engine", engine.run());
     Ok(hooks)
@@ -123,10 +128,12 @@ struct EngineTask {
     tasks: Tasks,
     rules: Arc<[Rule]>,
     worker: Arc<Worker>,
+    /// When gates are looked at next that have not spoken in time.
+    patient_until: Duration,
 }
 
 impl EngineTask {
-    async fn run(self) {
+    async fn run(mut self) {
         loop {
             let wait = match self.turn().await {
                 Ok(wait) => wait,
@@ -145,16 +152,23 @@ impl EngineTask {
     }
 
     /// Makes jobs of what arrived, and runs what is due; returns how long nothing else will be.
-    async fn turn(&self) -> Result<Duration, MetaError> {
+    async fn turn(&mut self) -> Result<Duration, MetaError> {
         loop {
             let now = self.millis();
             self.take_arrivals(now)?;
+            // It looks at all jobs, of which there may be many.
+            if self.clock.monotonic() >= self.patient_until {
+                self.give_up_waiting(now)?;
+                self.patient_until = self.clock.monotonic() + PATIENCE;
+            }
             let Some(job) = self.meta.read(|tx| tx.due_jobs(now, 1))?.pop() else {
                 // Of the same moment: what became due since then must not be slept over.
                 let next = self.meta.read(|tx| tx.next_job_due(now))?;
                 let millis =
                     next.map_or(i64::MAX, |due| due.saturating_sub(now)).max(1).unsigned_abs();
-                return Ok(Duration::from_millis(millis).min(LOOK_AFTER_MAX));
+                let has_late_ones = next.is_some() && self.rules.iter().any(|r| r.gate.is_some());
+                let longest = if has_late_ones { PATIENCE } else { LOOK_AFTER_MAX };
+                return Ok(Duration::from_millis(millis).min(longest));
             };
             tokio::select! {
                 () = self.tasks.cancelled() => return Ok(LOOK_AFTER_MAX),
@@ -175,17 +189,20 @@ impl EngineTask {
                 let inode = tx
                     .inode(ino)?
                     .filter(|i| i.content == content && i.attr.kind == FileKind::File);
-                let path = tx.path(ino)?;
-                if let (Some(inode), Some(path)) = (inode, path) {
+                let paths = tx.all_paths(ino)?;
+                if let (Some(inode), Some(path)) = (inode, paths.first()) {
                     let text = path
                         .iter()
                         .map(|name| String::from_utf8_lossy(name))
                         .collect::<Vec<_>>()
                         .join("/");
-                    for Rule { hook, .. } in
-                        rules.iter().filter(|rule| rule.sees(inode.share, &path))
-                    {
-                        tx.add_job(hook.name(), hook.version().as_str(), ino, content, &text, now)?;
+                    let sees = |rule: &&Rule| paths.iter().any(|p| rule.sees(inode.share, p));
+                    for rule in rules.iter().filter(sees) {
+                        let (name, version) = (rule.hook.name(), rule.hook.version().as_str());
+                        if !tx.add_job(name, version, ino, content, &text, now)? {
+                            // It may have become a gate since it looked at this version.
+                            gates::speak_again(tx, rule, inode.share, (ino, content), now)?;
+                        }
                     }
                 }
                 tx.end_arrival(ino, content)?;
@@ -213,7 +230,37 @@ impl EngineTask {
         }
         let version =
             rule.map_or(running.version.clone(), |rule| rule.hook.version().as_str().to_owned());
-        self.store(after(Job { version, ..running }, outcome, retries_max, self.millis()))
+        let job = after(Job { version, ..running }, outcome, retries_max, self.millis());
+        let said = rule.and_then(|rule| gates::word(rule, &job, job.changed));
+        let speaks = said.is_some();
+        self.meta.write(move |tx| -> Result<(), MetaError> {
+            tx.put_job(&job)?;
+            said.map_or(Ok(()), |said| gates::speak(tx, (job.ino, job.content), &said))
+        })?;
+        if speaks {
+            self.events.differs.notify_one();
+        }
+        Ok(())
+    }
+
+    /// A gate that has not spoken in time has its fallback say something.
+    fn give_up_waiting(&self, now: i64) -> Result<(), MetaError> {
+        for rule in self.rules.iter() {
+            let Some((gate, timeout)) = &rule.gate else { continue };
+            let patience = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
+            let hook = rule.hook.name();
+            let late = self.meta.read(|tx| tx.late_jobs(hook, now.saturating_sub(patience)))?;
+            if late.is_empty() {
+                continue;
+            }
+            tracing::warn!(hook, files = late.len(), verdict = %gate.fallback, "a gate has not spoken in time");
+            let said = gates::fallback(rule, gate, "it has not spoken in time", now);
+            self.meta.write(move |tx| -> Result<(), MetaError> {
+                late.into_iter().try_for_each(|version| gates::speak(tx, version, &said))
+            })?;
+            self.events.differs.notify_one();
+        }
+        Ok(())
     }
 
     fn store(&self, job: Job) -> Result<(), MetaError> {
@@ -224,8 +271,8 @@ impl EngineTask {
         let limits = rule.hook.limits();
         let retries = (limits.retries_max, RETRIES_OF_FILES);
         let (inode, path) = match self.file_of(job) {
-            Ok(Some(found)) => found,
-            Ok(None) => return (Outcome::Superseded("the file changed or went away before"), 0),
+            Ok(Ok(found)) => found,
+            Ok(Err(outcome)) => return (outcome, 0),
             Err(error) => return (failed(&error), retries.1),
         };
         let input = match self.vfs.snapshot(inode.ino, rule.hook.input().bytes_max).await {
@@ -237,8 +284,8 @@ impl EngineTask {
             }
             Err(error) => return (failed(&error), retries.1),
         };
-        if !matches!(self.file_of(job), Ok(Some(_))) {
-            return (Outcome::Superseded("the file changed or went away before"), 0);
+        if let Ok(Err(outcome)) = self.file_of(job) {
+            return (outcome, 0);
         }
         let output = match self.worker.run(rule.hook.clone(), input).await {
             Ok(output) => output,
@@ -257,14 +304,15 @@ impl EngineTask {
         }
     }
 
-    /// The file of a job, if it still is the version that arrived.
-    fn file_of(&self, job: &Job) -> Result<Option<(Inode, Names)>, MetaError> {
+    /// The file of a job, if it still is the version that arrived and nobody is about to change it.
+    fn file_of(&self, job: &Job) -> Result<Result<(Inode, Names), Outcome>, MetaError> {
         let (ino, content): (Ino, u64) = (job.ino, job.content);
         self.meta.read(|tx| {
             let inode = tx.inode(ino)?.filter(|inode| inode.content == content);
             Ok(match (inode, tx.path(ino)?) {
-                (Some(inode), Some(path)) if !tx.is_writing(ino)? => Some((inode, path)),
-                _ => None,
+                (Some(_), Some(_)) if tx.is_writing(ino)? => Err(Outcome::Busy),
+                (Some(inode), Some(path)) => Ok((inode, path)),
+                _ => Err(Outcome::Superseded("the file changed or went away before")),
             })
         })
     }

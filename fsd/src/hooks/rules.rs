@@ -1,9 +1,10 @@
 //! Which hooks look at a file: pure.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use inference_hooks::Hook;
+use policies::{Gate, GateRule, Names};
 
 use crate::types::ShareId;
 
@@ -26,7 +27,9 @@ pub struct Rule {
     /// Where its results go.
     pub results: ResultsPlace,
     /// The names that it sees.
-    globs: GlobSet,
+    names: Names,
+    /// How it decides what leaves, if it does, and how long that may take.
+    pub gate: Option<(GateRule, Duration)>,
 }
 
 impl Rule {
@@ -41,34 +44,33 @@ impl Rule {
         results: ResultsPlace,
         globs: &[String],
     ) -> Result<Self, globset::Error> {
-        let mut set = GlobSetBuilder::new();
-        for glob in globs {
-            let anywhere = if glob.contains('/') {
-                glob.trim_start_matches('/').to_owned()
-            } else {
-                format!("**/{glob}")
-            };
-            set.add(
-                GlobBuilder::new(&anywhere)
-                    .case_insensitive(true)
-                    .literal_separator(true)
-                    .build()?,
-            );
-        }
-        Ok(Self { hook, shares, results, globs: set.build()? })
+        Ok(Self { hook, shares, results, names: Names::new(globs)?, gate: None })
     }
 
     /// Whether the hook looks at the file at `path` of `share`. It never looks at its own results.
     #[must_use]
     pub fn sees(&self, share: ShareId, path: &[Vec<u8>]) -> bool {
-        use std::os::unix::ffi::OsStrExt;
         let own = match &self.results {
             ResultsPlace::Folder(folder) => path.first() == Some(folder),
             ResultsPlace::Share(results) => *results == share,
         };
-        let joined = path.join(&b'/');
-        !own && self.shares.contains(&share)
-            && self.globs.is_match(std::ffi::OsStr::from_bytes(&joined))
+        !own && self.shares.contains(&share) && self.names.has(path)
+    }
+
+    /// The gate that it is before what leaves `share`, if it is one.
+    #[must_use]
+    pub fn gate_of(&self, share: ShareId) -> Option<Gate> {
+        let results = match &self.results {
+            ResultsPlace::Folder(folder) => Some(folder.clone()),
+            ResultsPlace::Share(results) if *results == share => return None,
+            ResultsPlace::Share(_) => None,
+        };
+        let is_one = self.gate.is_some() && self.shares.contains(&share);
+        is_one.then(|| Gate {
+            hook: self.hook.name().to_owned(),
+            names: self.names.clone(),
+            results,
+        })
     }
 }
 

@@ -497,6 +497,7 @@ impl Tx<'_> {
         )?;
         self.run("DELETE FROM attempt WHERE ino = ?1", number)?;
         self.run("DELETE FROM arrival WHERE ino = ?1", number)?;
+        self.run("DELETE FROM verdict WHERE ino = ?1", number)?;
         self.run("DELETE FROM alias WHERE ino = ?1", number)?;
         self.run("DELETE FROM link WHERE ino = ?1", number)?;
         self.forget_object_parts(ino)?;

@@ -71,9 +71,14 @@ pub struct ItemCounts {
     pub parked: u64,
     /// What a person holds back.
     pub held: u64,
+    /// What is to stay here, beside all of these.
+    pub kept: u64,
     /// Bytes of files whose content is not uploaded.
     pub bytes: u64,
 }
+
+/// The code of what is to stay here: it waits for nobody.
+pub const STAYS_HERE: &str = "stays-here";
 
 /// In the column `parked`.
 const PARKED: i64 = 1;
@@ -230,8 +235,9 @@ impl Tx<'_> {
     /// # Errors
     /// If the store fails.
     pub fn oldest_item(&self, share: ShareId) -> Result<Option<i64>> {
-        let sql = "SELECT min(since) FROM item WHERE share = ?1 AND parked IN (0, 1)";
-        Ok(self.one(sql, [share.0], |r| r.get(0))?.flatten())
+        let sql =
+            "SELECT min(since) FROM item WHERE share = ?1 AND parked IN (0, 1) AND code IS NOT ?2";
+        Ok(self.one(sql, params![share.0, STAYS_HERE], |r| r.get(0))?.flatten())
     }
 
     /// The shares whose uploads a person has paused; zero stands for all.
@@ -326,23 +332,28 @@ impl Tx<'_> {
         let counts = self.one(
             "SELECT count(*), coalesce(sum(item.parked = 1), 0), coalesce(sum(CASE WHEN inode.kind = 1 AND \
              (inode.object_etag IS NULL OR inode.object_content <> inode.content) THEN inode.size ELSE 0 END), 0), \
-             coalesce(sum(item.parked = 2), 0) FROM item JOIN inode USING (ino) WHERE ?1 IS NULL OR item.share = ?1",
-            [share],
-            |r| Ok((r.get::<_, i64>(0)?, r.get::<_, i64>(1)?, r.get::<_, i64>(2)?, r.get::<_, i64>(3)?)),
+             coalesce(sum(item.parked = 2), 0), coalesce(sum(item.parked = 1 AND item.code IS ?2), 0) \
+             FROM item JOIN inode USING (ino) WHERE ?1 IS NULL OR item.share = ?1",
+            params![share, STAYS_HERE],
+            |r| Ok([0, 1, 2, 3, 4].map(|column| r.get::<_, i64>(column))),
         )?;
         let gone = self.one(
             "SELECT count(*), coalesce(sum(parked), 0) FROM tombstone WHERE ?1 IS NULL OR share = ?1",
             [share],
             |r| Ok((r.get::<_, i64>(0)?, r.get::<_, i64>(1)?)),
         )?;
-        let (items, parked, bytes, held) = counts.unwrap_or_default();
+        let [items, parked, bytes, held, kept] = match counts {
+            Some([items, parked, bytes, held, kept]) => [items?, parked?, bytes?, held?, kept?],
+            None => [0; 5],
+        };
         let (tombstones, parked_too) = gone.unwrap_or_default();
         Ok(ItemCounts {
-            items: items.cast_unsigned(),
+            items: (items - kept).cast_unsigned(),
             tombstones: tombstones.cast_unsigned(),
-            parked: (parked + parked_too).cast_unsigned(),
+            parked: (parked - kept + parked_too).cast_unsigned(),
             bytes: bytes.cast_unsigned(),
             held: held.cast_unsigned(),
+            kept: kept.cast_unsigned(),
         })
     }
 

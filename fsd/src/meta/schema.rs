@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 use super::{MetaError, Result};
 
-const FORMAT: i64 = 5;
+const FORMAT: i64 = 6;
 const APPLICATION_ID: i64 = 0x6673_6431; // "fsd1"
 
 const TABLES: &str = "
@@ -124,6 +124,13 @@ CREATE TABLE object_part (
   ino INTEGER NOT NULL, number INTEGER NOT NULL, id TEXT NOT NULL, digest BLOB NOT NULL, PRIMARY KEY (ino, number)) WITHOUT ROWID;
 ";
 
+/// What gates have said, since format 6.
+const GATES: &str = "
+CREATE TABLE verdict (
+  ino INTEGER NOT NULL, content INTEGER NOT NULL, hook TEXT NOT NULL, verdict TEXT NOT NULL, why TEXT NOT NULL, at INTEGER NOT NULL,
+  PRIMARY KEY (ino, content, hook)) WITHOUT ROWID;
+";
+
 /// Devices: in format 1 there were none.
 const RDEV: &str = "ALTER TABLE inode ADD COLUMN rdev INTEGER NOT NULL DEFAULT 0;";
 
@@ -131,11 +138,12 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let steps: &[&str] = match found {
         FORMAT => return Ok(()),
-        0 => &[TABLES, LINKS, PINS, SIDES, QUEUE, RECEIPTS, DIGESTS],
-        1 => &[RDEV, LINKS, PINS, COLUMNS, SIDES, QUEUE, RECEIPTS, DIGESTS],
-        2 => &[PINS, COLUMNS, SIDES, QUEUE, RECEIPTS, DIGESTS],
-        3 => &[COLUMNS, SIDES, QUEUE, RECEIPTS, DIGESTS],
-        4 => &[DIGESTS],
+        0 => &[TABLES, LINKS, PINS, SIDES, QUEUE, RECEIPTS, DIGESTS, GATES],
+        1 => &[RDEV, LINKS, PINS, COLUMNS, SIDES, QUEUE, RECEIPTS, DIGESTS, GATES],
+        2 => &[PINS, COLUMNS, SIDES, QUEUE, RECEIPTS, DIGESTS, GATES],
+        3 => &[COLUMNS, SIDES, QUEUE, RECEIPTS, DIGESTS, GATES],
+        4 => &[DIGESTS, GATES],
+        5 => &[GATES],
         _ => return Err(MetaError::NewerFormat { path: path.to_owned(), found, known: FORMAT }),
     };
     let tx = connection.transaction()?;

@@ -1,8 +1,11 @@
 //! Kinds of failure that have kept something from the cloud, as operators and their scripts see them. The words are stable: they are
 //! stored, shown, and written down in `docs/semantics.md`.
 
+use policies::Verdict;
+
 use super::error::SyncError;
 use crate::cache::CacheError;
+use crate::meta::STAYS_HERE;
 use crate::remote::RemoteError;
 
 /// What kind of failure it was.
@@ -36,6 +39,12 @@ pub enum Code {
     MetadataStore,
     /// A mistake of ours.
     Internal,
+    /// A hook has not said yet whether it may leave.
+    Gated,
+    /// A hook holds it back until a person lets it go.
+    HeldBack,
+    /// A hook has said that it stays here.
+    StaysHere,
     /// Nothing is wrong: the file changed meanwhile.
     Changed,
 }
@@ -95,6 +104,17 @@ const CODES: &[(Code, &str, &str)] = &[
         "look after the disk of the state directory, then `fsd queue retry`",
     ),
     (Code::Internal, "internal", "report it, with the log; `fsd queue retry` tries again"),
+    (
+        Code::Gated,
+        "gated",
+        "none needed: it goes on when the hook has spoken; `fsd hooks jobs` shows how that is",
+    ),
+    (Code::HeldBack, "held-back", "look at it, then `fsd hooks verdict pass FILE`, or `drop`"),
+    (
+        Code::StaysHere,
+        STAYS_HERE,
+        "none needed; `fsd hooks verdict pass FILE` lets it go all the same",
+    ),
     (Code::Changed, "changed", "none needed: the newer version goes up"),
 ];
 
@@ -135,6 +155,9 @@ impl From<&SyncError> for Code {
                 CacheError::Meta(_) => Self::MetadataStore,
             },
             SyncError::Meta(_) => Self::MetadataStore,
+            SyncError::Gated { .. } => Self::Gated,
+            SyncError::KeptHere { verdict: Verdict::Drop, .. } => Self::StaysHere,
+            SyncError::KeptHere { .. } => Self::HeldBack,
             SyncError::Panicked => Self::Internal,
         }
     }

@@ -1,5 +1,7 @@
 //! Why something did not get to the cloud.
 
+use policies::Verdict;
+
 use crate::cache::CacheError;
 use crate::meta::MetaError;
 use crate::remote::RemoteError;
@@ -19,6 +21,12 @@ pub(super) enum SyncError {
     /// The file changed under the upload; the next try sees the new version.
     #[error("the file changed while it was uploaded")]
     Changed,
+    /// A gate has still to speak.
+    #[error("the hook {hook} has not said yet whether it may leave")]
+    Gated { hook: String },
+    /// A gate, or a person, keeps it here.
+    #[error("{who} says {verdict}: {why}")]
+    KeptHere { who: String, verdict: Verdict, why: String },
     /// A mistake of ours.
     #[error("the upload died; the log says where")]
     Panicked,

@@ -9,6 +9,7 @@ mod code;
 mod conflict;
 mod deletions;
 mod error;
+mod gates;
 mod keys;
 mod known;
 mod moves;
@@ -568,7 +569,9 @@ impl Engine {
                 let verdict = verdict(&error);
                 let (text, code) = (chain(&error), Code::from(&error));
                 match verdict {
-                    Verdict::Again => tracing::debug!(?work, error = text, "to be tried again"),
+                    Verdict::Again | Verdict::Gated => {
+                        tracing::debug!(?work, error = text, "to be tried again");
+                    }
                     Verdict::Offline => tracing::info!(?work, error = text, "waits for the store"),
                     Verdict::Retry => {
                         tracing::warn!(?work, error = text, "failed, to be tried again")

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Clock;
-use crate::meta::{Inode, Meta, MetaError, Tx};
+use crate::meta::{Inode, Meta, MetaError, STAYS_HERE, Tx};
 use crate::remote::{Condition, Pacer, Remote, RemoteError, RemoteRef};
 use crate::tasks::Tasks;
 use crate::types::{ETag, Ino, Key, Metadata, ShareId};
@@ -260,7 +260,10 @@ fn report(
     let mut dirty = Vec::new();
     let mut written_now = 0;
     let open = tx.only_written()?;
-    for ino in tx.items_of(share, PATHS_MAX)?.into_iter().map(|item| item.ino).chain(open.clone()) {
+    let items = tx.items_of(share, PATHS_MAX)?.into_iter();
+    // What is to stay here has no name elsewhere either.
+    let leaving = items.filter(|item| item.code.as_deref() != Some(STAYS_HERE));
+    for ino in leaving.map(|item| item.ino).chain(open.clone()) {
         let Some(inode) = tx.inode(tx.file_of(ino)?)?.filter(|inode| inode.share == share) else {
             continue;
         };

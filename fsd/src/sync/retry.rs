@@ -11,6 +11,8 @@ const DELAY_MILLIS_MAX: i64 = 5 * 60_000;
 /// Delay before an item is looked at again whose store could not be reached; while that lasts nothing is tried.
 const OFFLINE_MILLIS: i64 = 1_000;
 const AGAIN_MILLIS: i64 = 200;
+/// Whoever speaks has it looked at at once; this is for news that got lost.
+const GATED_MILLIS: i64 = 60_000;
 /// Failures that are not the link's before a person is asked.
 const TRIES_MAX: u32 = 12;
 
@@ -21,6 +23,8 @@ pub(super) enum Verdict {
     Again,
     /// The store could not be reached, or refuses everything: no try is spent.
     Offline,
+    /// A hook has to speak first, and says so when it has.
+    Gated,
     /// It may pass: a try is spent.
     Retry,
     /// The same request will fail again.
@@ -43,7 +47,8 @@ pub(super) fn verdict(error: &SyncError) -> Verdict {
         SyncError::Changed | SyncError::Conflict { .. } | SyncError::Incomplete { .. } => {
             Verdict::Again
         }
-        SyncError::Key(_) => Verdict::Park,
+        SyncError::Gated { .. } => Verdict::Gated,
+        SyncError::Key(_) | SyncError::KeptHere { .. } => Verdict::Park,
         SyncError::Remote(error) => of_remote(error),
         SyncError::Cache(error) => match error {
             CacheError::Remote(error) => of_remote(error),
@@ -86,6 +91,7 @@ pub(super) fn after_failure(
     match verdict {
         Verdict::Again => Next { error: None, code: None, ..waits(AGAIN_MILLIS) },
         Verdict::Offline => waits(OFFLINE_MILLIS),
+        Verdict::Gated => waits(GATED_MILLIS),
         Verdict::Park => Next { parked: true, ..waits(0) },
         Verdict::Retry if tries + 1 >= TRIES_MAX => {
             Next { parked: true, tries: Some(tries + 1), ..waits(0) }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use policies::{Conflicts, Deletes, Order};
+use policies::{Conflicts, Deletes, Gate, Order};
 
 /// How long what was set aside or thrown away can be got back, unless said otherwise.
 pub const RETENTION: Duration = Duration::from_secs(30 * 86_400);
@@ -27,6 +27,16 @@ pub struct Rules {
     pub order: Order,
     /// How long something may wait before that is said aloud.
     pub alert_after: Option<Duration>,
+    /// What no file leaves without.
+    pub gates: Vec<Gate>,
+}
+
+impl Rules {
+    /// These, behind `gates`.
+    #[must_use]
+    pub fn with_gates(self, gates: Vec<Gate>) -> Self {
+        Self { gates, ..self }
+    }
 }
 
 impl Default for Rules {
@@ -40,6 +50,7 @@ impl Default for Rules {
             weight: 1,
             order: Order::default(),
             alert_after: None,
+            gates: Vec::new(),
         }
     }
 }

@@ -98,7 +98,10 @@ impl Worker {
                 | Step::Aside { .. } => {
                     let differs = match self.perform(share, &subject, step).await {
                         // That is the other's matter, if it still has any.
-                        Err(error) if at != ino && verdict(&error) == Verdict::Park => {
+                        Err(error)
+                            if at != ino
+                                && matches!(verdict(&error), Verdict::Park | Verdict::Gated) =>
+                        {
                             return Ok(Worked::Later);
                         }
                         performed => performed?,
@@ -144,7 +147,10 @@ impl Worker {
         tracing::debug!(ino = %inode.ino, content = inode.content, attrs = inode.attrs, object = ?inode.object, ?step, "a step");
         let perhaps = |()| Differs::Perhaps;
         let performed = match step {
-            Step::Put { key, condition } => self.put(remote, subject, &key, condition).await,
+            Step::Put { key, condition } => {
+                self.ask_gates(share, subject)?;
+                self.put(remote, subject, &key, condition).await
+            }
             Step::SetMetadata { key, expect } => {
                 self.set_metadata(remote, subject, &key, &expect).await
             }

@@ -11,8 +11,8 @@ use super::sides::{Conflict, Emptied, Restored, Settle, Trashed};
 use super::steer::{PaceChange, PaceState, QueueChange, QueueChanged, ReceiptFilter, Receipts};
 use super::types::{
     ErrorBody, ErrorCode, Evicted, Explanation, GatewayReport, Hook, HookResult, Job, JobFilter,
-    PathQuery, Pin, PinChange, Queue, QueueQuery, Retried, Retry, Status, Unmount, Unmounted,
-    WaitProgress, WaitQuery, WorkId, WorkProgress, WorkStart,
+    PathQuery, Pin, PinChange, Queue, QueueQuery, Retried, Retry, Say, Spoken, Status, Unmount,
+    Unmounted, WaitProgress, WaitQuery, WorkId, WorkProgress, WorkStart,
 };
 
 /// How long a daemon may take for an answer that it has at hand.
@@ -123,6 +123,14 @@ impl Client {
     /// [`ClientError`], as for all verbs.
     pub async fn hook_retry(&self, retry: &Retry) -> Result<Retried, ClientError> {
         self.post("hooks/retry", retry).await
+    }
+
+    /// Says whether files may leave, in place of their gates.
+    ///
+    /// # Errors
+    /// [`ClientError`], as for all verbs.
+    pub async fn say(&self, say: &Say) -> Result<Spoken, ClientError> {
+        self.post("hooks/say", say).await
     }
 
     /// What stays in the cache.

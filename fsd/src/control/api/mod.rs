@@ -9,6 +9,7 @@
 //! | `GET /v1/hooks/jobs?hook=&state=&limit=` | | a list of [`Job`](types::Job) |
 //! | `GET /v1/hooks/results?path=` | | a list of [`HookResult`](types::HookResult) |
 //! | `POST /v1/hooks/retry` | [`Retry`](types::Retry) | [`Retried`](types::Retried) |
+//! | `POST /v1/hooks/say` | [`Say`](types::Say) | [`Spoken`](types::Spoken) |
 //! | `POST /v1/queue/change` | [`QueueChange`](steer::QueueChange) | [`QueueChanged`](steer::QueueChanged) |
 //! | `POST /v1/receipts` | [`ReceiptFilter`](steer::ReceiptFilter) | [`Receipts`](steer::Receipts) |
 //! | `GET /v1/pace` | | a list of [`PaceState`](steer::PaceState) |

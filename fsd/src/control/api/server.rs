@@ -17,8 +17,8 @@ use super::socket::Socket;
 use super::steer::{PaceChange, PaceState, QueueChange, QueueChanged, ReceiptFilter, Receipts};
 use super::types::{
     ErrorBody, ErrorCode, Evicted, Explanation, GatewayReport, Hook, HookResult, Job, JobFilter,
-    LIST_MAX, PathQuery, Pin, PinChange, Queue, QueueQuery, Retried, Retry, Status, Unmount,
-    Unmounted, WaitProgress, WaitQuery, WorkId, WorkProgress, WorkStart,
+    LIST_MAX, PathQuery, Pin, PinChange, Queue, QueueQuery, Retried, Retry, Say, Spoken, Status,
+    Unmount, Unmounted, WaitProgress, WaitQuery, WorkId, WorkProgress, WorkStart,
 };
 use crate::control::ops::{OperationError, Operations};
 
@@ -53,6 +53,7 @@ fn router(operations: Arc<dyn Operations>) -> Router {
         .route("/v1/hooks/jobs", get(hook_jobs))
         .route("/v1/hooks/results", get(hook_results))
         .route("/v1/hooks/retry", post(hook_retry))
+        .route("/v1/hooks/say", post(say))
         .route("/v1/pins", get(pins).post(set_pin))
         .route("/v1/work", get(work).post(start_work))
         .route("/v1/work/stop", post(stop_work))
@@ -105,6 +106,10 @@ async fn hook_results(
 
 async fn hook_retry(State(operations): Shared, Json(retry): Json<Retry>) -> Answer<Retried> {
     operations.hook_retry(&retry).await.map(Json)
+}
+
+async fn say(State(operations): Shared, Json(say): Json<Say>) -> Answer<Spoken> {
+    operations.say(&say).await.map(Json)
 }
 
 async fn pins(State(operations): Shared) -> Answer<Vec<Pin>> {

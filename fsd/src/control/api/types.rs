@@ -157,6 +157,9 @@ pub struct QueueTotals {
     /// How many a person holds back.
     #[serde(default)]
     pub cancelled: u64,
+    /// How many a gate, or a person, has said to stay here, beside all of these.
+    #[serde(default)]
+    pub kept_here: u64,
 }
 
 /// How fast bytes pass, both ways.
@@ -398,6 +401,35 @@ pub enum Retry {
     Job(u64),
     /// All that failed or were parked.
     All,
+}
+
+/// A person's word about whether files may leave.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Say {
+    /// A file, or a directory for all in it that waits.
+    pub path: PathBuf,
+    /// `pass`, `hold` or `drop`.
+    pub verdict: String,
+}
+
+/// How many files that was about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spoken {
+    /// The number.
+    pub files: u64,
+}
+
+/// What a gate has said of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateWord {
+    /// The hook; none for a person, whose word goes before any other.
+    pub hook: Option<String>,
+    /// `pass`, `hold` or `drop`.
+    pub verdict: String,
+    /// Why.
+    pub why: String,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// How many jobs are tried again.
@@ -655,6 +687,9 @@ pub struct Explanation {
     pub daemon_path: Option<String>,
     /// Its object; none if there never was one.
     pub object: Option<ExplainedObject>,
+    /// What gates have said of it.
+    #[serde(default)]
+    pub gates: Vec<GateWord>,
     /// What is to be done with it, if anything is.
     pub queue: Option<QueueItem>,
     /// Where its bytes are.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use policies::units::show_bytes;
 
-use super::super::api::types::{Explanation, ItemState};
+use super::super::api::types::{Explanation, GateWord, ItemState};
 use super::find::{self, DaemonArgs};
 use super::output::{ago, count, fact, print, print_json};
 use super::{Context, Outcome};
@@ -54,6 +54,11 @@ fn text(known: &Explanation) -> String {
             let etag = object.etag.as_deref().unwrap_or("no version");
             fact(&mut text, "object", &format!("{:?}, {etag}, {holds}", object.key));
         }
+    }
+    for GateWord { hook, verdict, why, at } in &known.gates {
+        let who = hook.as_deref().unwrap_or("a person");
+        let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+        fact(&mut text, "gate", &format!("{who} says {verdict}{why}, {}", ago(*at)));
     }
     if let Some(item) = &known.queue {
         let state = match item.state {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Subcommand;
 
 use super::super::api::types::{
-    Engine, HookResult, Job, JobFilter, JobState, LIST_DEFAULT, LIST_MAX, Retry,
+    Engine, HookResult, Job, JobFilter, JobState, LIST_DEFAULT, LIST_MAX, Retry, Say,
 };
 use super::find::{self, DaemonArgs};
 use super::output::{ago, count, print, print_json, table};
@@ -52,6 +52,16 @@ enum HooksCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Say whether files may leave, in place of the hooks that are gates for them: pass, hold or drop
+    Verdict {
+        /// pass, hold (until a person says something else) or drop (it stays here)
+        verdict: policies::Verdict,
+        /// A file, or a directory for all in it that waits
+        path: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Try jobs again that failed or were parked
     Retry {
         /// The number of the job, as `fsd hooks jobs` shows it
@@ -86,6 +96,16 @@ pub(super) async fn hooks(args: &HooksArgs, context: &Context<'_>) -> Outcome {
             let file = found.path.as_deref().unwrap_or(file);
             let results = found.client.hook_results(file).await?;
             if *json { print_json(&results) } else { print(&results_text(&results)) }
+        }
+        HooksCommand::Verdict { verdict, path, json } => {
+            let found = find::daemon(&DaemonArgs::default(), Some(path), context).await?;
+            let path = found.path.clone().unwrap_or_else(|| path.clone());
+            let say = Say { path, verdict: verdict.to_string() };
+            let spoken = found.client.say(&say).await?;
+            match json {
+                true => print_json(&spoken),
+                false => print(&format!("{}: {verdict}\n", count(spoken.files, "file"))),
+            }
         }
         HooksCommand::Retry { job, all: _, daemon } => {
             let found = find::daemon(daemon, None, context).await?;

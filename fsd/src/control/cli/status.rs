@@ -51,8 +51,11 @@ fn text(status: &Status) -> String {
         &mut text,
         "queue",
         &format!(
-            "{waiting}, {} sent now, {} parked, {} cancelled",
-            queue.in_flight, queue.parked, queue.cancelled
+            "{waiting}, {} sent now, {} parked, {} cancelled{}",
+            queue.in_flight,
+            queue.parked,
+            queue.cancelled,
+            kept_here(queue.kept_here)
         ),
     );
     fact(&mut text, "up", &pace(&status.rates.up));
@@ -73,6 +76,10 @@ fn text(status: &Status) -> String {
         text.push_str(&hooks(&status.hooks));
     }
     text
+}
+
+fn kept_here(files: u64) -> String {
+    if files > 0 { format!(", {files} to stay here") } else { String::new() }
 }
 
 /// What is not as it should be, and quotas.

@@ -246,6 +246,7 @@ impl Gateway {
                 etag: object.etag.as_ref().map(ToString::to_string),
                 current: inode.is_uploaded(),
             }),
+            gates: self.gate_words(ino, inode.content)?,
             bytes_are: bytes_are(&known, inode),
             next: self.what_next(mount.share, queue.as_ref(), inode.is_uploaded()),
             queue,

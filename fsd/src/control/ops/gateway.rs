@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::control::api::{sides, steer, types as api};
 use crate::events::Events;
 use crate::hooks::{self, Hooks, Rule};
-use crate::meta::{Inode, Item, Job, JobId, JobState, Meta, MetaError, Tombstone, Tx};
+use crate::meta::{Inode, Item, Job, JobId, JobState, Meta, MetaError, STAYS_HERE, Tombstone, Tx};
 use crate::pace::Paces;
 use crate::remote::{Link, LinkState, Pacers};
 use crate::sync::{Code, Sync};
@@ -112,6 +112,7 @@ impl Gateway {
             in_flight: self.parts.sync.in_flight() as u64,
             parked: counts.parked,
             cancelled: counts.held,
+            kept_here: counts.kept,
         })
     }
 
@@ -381,6 +382,10 @@ impl Operations for Gateway {
         Ok(api::Retried { jobs: jobs as u64 })
     }
 
+    async fn say(&self, say: &api::Say) -> Result<api::Spoken, OperationError> {
+        self.speak_for_gates(say).await
+    }
+
     async fn pins(&self) -> Result<Vec<api::Pin>, OperationError> {
         self.all_pins()
     }
@@ -637,7 +642,8 @@ fn left_below(tx: &Tx<'_>, top: Ino) -> Result<(api::WaitProgress, Option<ShareI
     for ino in tx.only_written()?.into_iter().chain(tx.unseen()?) {
         progress.items += u64::from(is_at_or_below(tx, ino, top)?);
     }
-    for item in tx.items(usize::MAX)?.into_iter().filter(|item| item.share == share) {
+    let leaves = |item: &Item| item.share == share && item.code.as_deref() != Some(STAYS_HERE);
+    for item in tx.items(usize::MAX)?.into_iter().filter(leaves) {
         let Some(inode) = tx.inode(item.ino)? else { continue };
         let left_it = inode.object.as_ref().is_some_and(|object| is_below(&object.key));
         if left_it || is_at_or_below(tx, item.ino, top)? {

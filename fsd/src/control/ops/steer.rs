@@ -241,7 +241,7 @@ impl Gateway {
 }
 
 /// What waits of what is at and below `top`.
-fn items_below(tx: &Tx<'_>, top: Ino) -> Result<Vec<Ino>, MetaError> {
+pub(super) fn items_below(tx: &Tx<'_>, top: Ino) -> Result<Vec<Ino>, MetaError> {
     // A file waits by itself, and under its further names.
     let mut below: Vec<Ino> = Vec::new();
     let aliases = tx.aliases(top)?;

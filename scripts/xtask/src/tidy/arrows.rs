@@ -35,7 +35,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     ("control::web", &["control::api"]),
-    ("hooks", &["vfs", "meta", "events", "inference_hooks"]),
+    ("hooks", &["vfs", "meta", "events", "inference_hooks", "policies"]),
     ("sync", &["meta", "cache", "remote", "events", "policies"]),
     ("vfs", &["meta", "cache", "events", "policies"]),
     ("cache", &["meta", "policies", "remote"]),

@@ -1,0 +1,62 @@
+//! The verbs about gates: what they have said, and a person's word in place of theirs.
+
+use policies::Verdict;
+
+use super::OperationError;
+use super::gateway::{Gateway, timestamp_of_millis};
+use super::steer::items_below;
+use crate::control::api::types as api;
+use crate::meta::{MetaError, Said};
+use crate::types::{FileKind, Ino};
+
+impl Gateway {
+    pub(super) async fn speak_for_gates(
+        &self,
+        say: &api::Say,
+    ) -> Result<api::Spoken, OperationError> {
+        let verdict: Verdict = say.verdict.parse().map_err(|error| {
+            OperationError::Nonsense(format!("{:?} is no verdict: {error}", say.verdict))
+        })?;
+        let top = self.find(&say.path).await?;
+        self.parts.vfs.finish_closed().map_err(|e| OperationError::Failed(e.into()))?;
+        let at = self.parts.clock.wall().millis();
+        let files = self.parts.meta.write(move |tx| -> Result<u64, MetaError> {
+            let mut files = 0;
+            let said = Said { hook: String::new(), verdict, why: String::new(), at };
+            for ino in items_below(tx, top)? {
+                // What is said of a file is said of all its names.
+                let Some(file) = tx.inode(tx.file_of(ino)?)? else { continue };
+                if file.attr.kind == FileKind::File {
+                    tx.put_said(file.ino, file.content, &said)?;
+                    tx.differs(file.ino, file.share, at, at)?;
+                    files += 1;
+                }
+            }
+            Ok(files)
+        })?;
+        if files == 0 {
+            return Err(OperationError::Nonsense(format!(
+                "no file of {} waits to be uploaded",
+                say.path.display()
+            )));
+        }
+        self.parts.events.differs.notify_one();
+        self.parts.events.settled.notify_waiters();
+        Ok(api::Spoken { files })
+    }
+
+    pub(super) fn gate_words(
+        &self,
+        file: Ino,
+        content: u64,
+    ) -> Result<Vec<api::GateWord>, OperationError> {
+        let said = self.parts.meta.scan(|tx| tx.said(file, content))?;
+        let word = |said: Said| api::GateWord {
+            hook: Some(said.hook).filter(|hook| !hook.is_empty()),
+            verdict: said.verdict.to_string(),
+            why: said.why,
+            at: timestamp_of_millis(said.at),
+        };
+        Ok(said.into_iter().map(word).collect())
+    }
+}

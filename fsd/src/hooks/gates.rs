@@ -1,0 +1,77 @@
+//! What a gate says of a version, from where its job stands.
+
+use policies::{GateRule, Verdict};
+use serde_json::Value;
+
+use super::rules::Rule;
+use crate::meta::{Job, JobState, MetaError, Said, Tx};
+use crate::types::{Ino, ShareId};
+
+/// What `rule` says of the version that `job` is about; nothing if it is no gate, or can't tell yet.
+pub(super) fn word(rule: &Rule, job: &Job, now: i64) -> Option<Said> {
+    let (gate, _) = rule.gate.as_ref()?;
+    match (job.state, &job.result) {
+        (JobState::Done, Some(result)) => {
+            let verdict = gate.verdict(|name| is_true(result, name));
+            let why = match verdict {
+                Verdict::Pass => String::new(),
+                Verdict::Hold => true_ones(&gate.hold_if, result),
+                Verdict::Drop => true_ones(&gate.drop_if, result),
+            };
+            Some(Said { hook: rule.hook.name().to_owned(), verdict, why, at: now })
+        }
+        (JobState::Failed | JobState::Parked, _) => {
+            let why = job.error.as_deref().unwrap_or("it failed");
+            Some(fallback(rule, gate, why, now))
+        }
+        // Of a version that is gone.
+        (JobState::Done, None) | (JobState::Waiting | JobState::Running, _) => None,
+    }
+}
+
+/// What is said for a gate that can say nothing itself.
+pub(super) fn fallback(rule: &Rule, gate: &GateRule, why: &str, now: i64) -> Said {
+    let (hook, why) = (rule.hook.name().to_owned(), why.to_owned());
+    Said { hook, verdict: gate.fallback, why, at: now }
+}
+
+/// Stores what is said of a version, and has the queue look at it.
+pub(super) fn speak(tx: &Tx<'_>, (ino, content): (Ino, u64), said: &Said) -> Result<(), MetaError> {
+    let Some(inode) = tx.inode(ino)?.filter(|inode| inode.content == content) else {
+        return Ok(());
+    };
+    tx.put_said(ino, content, said)?;
+    tx.differs(ino, inode.share, said.at, said.at)
+}
+
+/// Has a gate whose job is over say what that job came to, if it has said nothing.
+pub(super) fn speak_again(
+    tx: &Tx<'_>,
+    rule: &Rule,
+    share: ShareId,
+    (ino, content): (Ino, u64),
+    now: i64,
+) -> Result<(), MetaError> {
+    let name = rule.hook.name();
+    if rule.gate_of(share).is_none() || tx.said(ino, content)?.iter().any(|said| said.hook == name)
+    {
+        return Ok(());
+    }
+    let is_it = |job: &&Job| job.hook == name && job.content == content;
+    let jobs = tx.jobs_of(ino)?;
+    match jobs.iter().find(is_it).and_then(|job| word(rule, job, now)) {
+        Some(said) => speak(tx, (ino, content), &said),
+        None => Ok(()),
+    }
+}
+
+fn is_true(result: &str, name: &str) -> bool {
+    let result: Value = serde_json::from_str(result).unwrap_or_default();
+    result["result"][name] == Value::Bool(true)
+}
+
+fn true_ones(names: &[String], result: &str) -> String {
+    let names: Vec<_> =
+        names.iter().filter(|name| is_true(result, name)).map(String::as_str).collect();
+    names.join(", ")
+}
