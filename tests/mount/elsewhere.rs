@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
@@ -48,6 +48,35 @@ fn changes_made_elsewhere_are_seen() -> Result<()> {
         ensure!(names(&drive.path("dir"))? == ["changed", "kept", "new", "ours"], "names");
         let queue = drive.json(&["queue"])?;
         ensure!(queue["totals"]["items"] == 0, "what came from there does not go back: {queue:#}");
+        Ok(())
+    })
+}
+
+#[test]
+fn what_is_written_while_somebody_reads_the_version_before_is_kept() -> Result<()> {
+    on_a_dir(|store| {
+        let drive = Drive::mounted(store)?;
+        std::fs::write(drive.path("log"), b"first\n")?;
+        drive.wait()?;
+        let mut readers = Vec::new();
+        let mut expected = b"first\n".to_vec();
+        for turn in 0..3 {
+            readers.push((File::open(drive.path("log"))?, expected));
+            expected = format!("theirs {turn}\n").into_bytes();
+            store.put("log", &expected)?;
+            drive.json(&["refresh", &drive.mount().to_string_lossy()])?;
+            ensure!(std::fs::read(drive.path("log"))? == expected, "what is opened now is theirs");
+            expected.extend(b"ours\n");
+            File::options().append(true).open(drive.path("log"))?.write_all(b"ours\n")?;
+            ensure!(std::fs::read(drive.path("log"))? == expected, "and what was written to it");
+            drive.wait()?;
+            ensure!(store.get("log")?.as_ref() == Some(&expected), "which went up");
+        }
+        for (mut reader, expected) in readers {
+            let mut read = Vec::new();
+            reader.read_to_end(&mut read)?;
+            ensure!(read == expected, "who opened it before reads on: {read:?}");
+        }
         Ok(())
     })
 }

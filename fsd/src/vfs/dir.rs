@@ -30,6 +30,8 @@ pub struct Entry {
     pub attr: Attr,
     /// False if they are only what a listing of the cloud showed: mode and owner may be others.
     pub attrs_known: bool,
+    /// Which content it has: as [`HandedOut::content`](super::HandedOut::content) of whoever opens it now.
+    pub content: u64,
     /// Where to go on behind it.
     pub cookie: u64,
 }
@@ -40,8 +42,8 @@ impl Entry {
     }
 
     fn at(name: Vec<u8>, cookie: u64, inode: &Inode) -> Self {
-        let Inode { ino, attr, attrs_known, .. } = *inode;
-        Self { name, ino, attr, attrs_known, cookie }
+        let Inode { ino, attr, attrs_known, backing: content, .. } = *inode;
+        Self { name, ino, attr, attrs_known, content, cookie }
     }
 }
 

@@ -104,7 +104,12 @@ impl Vfs {
             inode = self.inode(ino)?;
             backing = self.cache.backing(ino)?;
         }
-        self.count_in(&inode, &backing, how)?;
+        while !self.count_in(&inode, &backing, how)? {
+            // Another content took its place meanwhile, and will be there in a moment.
+            tokio::task::yield_now().await;
+            inode = self.inode(ino)?;
+            backing = self.cache.backing(ino)?;
+        }
         let id = self.handles.add(ino, how, backing.clone());
         if how.truncate
             && let Err(error) = self.empty(id, &backing).await
@@ -255,10 +260,10 @@ impl Vfs {
         has_quota || !self.cache.is_roomy()
     }
 
-    /// Which content `id` reads and writes: another number after what somebody else put into the cloud came in.
+    /// What `id` reads and writes, be it here or not.
     #[must_use]
-    pub fn content_of(&self, id: HandleId) -> Option<u64> {
-        self.handles.get(id).map(|handle| handle.backing.number())
+    pub fn opened(&self, id: HandleId) -> Option<HandedOut> {
+        self.handles.get(id).map(|handle| HandedOut(handle.backing.clone()))
     }
 
     /// Whether the close of `id` has anything to wait for.
@@ -374,13 +379,13 @@ impl Vfs {
         copied
     }
 
-    /// Counts a handle, and records the first writer.
+    /// Counts a handle, and records the first writer. False, and nothing is done, if somebody would write what the file had before.
     pub(super) fn count_in(
         &self,
         inode: &Inode,
         backing: &Arc<Backing>,
         how: OpenHow,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         if how.write && !backing.is_kept() {
             return Err(std::io::Error::from_raw_os_error(libc::EROFS).into());
         }
@@ -394,35 +399,43 @@ impl Vfs {
             privileged: inode.attr.perm & (libc::S_ISUID | libc::S_ISGID) != 0,
             granted: self.has_quota(inode.share, inode.attr.uid).then_some(inode.attr.size),
         });
+        if how.write && open.stamp.is_some() && open.backing.number() != backing.number() {
+            return Ok(false);
+        }
         if how.write && open.stamp.is_none() {
             let stamp = backing.stamp(self.clock.wall())?;
             let (presence, noted) = backing.presence();
-            let ino = inode.ino;
-            let begun = self.meta.write(move |tx| -> Result<Stamp> {
+            let (ino, number) = (inode.ino, backing.number());
+            let begun = self.meta.write(move |tx| -> Result<Option<Stamp>> {
+                if tx.inode(ino)?.is_none_or(|now| now.backing != number) {
+                    return Ok(None);
+                }
                 tx.set_presence(ino, presence.as_deref())?;
                 // A program from before a crash may still write it: then what it was like before that counts.
                 if let Some(before) = tx.writing(ino)? {
-                    return Ok(before);
+                    return Ok(Some(before));
                 }
                 tx.begin_writing(ino, &stamp)?;
-                Ok(stamp)
+                Ok(Some(stamp))
             });
             match begun {
-                Ok(before) => {
+                Ok(Some(before)) => {
                     open.stamp = Some(before);
+                    // Whoever reads it may still have the one before.
+                    open.backing = backing.clone();
                     backing.noted(noted);
                 }
-                Err(error) => {
+                Ok(None) | Err(_) => {
                     if open.handles == 0 {
                         files.remove(&inode.ino);
                     }
-                    return Err(error);
+                    return begun.map(|_| false);
                 }
             }
         }
         open.handles += 1;
         open.writers += u32::from(how.write);
-        Ok(())
+        Ok(true)
     }
 
     pub(super) fn writer(&self, id: HandleId) -> Result<Arc<Handle>> {

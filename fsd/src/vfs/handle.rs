@@ -20,6 +20,22 @@ pub struct HandleId(pub u64);
 #[derive(Debug)]
 pub struct HandedOut(pub(super) Arc<Backing>);
 
+impl HandedOut {
+    /// Which content it is: another number after what somebody else put into the cloud came in.
+    #[must_use]
+    pub fn content(&self) -> u64 {
+        self.0.number()
+    }
+
+    /// Its length.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn size(&self) -> std::io::Result<u64> {
+        size_of(&self.0)
+    }
+}
+
 impl AsFd for HandedOut {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.file().as_fd()

@@ -1,5 +1,7 @@
 //! Types and errors, translated once.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use fuser::{Errno, FileAttr, FileType, INodeNo, TimeOrNow};
@@ -10,22 +12,50 @@ use crate::vfs::{SetTime, Trouble, VfsError};
 /// The block size told to programs that ask for one.
 const BLOCK_BYTES: u32 = 4096;
 
-/// The kernel calls the root of a mount 1. Of several shares only one has a root with that number: the two swap.
-#[derive(Clone, Copy, Debug)]
+/// Above the inode's number: which of its lives the kernel knows.
+const LIFE_SHIFT: u32 = 48;
+
+/// What the kernel calls an inode.
+///
+/// The root of a mount is 1 there. Of several shares only one has a root with that number: the two swap.
+///
+/// A file whose content was replaced while somebody has it open is another one from then on: for one of its own the kernel can't read two
+/// contents.
+#[derive(Clone, Debug)]
 pub(super) struct NodeIds {
-    pub(super) root: Ino,
+    root: Ino,
+    lives: Arc<Mutex<HashMap<Ino, u64>>>,
 }
 
 impl NodeIds {
-    pub(super) fn ino(self, node: INodeNo) -> Ino {
-        Ino(self.swap(node.0))
+    pub(super) fn new(root: Ino) -> Self {
+        Self { root, lives: Arc::default() }
     }
 
-    pub(super) fn node(self, ino: Ino) -> INodeNo {
-        INodeNo(self.swap(ino.0))
+    pub(super) fn ino(&self, node: INodeNo) -> Ino {
+        Ino(self.swap(node.0 & !(u64::MAX << LIFE_SHIFT)))
     }
 
-    fn swap(self, number: u64) -> u64 {
+    pub(super) fn node(&self, ino: Ino) -> INodeNo {
+        let life = self.lives().get(&ino).copied().unwrap_or(0);
+        INodeNo(self.swap(ino.0) | life << LIFE_SHIFT)
+    }
+
+    /// Whoever looks `node` up from here on gets another one for its inode.
+    pub(super) fn renew(&self, node: INodeNo) {
+        let (ino, life) = (self.ino(node), node.0 >> LIFE_SHIFT);
+        let mut lives = self.lives();
+        let now = lives.entry(ino).or_default();
+        if *now == life {
+            *now = (life + 1) % (1 << (u64::BITS - LIFE_SHIFT));
+        }
+    }
+
+    fn lives(&self) -> MutexGuard<'_, HashMap<Ino, u64>> {
+        self.lives.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn swap(&self, number: u64) -> u64 {
         match number {
             1 => self.root.0,
             number if number == self.root.0 => 1,

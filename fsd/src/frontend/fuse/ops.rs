@@ -22,8 +22,8 @@ use super::polling::Polling;
 use super::reply::{GENERATION, dots, names_behind, reply_empty, reply_entry, reply_sized, said};
 use crate::types::FileKind;
 use crate::vfs::{
-    AttrChange, Caller, Entry, HandleId, NAME_BYTES_MAX, OpenHow, RenameHow, Seek, Vfs, VfsError,
-    WriteHow, XattrHow, is_acl,
+    AttrChange, Caller, Entry, HandedOut, HandleId, NAME_BYTES_MAX, OpenHow, RenameHow, Seek, Vfs,
+    VfsError, WriteHow, XattrHow, is_acl,
 };
 
 /// Entries that one request for a directory's content may take: with names of common length what fits into the 32 KiB that the C
@@ -67,6 +67,14 @@ fn open_how(flags: i32) -> OpenHow {
         write: flags & libc::O_ACCMODE != libc::O_RDONLY,
         truncate: flags & libc::O_TRUNC != 0,
         append: flags & libc::O_APPEND != 0,
+    }
+}
+
+/// What the kernel is told of a file from here on must not be told of the one that somebody still reads.
+fn renew_if_replaced(nodes: &NodeIds, paths: &DataPaths, entry: &Entry) {
+    let node = nodes.node(entry.ino);
+    if paths.size_replaced(node, entry.content).is_some() {
+        nodes.renew(node);
     }
 }
 
@@ -119,7 +127,7 @@ impl Drive {
         op: &'static str,
         parent: INodeNo,
     ) {
-        reply_entry(reply, found, op, parent, (self.nodes, &*self.vfs), self.ttl);
+        reply_entry(reply, found, op, parent, (&self.nodes, &*self.vfs), self.ttl);
     }
 }
 
@@ -150,7 +158,7 @@ impl Filesystem for Drive {
     }
 
     fn lookup(&self, asker: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let (vfs, nodes, ttl) = (self.vfs.clone(), self.nodes, self.ttl);
+        let (vfs, nodes, ttl) = (self.vfs.clone(), self.nodes.clone(), self.ttl);
         let paths = self.paths.clone();
         let (dir, name) = (self.nodes.ino(parent), name.as_bytes().to_vec());
         self.tell(asker, async move {
@@ -163,21 +171,25 @@ impl Filesystem for Drive {
             if let Err(VfsError::NoEntry) = found {
                 return reply.entry(&ABSENT_TTL, &map::absent(), GENERATION);
             }
+            if let Ok(entry) = &found {
+                renew_if_replaced(&nodes, &paths, entry);
+            }
             let ttl = match &found {
-                Ok(entry) if entry.attrs_known => paths.ttl(entry.ino, ttl),
+                Ok(entry) if entry.attrs_known => paths.ttl(nodes.node(entry.ino), ttl),
                 Ok(_) | Err(_) => Duration::ZERO,
             };
-            reply_entry(reply, found, "lookup", parent, (nodes, &*vfs), ttl);
+            reply_entry(reply, found, "lookup", parent, (&nodes, &*vfs), ttl);
         });
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
         self.polling.seen();
-        match self.vfs.attr(self.nodes.ino(ino)) {
-            Ok(attr) => {
-                let node = self.nodes.ino(ino);
-                let blocks = self.vfs.blocks(node, &attr);
-                reply.attr(&self.paths.ttl(node, self.ttl), &map::attr(ino, &attr, blocks));
+        match self.vfs.entry(self.nodes.ino(ino)) {
+            Ok(Entry { ino: file, mut attr, content, .. }) => {
+                // Who still reads what was replaced reads all of that.
+                attr.size = self.paths.size_replaced(ino, content).unwrap_or(attr.size);
+                let blocks = self.vfs.blocks(file, &attr);
+                reply.attr(&self.paths.ttl(ino, self.ttl), &map::attr(ino, &attr, blocks));
             }
             Err(error) => reply.error(said(&error, "getattr", ino)),
         }
@@ -216,7 +228,7 @@ impl Filesystem for Drive {
             match vfs.set_attr(node, change).await {
                 Ok(attr) => {
                     let blocks = vfs.blocks(node, &attr);
-                    reply.attr(&paths.ttl(node, ttl), &map::attr(ino, &attr, blocks));
+                    reply.attr(&paths.ttl(ino, ttl), &map::attr(ino, &attr, blocks));
                 }
                 Err(error) => reply.error(said(&error, "setattr", ino)),
             }
@@ -279,8 +291,8 @@ impl Filesystem for Drive {
     fn link(&self, _: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let (node, dir) = (self.nodes.ino(ino), self.nodes.ino(parent));
         let made = self.vfs.link(node, dir, name.as_bytes());
-        let ttl = self.paths.ttl(node, self.ttl);
-        reply_entry(reply, made, "link", parent, (self.nodes, &*self.vfs), ttl);
+        let ttl = self.paths.ttl(ino, self.ttl);
+        reply_entry(reply, made, "link", parent, (&self.nodes, &*self.vfs), ttl);
     }
 
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -363,9 +375,14 @@ impl Filesystem for Drive {
             how,
         ) {
             Ok((ino, attr, handle)) => {
-                let attr = map::attr(self.nodes.node(ino), &attr, self.vfs.blocks(ino, &attr));
+                let node = self.nodes.node(ino);
+                let attr = map::attr(node, &attr, self.vfs.blocks(ino, &attr));
                 let wanted = || self.vfs.handed_out(handle);
-                let straight = self.paths.begin(ino, wanted, |file| reply.open_backing(file));
+                let file = self.vfs.opened(handle);
+                let content = file.as_ref().map(HandedOut::content);
+                let begun = self.paths.begin((node, file), wanted, |file| reply.open_backing(file));
+                // Nobody else has it open yet.
+                let straight = begun.unwrap_or_default();
                 let (fh, flags) = (FileHandle(handle.0), FopenFlags::FOPEN_NOFLUSH);
                 match straight {
                     Some(id) => {
@@ -373,8 +390,8 @@ impl Filesystem for Drive {
                         reply.created_passthrough(&CREATED_TTL, &attr, GENERATION, fh, flags, &id);
                     }
                     None => {
-                        if let Some(content) = self.vfs.content_of(handle) {
-                            self.paths.has_pages_of(ino, content);
+                        if let Some(content) = content {
+                            self.paths.has_pages_of(node, content);
                         }
                         let flags = flags | FopenFlags::FOPEN_KEEP_CACHE;
                         reply.created(&self.ttl, &attr, GENERATION, fh, flags);
@@ -386,13 +403,23 @@ impl Filesystem for Drive {
     }
 
     fn open(&self, asker: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let (vfs, node, how) = (self.vfs.clone(), self.nodes.ino(ino), open_how(flags.0));
+        let (vfs, nodes, how) = (self.vfs.clone(), self.nodes.clone(), open_how(flags.0));
         let paths = self.paths.clone();
         let open = async move {
-            match vfs.open(node, how).await {
+            match vfs.open(nodes.ino(ino), how).await {
                 Ok(handle) => {
                     let wanted = || vfs.handed_out(handle);
-                    let straight = paths.begin(node, wanted, |file| reply.open_backing(file));
+                    let file = vfs.opened(handle);
+                    let content = file.as_ref().map(HandedOut::content);
+                    let begun = paths.begin((ino, file), wanted, |file| reply.open_backing(file));
+                    let Ok(straight) = begun else {
+                        // The kernel looks the name up again, and finds a file of its own.
+                        nodes.renew(ino);
+                        let closed = vfs.release(handle);
+                        return reply.error(
+                            closed.map_or_else(|e| said(&e, "open", ino), |()| Errno::ESTALE),
+                        );
+                    };
                     let mut flags = FopenFlags::empty();
                     if !vfs.needs_flush(handle) {
                         flags |= FopenFlags::FOPEN_NOFLUSH;
@@ -405,8 +432,7 @@ impl Filesystem for Drive {
                             reply.opened_passthrough(fh, flags, &id);
                         }
                         None => {
-                            let content = vfs.content_of(handle);
-                            if content.is_some_and(|content| paths.has_pages_of(node, content)) {
+                            if content.is_some_and(|content| paths.has_pages_of(ino, content)) {
                                 flags |= FopenFlags::FOPEN_KEEP_CACHE;
                             }
                             reply.opened(fh, flags);
@@ -503,7 +529,7 @@ impl Filesystem for Drive {
         reply: ReplyEmpty,
     ) {
         self.polling.seen();
-        self.paths.end(self.nodes.ino(ino));
+        self.paths.end(ino);
         reply_empty(reply, self.vfs.release(handle(fh)), "release", ino);
     }
 
@@ -605,7 +631,7 @@ impl Filesystem for Drive {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        let (vfs, nodes, node) = (self.vfs.clone(), self.nodes, self.nodes.ino(ino));
+        let (vfs, nodes, node) = (self.vfs.clone(), self.nodes.clone(), self.nodes.ino(ino));
         self.tell(asker, async move {
             let page = match vfs.read_names(node, names_behind(offset), DIR_PAGE).await {
                 Ok(page) => page,
@@ -635,7 +661,8 @@ impl Filesystem for Drive {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        let (vfs, nodes, node, ttl) = (self.vfs.clone(), self.nodes, self.nodes.ino(ino), self.ttl);
+        let (vfs, nodes, node, ttl) =
+            (self.vfs.clone(), self.nodes.clone(), self.nodes.ino(ino), self.ttl);
         let paths = self.paths.clone();
         self.tell(asker, async move {
             let page = match vfs.read_dir(node, names_behind(offset), DIR_PLUS_PAGE).await {
@@ -650,9 +677,10 @@ impl Filesystem for Drive {
                 }
             }
             for entry in page.entries {
+                renew_if_replaced(&nodes, &paths, &entry);
                 // Of attributes that are not known the kernel believes nothing: it asks when somebody wants them.
                 let ttl = match entry.attrs_known {
-                    true => paths.ttl(entry.ino, ttl),
+                    true => paths.ttl(nodes.node(entry.ino), ttl),
                     false => Duration::ZERO,
                 };
                 let node = nodes.node(entry.ino);

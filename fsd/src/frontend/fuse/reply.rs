@@ -28,7 +28,7 @@ pub(super) fn reply_entry(
     found: Result<Entry, VfsError>,
     op: &'static str,
     parent: INodeNo,
-    (nodes, vfs): (NodeIds, &Vfs),
+    (nodes, vfs): (&NodeIds, &Vfs),
     ttl: Duration,
 ) {
     match found {

@@ -106,7 +106,7 @@ pub fn mount(
     let refused = |source| MountError::Refused { path: path.clone(), source };
     let share = vfs.share(share).map_err(|e| refused(io::Error::other(e)))?;
     let ttl = if share.local { LOCAL_TTL } else { share.listing_age_max };
-    let nodes = NodeIds { root: share.root };
+    let nodes = NodeIds::new(share.root);
     let mut mount_options = vec![
         MountOption::FSName(options.source.clone()),
         subtype(),
@@ -130,7 +130,8 @@ pub fn mount(
     if !options.passthrough {
         paths.refuse("it is switched off".to_owned());
     }
-    let drive = Drive::new(vfs.clone(), nodes, ttl, polling.clone(), paths.clone(), options.acl);
+    let drive =
+        Drive::new(vfs.clone(), nodes.clone(), ttl, polling.clone(), paths.clone(), options.acl);
     let session = fuser::Session::new(drive, &path, &config)
         .and_then(|session| {
             polling.start(&session, begun)?;
@@ -144,7 +145,7 @@ pub fn mount(
         .name("fuse.notify".into())
         .spawn(move || {
             for invalidation in invalidations {
-                tell(&notifier, nodes, &invalidation);
+                tell(&notifier, &nodes, &invalidation);
             }
         })
         .map_err(refused)?;
@@ -240,7 +241,7 @@ fn raise_read_ahead(path: &Path) {
     }
 }
 
-fn tell(notifier: &Notifier, nodes: NodeIds, invalidation: &Invalidation) {
+fn tell(notifier: &Notifier, nodes: &NodeIds, invalidation: &Invalidation) {
     let told = match invalidation {
         // The directory's names as well: of one that it never looked up the kernel takes no notice else.
         Invalidation::Name { parent, name, .. } => notifier
