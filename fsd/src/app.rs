@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use inference_hooks::{FieldType, Hook, WorkerConfig};
-
 use nix::fcntl::{Flock, FlockArg};
 use policies::{Gate, Rate, Schedule};
 use tokio::runtime::Handle;
@@ -29,7 +28,7 @@ use crate::control::cli::{Program, Start, Vars};
 use crate::control::ops::{self, Gateway, MountedShare, UnmountRequest};
 use crate::events::Events;
 use crate::frontend::fuse::{self, Mount, MountOptions};
-use crate::hooks::{self, Hooks, ResultsPlace, Rule};
+use crate::hooks::{self, Decides, Hooks, ResultsPlace, Rule};
 use crate::meta::{Meta, MetaError};
 use crate::pace::{LaneParts, Paces, Way};
 use crate::remote::{self, Env, Opened, Pacer, Pacers, RemoteError, RemoteUrl};
@@ -577,7 +576,11 @@ fn rules(configs: &[HookConfig], shares: &[OpenShare]) -> anyhow::Result<Vec<Rul
         }
         let mut rule = Rule::new(Arc::new(hook), seen, results, &globs)
             .with_context(|| format!("read the globs of the hook {}", config.dir.display()))?;
-        rule.gate = config.gate.as_ref().map(|gate| (gate.rule.clone(), gate.timeout));
+        rule.gate = config.gate.as_ref().map(|gate| Decides {
+            rule: gate.rule.clone(),
+            timeout: gate.timeout,
+            originals: gate.originals.as_deref().and_then(id_of),
+        });
         rules.push(rule);
     }
     Ok(rules)
@@ -591,6 +594,11 @@ fn gates(shares: &[OpenShare], rules: &[Rule]) -> BTreeMap<ShareId, Vec<Gate>> {
 
 /// A gate can only ask for what its hook says.
 fn check_gate(hook: &Hook, gate: &GateConfig) -> anyhow::Result<()> {
+    ensure!(
+        gate.originals.is_none() || hook.output().image.is_some(),
+        "the hook {} makes no picture that could take the place of an original: leave originals_share out",
+        hook.name()
+    );
     let fields = &hook.output().fields;
     for name in gate.rule.hold_if.iter().chain(&gate.rule.drop_if) {
         let is_one = fields.iter().any(|(field, kind)| field == name && *kind == FieldType::Bool);

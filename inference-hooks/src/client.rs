@@ -89,7 +89,7 @@ impl JobOutput {
 pub struct Derived {
     /// What its name ends with, in place of the extension of the original.
     pub suffix: String,
-    /// `image/png` or `image/jpeg`.
+    /// `image/png` or so.
     pub media_type: String,
     /// Its length.
     pub bytes: u64,

@@ -7,13 +7,13 @@ use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Li
 
 use crate::protocol::{Failure, FailureKind};
 
-/// Decodes a picture the right way up. Of an animation it is the first frame. `memory_bytes_max` bounds what
-/// decoding holds at its peak.
+/// Decodes a picture the right way up, and says in what format it came. Of an animation it is the first frame. `memory_bytes_max` bounds
+/// what decoding holds at its peak.
 pub(crate) fn decode(
     bytes: &[u8],
     pixels_max: u64,
     memory_bytes_max: u64,
-) -> Result<RgbaImage, Failure> {
+) -> Result<(RgbaImage, ImageFormat), Failure> {
     let bad = |detail: String| Failure::new(FailureKind::BadInput, detail);
     let over = |detail: String| Failure::new(FailureKind::OverLimit, detail);
     if bytes.is_empty() {
@@ -67,7 +67,7 @@ pub(crate) fn decode(
     }
     let mut image = DynamicImage::from_decoder(decoder).map_err(failed)?;
     image.apply_orientation(orientation);
-    Ok(image.into_rgba8())
+    Ok((image.into_rgba8(), format))
 }
 
 fn name(format: ImageFormat) -> String {
@@ -127,8 +127,8 @@ mod tests {
     #[test]
     fn every_format_is_read() {
         for format in FORMATS {
-            let image = decode(&encoded(format), PIXELS_MAX, MEMORY_MAX).unwrap();
-            assert_eq!(image.dimensions(), (61, 43), "{format:?}");
+            let (image, found) = decode(&encoded(format), PIXELS_MAX, MEMORY_MAX).unwrap();
+            assert_eq!((image.dimensions(), found), ((61, 43), format));
         }
     }
 
@@ -139,7 +139,8 @@ mod tests {
             // The last bytes of some formats say nothing about pixels.
             for keep in [1, 4, 12, 40, bytes.len() / 3, bytes.len() / 2, bytes.len() - 40] {
                 let found = decode(&bytes[..keep], PIXELS_MAX, MEMORY_MAX);
-                let kind = found.map(|image| image.dimensions()).map_err(|failure| failure.kind);
+                let kind =
+                    found.map(|(image, _)| image.dimensions()).map_err(|failure| failure.kind);
                 assert_eq!(
                     kind,
                     Err(FailureKind::BadInput),
@@ -203,8 +204,8 @@ mod tests {
         let exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
         let length = u16::try_from(exif.len() + 2).unwrap().to_be_bytes();
         let turned = [&jpeg[..2], &[0xFF, 0xE1], &length, exif, &jpeg[2..]].concat();
-        let upright = decode(&jpeg, PIXELS_MAX, MEMORY_MAX).unwrap();
-        let turned = decode(&turned, PIXELS_MAX, MEMORY_MAX).unwrap();
+        let (upright, _) = decode(&jpeg, PIXELS_MAX, MEMORY_MAX).unwrap();
+        let (turned, _) = decode(&turned, PIXELS_MAX, MEMORY_MAX).unwrap();
         assert_eq!(turned.dimensions(), (43, 61));
         assert_eq!(turned, image::imageops::rotate90(&upright));
     }

@@ -8,10 +8,11 @@ use image::RgbaImage;
 use serde_json::{Map, Value};
 
 use crate::decode::decode;
-use crate::encode::encode;
+use crate::encode::{Written, encode};
 #[cfg(feature = "gpu")]
 use crate::gpu::{self, Compiled, Gpu, GpuError};
 use crate::hook::Hook;
+use crate::hook::ImageFormat;
 use crate::kernels::{CpuInput, CpuTwin};
 use crate::protocol::{AdapterInfo, DerivedInfo, Done, Engine, Failure, FailureKind};
 
@@ -107,18 +108,23 @@ impl Engines {
         // An eighth of the process is for the drivers, the compiled hooks and ourselves.
         let memory = hook.limits().memory_bytes_max.min(memory_bytes_max / 8 * 7);
         let bytes = read(file, hook.input().bytes_max)?;
-        let image = decode(&bytes, hook.input().pixels_max, memory)?;
+        let (image, came) = decode(&bytes, hook.input().pixels_max, memory)?;
         drop(bytes);
         let (width, height) = image.dimensions();
         let made = self.make(loaded, image, memory)?;
         let mut derived = Vec::new();
         let mut files = Vec::new();
         if let (Some(image), Some(output)) = (made.image, &hook.output().image) {
-            let (bytes, media_type) = encode(&image, output.format).map_err(|error| {
+            let written = Written::of(output.format, came);
+            let bytes = encode(image, written).map_err(|error| {
                 let detail = format!("the derived picture cannot be written: {error}");
                 Failure::new(FailureKind::OverLimit, detail)
             })?;
-            let (suffix, media_type) = (output.suffix.clone(), media_type.to_owned());
+            let suffix = match output.format {
+                ImageFormat::Same { .. } => format!("{}.{}", output.suffix, written.extension()),
+                ImageFormat::Png | ImageFormat::Jpeg { .. } => output.suffix.clone(),
+            };
+            let media_type = written.media_type().to_owned();
             derived.push(DerivedInfo { suffix, media_type });
             files.push(bytes);
         }

@@ -49,14 +49,14 @@ pub enum Leave {
 
 /// What follows from what each gate has said of a version; one that has not spoken yet says nothing.
 ///
-/// One that says `drop` needs no other; that it is held back shows when all have spoken.
+/// One that does not let it pass needs no other.
 ///
 /// ```
 /// use policies::gate::{Leave, Verdict, decide};
 /// assert_eq!(decide([]), Leave::Now);
 /// assert_eq!(decide([Some(Verdict::Pass), None]), Leave::Waits);
 /// assert_eq!(decide([Some(Verdict::Drop), None]), Leave::Not(Verdict::Drop));
-/// assert_eq!(decide([Some(Verdict::Hold), Some(Verdict::Pass)]), Leave::Not(Verdict::Hold));
+/// assert_eq!(decide([Some(Verdict::Hold), None]), Leave::Not(Verdict::Hold));
 /// ```
 #[must_use]
 pub fn decide(said: impl IntoIterator<Item = Option<Verdict>>) -> Leave {
@@ -67,11 +67,10 @@ pub fn decide(said: impl IntoIterator<Item = Option<Verdict>>) -> Leave {
             None => waits = true,
         }
     }
-    match (strictest, waits) {
-        (Verdict::Drop, _) => Leave::Not(Verdict::Drop),
-        (_, true) => Leave::Waits,
-        (Verdict::Hold, false) => Leave::Not(Verdict::Hold),
-        (Verdict::Pass, false) => Leave::Now,
+    match strictest {
+        Verdict::Pass if waits => Leave::Waits,
+        Verdict::Pass => Leave::Now,
+        Verdict::Hold | Verdict::Drop => Leave::Not(strictest),
     }
 }
 

@@ -1,23 +1,69 @@
 //! Hooks that decide what leaves: not one byte of a file is on the wire before its gate has let it pass.
 
+use std::collections::BTreeMap;
+use std::io::{Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
 use fsd_tests::drive::Drive;
 use fsd_tests::servers::Variables;
-use fsd_tests::store::{Store, on_a_dir, on_s3};
+use fsd_tests::store::{Store, on_a_dir, on_azure, on_s3};
 use fsd_tests::until;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::hooks::{picture, ready_hooks};
 
 /// A drive before whose store the hook `sharpness` is a gate, as `gate` says.
 fn gated(store: &Store, variables: Variables, gate: &str) -> Result<Drive> {
-    let hook = std::path::Path::new(&ready_hooks()).canonicalize()?;
+    let hook = Path::new(&ready_hooks()).canonicalize()?;
     let (hook, url) = (hook.display(), store.url());
     let text = format!(
         "state_dir = \"STATE\"\n[[share]]\nname = \"cam\"\nmount = \"MOUNT\"\nurl = \"{url}\"\nupload_delay = \"100ms\"\n\
          [[hook]]\ndir = \"{hook}/sharpness\"\nresults_folder = \"results\"\ngate = {gate}\n"
     );
     Drive::configured(&text)?.with_variables(variables).started()
+}
+
+/// The same with `privacy-blur`, and a local share for originals.
+fn blurring(store: &Store, variables: Variables) -> Result<Drive> {
+    let hook = Path::new(&ready_hooks()).canonicalize()?;
+    let (hook, url) = (hook.display(), store.url());
+    let text = format!(
+        "state_dir = \"STATE\"\n[[share]]\nname = \"cam\"\nmount = \"MOUNT\"\nurl = \"{url}\"\nupload_delay = \"100ms\"\n\
+         [[share]]\nname = \"vault\"\nmount = \"MOUNT-vault\"\nlocal = true\n\
+         [[hook]]\ndir = \"{hook}/privacy-blur\"\nshares = [\"cam\"]\nresults_folder = \"results\"\n\
+         gate = {{ originals_share = \"vault\" }}\n\
+         [[hook]]\ndir = \"{hook}/thumbnail\"\nshares = [\"cam\"]\nresults_folder = \"results\"\n"
+    );
+    let drive = Drive::configured(&text)?.with_variables(variables);
+    std::fs::create_dir_all(vault(&drive, ""))?;
+    drive.started()
+}
+
+/// Where the original of `name` is kept.
+fn vault(drive: &Drive, name: &str) -> PathBuf {
+    let mount = format!("{}-vault", drive.mount().display());
+    if name.is_empty() { mount.into() } else { Path::new(&mount).join("cam").join(name) }
+}
+
+/// How much a picture changes from one pixel to the next.
+fn detail(picture: &[u8]) -> Result<f64> {
+    let luma = image::load_from_memory(picture)?.into_luma8();
+    let rows = luma.rows().map(|row| row.map(|pixel| f64::from(pixel.0[0])).collect::<Vec<_>>());
+    let steps: Vec<f64> = rows
+        .flat_map(|row| row.windows(2).map(|two| (two[0] - two[1]).abs()).collect::<Vec<_>>())
+        .collect();
+    Ok(steps.iter().sum::<f64>() / steps.len() as f64)
+}
+
+/// The worker that runs hooks dies, if there is one.
+fn kill_the_worker(drive: &Drive) -> Result<bool> {
+    let status = drive.json(&["status"])?;
+    let Some(pid) = status["worker"]["pid"].as_i64() else { return Ok(false) };
+    Ok(kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGKILL).is_ok())
 }
 
 fn drop_picture(drive: &Drive, name: &str, to: &str) -> Result<()> {
@@ -113,4 +159,148 @@ fn not_one_byte_is_on_the_wire_before_the_verdict_whatever_is_killed() -> Result
         ensure!(drive.path("moved-0-0.png").exists(), "what stays here is here");
         Ok(())
     })
+}
+
+#[test]
+fn what_a_gate_makes_takes_the_place_of_the_original_which_stays_here() -> Result<()> {
+    on_a_dir(|store| {
+        let drive = blurring(store, store.variables())?;
+        std::fs::create_dir(drive.path("ward"))?;
+        for name in ["rocket.jpg", "chelsea.png"] {
+            drop_picture(&drive, name, &format!("ward/{name}"))?;
+        }
+        xattr::set(drive.path("ward/rocket.jpg"), "user.patient", b"7")?;
+        let mut reader = std::fs::File::open(drive.path("ward/rocket.jpg"))?;
+        drive.wait()?;
+        let original = std::fs::read(picture("rocket.jpg"))?;
+        let there = store.files()?;
+        for name in ["rocket.jpg", "chelsea.png"] {
+            let (before, path) = (std::fs::read(picture(name))?, format!("ward/{name}"));
+            let after = there.get(&path).context("no object")?;
+            ensure!(
+                *after == std::fs::read(drive.path(&path))?,
+                "the drive shows what the cloud has"
+            );
+            ensure!(detail(after)? < detail(&before)? / 2.0, "{name} is blurred");
+            ensure!(image::guess_format(after)? == image::guess_format(&before)?, "{name}");
+            ensure!(
+                std::fs::read(vault(&drive, &path))? == before,
+                "the original of {name} is here"
+            );
+            let thumbnail = there.get(&format!("results/ward/{name}.thumb.jpg"));
+            let thumbnail = thumbnail.context("no thumbnail of what took its place")?;
+            ensure!(
+                detail(thumbnail)? < detail(&before)? / 2.0,
+                "it is one of the blurred picture"
+            );
+        }
+        let kept = xattr::get(vault(&drive, "ward/rocket.jpg"), "user.patient")?;
+        ensure!(kept.as_deref() == Some(b"7"), "its attributes are kept");
+        let mut read = Vec::new();
+        reader.rewind()?;
+        reader.read_to_end(&mut read)?;
+        ensure!(read == original, "whoever had it open reads on");
+        // What is written now is added to the picture that is there, and is another version, whose original takes nobody's place.
+        std::fs::OpenOptions::new()
+            .append(true)
+            .open(drive.path("ward/rocket.jpg"))?
+            .write_all(b"more")?;
+        drop(reader);
+        drive.wait()?;
+        ensure!(std::fs::read(vault(&drive, "ward/rocket.jpg"))? == original);
+        let mut originals: Vec<_> = std::fs::read_dir(vault(&drive, "ward"))?
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect::<Result<_>>()?;
+        originals.sort();
+        ensure!(originals.len() == 3 && originals[1].starts_with("rocket (2"), "{originals:?}");
+        let second = std::fs::read(vault(&drive, &format!("ward/{}", originals[1])))?;
+        let first = there.get("ward/rocket.jpg").context("no object")?;
+        ensure!(second == [first.as_slice(), b"more"].concat(), "it is what was there, and more");
+        Ok(())
+    })
+}
+
+/// With this variable so many pictures arrive.
+const ARRIVALS: &str = "FSD_TEST_ARRIVALS";
+const ARRIVALS_DEFAULT: usize = 20;
+const KILLS: u32 = 4;
+
+fn blurred_under_kills(store: &Store, count: usize) -> Result<()> {
+    let (proxy, variables) = store.behind_a_proxy()?;
+    proxy.keep();
+    let mut drive = blurring(store, variables)?;
+    let mut originals = BTreeMap::new();
+    let (base, scan) =
+        (std::fs::read(picture("rocket.jpg"))?, std::fs::read(picture("chelsea.png"))?);
+    for number in 0..count {
+        let (bytes, name) = match number % 2 {
+            0 => (&base, format!("{number:03}.jpg")),
+            _ => (&scan, format!("{number:03}.png")),
+        };
+        // Behind its end a picture may have anything.
+        let body =
+            [bytes.as_slice(), format!("this is original {number:03} and no other").as_bytes()]
+                .concat();
+        std::fs::write(drive.path(&name), &body)?;
+        originals.insert(name, body);
+    }
+    let mut kills = [0, 0];
+    for _ in 0..KILLS {
+        std::thread::sleep(Duration::from_millis(250));
+        kills[0] += u32::from(kill_the_worker(&drive)?);
+        std::thread::sleep(Duration::from_millis(150));
+        drive.crash()?;
+        kills[1] += 1;
+    }
+    drive.wait()?;
+    let there = store.files()?;
+    let (mut blurred, mut sent) = (0, 0);
+    for (name, body) in &originals {
+        let after = there.get(name).with_context(|| format!("no object {name}"))?;
+        blurred += usize::from(detail(after)? < detail(body)? / 2.0);
+        ensure!(std::fs::read(vault(&drive, name))? == *body, "the original of {name}");
+        let end = &body[body.len() - 24..];
+        let middle = &body[body.len() / 2..][..48];
+        sent += usize::from(proxy.has_seen(end) || proxy.has_seen(middle));
+        ensure!(proxy.has_seen(&after[after.len() / 2..][..48]), "the proxy sees what goes up");
+    }
+    let kept = std::fs::read_dir(vault(&drive, "").join("cam"))?.count();
+    println!(
+        "{}: {count} pictures arrived, the worker died {} times and the daemon {}; {blurred} are blurred there, {kept} originals here, of {sent} \
+         anything on the wire",
+        store.url(),
+        kills[0],
+        kills[1]
+    );
+    ensure!((blurred, kept, sent) == (count, count, 0), "of {count}: {blurred}, {kept}, {sent}");
+    let done = drive.json(&[
+        "hooks",
+        "jobs",
+        "--state",
+        "done",
+        "--hook",
+        "privacy-blur",
+        "--limit",
+        "1000",
+    ])?;
+    let results = done
+        .as_array()
+        .map_or(0, |jobs| jobs.iter().filter(|job| !job["result"].is_null()).count());
+    ensure!(results <= count, "{results} results of {count} pictures");
+    Ok(())
+}
+
+fn arrivals() -> Result<usize> {
+    let Some(count) = std::env::var_os(ARRIVALS) else { return Ok(ARRIVALS_DEFAULT) };
+    count.to_string_lossy().parse().with_context(|| format!("{ARRIVALS} is a number"))
+}
+
+#[test]
+fn what_azure_gets_is_blurred_every_one_whatever_is_killed() -> Result<()> {
+    on_azure(|store| blurred_under_kills(store, arrivals()?))
+}
+
+#[test]
+fn what_s3_gets_is_blurred_every_one_whatever_is_killed() -> Result<()> {
+    on_s3(|store| blurred_under_kills(store, arrivals()?))
 }

@@ -1,5 +1,6 @@
 //! A network between a gateway and its store that can be cut, and that counts what passes.
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -34,11 +35,17 @@ struct State {
     sockets: Mutex<Vec<TcpStream>>,
     /// What came from the gateway: when, and how many bytes.
     sent: Mutex<Vec<(Instant, usize)>>,
+    /// The bytes themselves, by connection, if they are kept.
+    kept: Mutex<Option<BTreeMap<u64, Vec<u8>>>>,
 }
 
 impl State {
     fn is(&self, network: Network) -> bool {
         self.network.load(Ordering::SeqCst) == network as u8
+    }
+
+    fn kept(&self) -> std::sync::MutexGuard<'_, Option<BTreeMap<u64, Vec<u8>>>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn sockets(&self) -> std::sync::MutexGuard<'_, Vec<TcpStream>> {
@@ -60,6 +67,7 @@ impl Proxy {
             down: AtomicU64::new(0),
             sockets: Mutex::default(),
             sent: Mutex::default(),
+            kept: Mutex::default(),
         });
         let shared = state.clone();
         std::thread::spawn(move || {
@@ -86,6 +94,19 @@ impl Proxy {
     #[must_use]
     pub fn bytes_up(&self) -> u64 {
         self.state.up.load(Ordering::SeqCst)
+    }
+
+    /// Keeps all bytes that go up from here on.
+    pub fn keep(&self) {
+        *self.state.kept() = Some(BTreeMap::new());
+    }
+
+    /// Whether `bytes` went up since [`Proxy::keep`].
+    #[must_use]
+    pub fn has_seen(&self, bytes: &[u8]) -> bool {
+        let kept = self.state.kept();
+        let mut connections = kept.iter().flat_map(BTreeMap::values);
+        connections.any(|sent| sent.windows(bytes.len()).any(|window| window == bytes))
     }
 
     /// Bytes that came down so far.
@@ -125,11 +146,16 @@ fn take(client: TcpStream, server: SocketAddr, state: &Arc<State>) {
 
 #[expect(clippy::disallowed_methods, reason = "a proxy keeps its own time: it is what measures")]
 fn pass(mut from: TcpStream, mut to: TcpStream, state: &State, is_up: bool) {
+    static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
+    let number = CONNECTIONS.fetch_add(1, Ordering::SeqCst);
     let mut buffer = vec![0; 64 << 10];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
         if is_up {
             let mut sent = state.sent.lock().unwrap_or_else(PoisonError::into_inner);
             sent.push((Instant::now(), count));
+            if let Some(kept) = &mut *state.kept() {
+                kept.entry(number).or_default().extend(&buffer[..count]);
+            }
         }
         while state.is(Network::BlackHole) {
             std::thread::sleep(Duration::from_millis(10));

@@ -15,6 +15,7 @@ mod pins;
 mod present;
 mod recency;
 mod remember;
+mod replace;
 mod scan;
 mod scrub;
 mod sums;
@@ -45,6 +46,7 @@ pub use self::evict::Eviction;
 pub use self::fill::ReadAhead;
 pub use self::merge::{Changes, Defaults, Merged};
 pub use self::present::BLOCK_BYTES;
+pub use self::replace::Staged;
 pub use self::scan::backing_files;
 pub use self::scrub::Checked;
 pub use self::verify::{Difference, Differing, Verified};
@@ -401,10 +403,14 @@ impl Cache {
     /// Removes the backing file of an inode that is gone.
     pub fn forget(&self, ino: Ino, number: u64) {
         let mut open = lock(&self.open);
-        let counted = open
-            .remove(&ino)
-            .and_then(|b| b.upgrade())
-            .map(|b| b.accounted.swap(0, Ordering::Relaxed));
+        let counted = match open.get(&ino).and_then(Weak::upgrade) {
+            // Somebody has opened the next one already.
+            Some(next) if next.number != number => None,
+            found => {
+                open.remove(&ino);
+                found.map(|b| b.accounted.swap(0, Ordering::Relaxed))
+            }
+        };
         self.remove(ino, number, counted);
     }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
+use super::replace::replacing;
 use super::{Cache, Result, backing, lock};
 use crate::meta::MetaError;
 use crate::types::Ino;
@@ -51,6 +52,8 @@ impl Cache {
         let (known, youngest) = self
             .meta
             .scan(|tx| -> Result<_, MetaError> { Ok((tx.backings()?, tx.youngest_inode()?)) })?;
+        // Of these the metadata store was never told.
+        let replacing = replacing(&self.data);
         let is_later = |(ino, number): (Ino, u64)| {
             ino > youngest || known.get(&ino).is_some_and(|known| number > *known)
         };
@@ -62,7 +65,10 @@ impl Cache {
             if parsed.is_some_and(|(ino, number)| known.get(&ino) == Some(&number)) {
                 self.used.fetch_add(allocated_at(&file.path())?, Ordering::Relaxed);
                 self.files.fetch_add(1, Ordering::Relaxed);
-            } else if parsed.is_some_and(is_later) && allocated_at(&file.path())? > 0 {
+            } else if parsed.is_some_and(is_later)
+                && allocated_at(&file.path())? > 0
+                && !replacing.join(&name).try_exists()?
+            {
                 std::fs::create_dir_all(&aside)?;
                 std::fs::rename(file.path(), aside.join(name))?;
                 set_aside += 1;
@@ -71,6 +77,9 @@ impl Cache {
             }
             Ok(())
         })?;
+        if replacing.try_exists()? {
+            std::fs::remove_dir_all(&replacing)?;
+        }
         if set_aside > 0 {
             tracing::error!(files = set_aside, dir = %aside.display(), "the metadata store has lost changes: what it does not know of is kept there, without names");
         }

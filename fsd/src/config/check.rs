@@ -336,10 +336,6 @@ fn hook(
     findings: &mut Findings,
 ) -> HookConfig {
     let key = |name: &str| format!("hook.{index}.{name}");
-    let no_such_share = || {
-        let known: Vec<_> = all.iter().map(|share| format!("{:?}", share.name)).collect();
-        ProblemKind::NoSuchShare { known: known.join(", ") }
-    };
     let shares = match &section.shares {
         None => all.iter().map(|share| share.name.clone()).collect(),
         Some(names) => {
@@ -347,7 +343,7 @@ fn hook(
                 findings.note(key("shares"), "[]", ProblemKind::NoHookShares);
             }
             for (at, name) in names.iter().enumerate().filter(|(_, name)| !has(all, name)) {
-                findings.note(key(&format!("shares.{at}")), name, no_such_share());
+                findings.note(key(&format!("shares.{at}")), name, no_such_share(all));
             }
             names.clone()
         }
@@ -357,7 +353,58 @@ fn hook(
             findings.note(key(&format!("match.{at}")), glob, ProblemKind::Glob(error));
         }
     }
-    let results = match (&section.results_folder, &section.results_share) {
+    let results = results(&key, section, &shares, all, findings);
+    let dir = findings.absolute(key("dir"), &section.dir);
+    let gate = section.gate.as_ref().map(|section| gate(&key("gate"), section, findings));
+    if let Some(name) = gate.as_ref().and_then(|gate| gate.originals.as_ref()) {
+        let share = all.iter().find(|share| share.name == *name);
+        let is_fit =
+            |share: &ShareSection| share.local && !share.read_only && !shares.contains(name);
+        match share {
+            None => findings.note(key("gate.originals_share"), name, no_such_share(all)),
+            Some(share) if is_fit(share) => {}
+            Some(_) => findings.note(key("gate.originals_share"), name, ProblemKind::Originals),
+        }
+    }
+    HookConfig {
+        dir,
+        shares,
+        matches: section.matches.clone(),
+        results,
+        params: section.params.clone(),
+        gate,
+    }
+}
+
+fn no_such_share(all: &[ShareSection]) -> ProblemKind {
+    let known: Vec<_> = all.iter().map(|share| format!("{:?}", share.name)).collect();
+    ProblemKind::NoSuchShare { known: known.join(", ") }
+}
+
+fn gate(key: &str, section: &GateSection, findings: &mut Findings) -> GateConfig {
+    let GateSection { hold_if, drop_if, fallback, timeout, originals_share } = section;
+    let fallback = fallback.as_deref();
+    let rule = GateRule {
+        hold_if: hold_if.clone(),
+        drop_if: drop_if.clone(),
+        fallback: findings.read(format!("{key}.fallback"), fallback, Verdict::Hold, str::parse),
+    };
+    let timeout = timeout.as_deref();
+    let timeout = findings.read(format!("{key}.timeout"), timeout, GATE_TIMEOUT, |text| {
+        within(parse_duration(text)?, GATE_TIMEOUT_RANGE)
+    });
+    GateConfig { rule, timeout, originals: originals_share.clone() }
+}
+
+/// Where the results of a hook that sees the shares `seen` go.
+fn results(
+    key: &impl Fn(&str) -> String,
+    section: &HookSection,
+    seen: &[String],
+    all: &[ShareSection],
+    findings: &mut Findings,
+) -> ResultsTo {
+    match (&section.results_folder, &section.results_share) {
         (None, None) => ResultsTo::Folder(RESULTS_FOLDER.to_owned()),
         (Some(folder), None) => {
             let parts = Path::new(folder).components();
@@ -369,9 +416,9 @@ fn hook(
         }
         (None, Some(name)) => {
             match all.iter().find(|share| share.name == *name) {
-                None => findings.note(key("results_share"), name, no_such_share()),
+                None => findings.note(key("results_share"), name, no_such_share(all)),
                 Some(target) => {
-                    for kind in results_problems(target, &shares, all) {
+                    for kind in results_problems(target, seen, all) {
                         findings.note(key("results_share"), name, kind);
                     }
                 }
@@ -382,32 +429,7 @@ fn hook(
             findings.note(key("results_share"), name, ProblemKind::TwoResults);
             ResultsTo::Share(name.clone())
         }
-    };
-    let dir = findings.absolute(key("dir"), &section.dir);
-    let gate = section.gate.as_ref().map(|section| gate(&key("gate"), section, findings));
-    HookConfig {
-        dir,
-        shares,
-        matches: section.matches.clone(),
-        results,
-        params: section.params.clone(),
-        gate,
     }
-}
-
-fn gate(key: &str, section: &GateSection, findings: &mut Findings) -> GateConfig {
-    let GateSection { hold_if, drop_if, fallback, timeout } = section;
-    let fallback = fallback.as_deref();
-    let rule = GateRule {
-        hold_if: hold_if.clone(),
-        drop_if: drop_if.clone(),
-        fallback: findings.read(format!("{key}.fallback"), fallback, Verdict::Hold, str::parse),
-    };
-    let timeout = timeout.as_deref();
-    let timeout = findings.read(format!("{key}.timeout"), timeout, GATE_TIMEOUT, |text| {
-        within(parse_duration(text)?, GATE_TIMEOUT_RANGE)
-    });
-    GateConfig { rule, timeout }
 }
 
 /// What speaks against results of files in the shares `seen` going to the share `target`.

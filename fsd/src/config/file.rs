@@ -165,4 +165,6 @@ pub struct GateSection {
     pub fallback: Option<String>,
     /// See [`super::GateConfig::timeout`].
     pub timeout: Option<String>,
+    /// See [`super::GateConfig::originals`].
+    pub originals_share: Option<String>,
 }

@@ -201,6 +201,8 @@ pub struct GateConfig {
     pub rule: GateRule,
     /// How long after a file's arrival its fallback is the verdict.
     pub timeout: Duration,
+    /// The local share where originals are kept whose place the hook's picture takes; none: what it sees leaves as it is.
+    pub originals: Option<String>,
 }
 
 /// Where the results of a hook go.

@@ -107,6 +107,10 @@ pub enum ProblemKind {
          name a local share here, or leave {local:?} out of the hook's `shares`"
     )]
     ResultsLeave { local: String },
+    #[error(
+        "originals go to a `local` share that can be written to and whose files the hook does not see"
+    )]
+    Originals,
     #[error("a folder is a relative path without `.` and `..`")]
     ResultsFolder,
     #[error("no glob can be read from it: {0}")]

@@ -82,7 +82,7 @@ fn what_is_left_out_has_its_default() {
         let hook = format!("[[hook]]\ndir = \"/hooks/blur\"\n{text}");
         parse(&with("", &hook)).unwrap().hooks[0].gate.clone()
     };
-    let silent = GateConfig { rule: GateRule::default(), timeout: GATE_TIMEOUT };
+    let silent = GateConfig { rule: GateRule::default(), timeout: GATE_TIMEOUT, originals: None };
     assert_eq!(gate("gate = {}"), Some(silent), "it holds back what its hook can't look at");
     let said =
         gate("gate = { drop_if = [\"faces\"], fallback = \"pass\", timeout = \"1h\" }").unwrap();
@@ -91,6 +91,8 @@ fn what_is_left_out_has_its_default() {
         (&["faces".to_owned()][..], 3600)
     );
     assert_eq!(said.rule.fallback, Verdict::Pass);
+    let kept = gate("shares = [\"cam\"]\ngate = { originals_share = \"lab\" }").unwrap();
+    assert_eq!(kept.originals.as_deref(), Some("lab"));
 }
 
 #[test]
@@ -280,6 +282,10 @@ fn values_that_can_not_be_are_refused() {
         (
             hook("gate = { fallback = \"maybe\" }"),
             "hook.0.gate.fallback is \"maybe\": it must be one of pass, hold, drop",
+        ),
+        (
+            hook("gate = { originals_share = \"cam\" }"),
+            "hook.0.gate.originals_share is \"cam\": originals go to a `local` share",
         ),
         (hook("gate = { timeout = \"1ms\" }"), "hook.0.gate.timeout is \"1ms\""),
         (hook("shares = []"), "a hook needs a share"),

@@ -1,5 +1,6 @@
 //! What a gate says of a version, from where its job stands.
 
+use inference_hooks::JobOutput;
 use policies::{GateRule, Verdict};
 use serde_json::Value;
 
@@ -9,10 +10,14 @@ use crate::types::{Ino, ShareId};
 
 /// What `rule` says of the version that `job` is about; nothing if it is no gate, or can't tell yet.
 pub(super) fn word(rule: &Rule, job: &Job, now: i64) -> Option<Said> {
-    let (gate, _) = rule.gate.as_ref()?;
+    let gate = &rule.gate.as_ref()?.rule;
     match (job.state, &job.result) {
         (JobState::Done, Some(result)) => {
             let verdict = gate.verdict(|name| is_true(result, name));
+            if verdict == Verdict::Pass && rule.replaces() {
+                // It has spoken about the version that took this one's place.
+                return None;
+            }
             let why = match verdict {
                 Verdict::Pass => String::new(),
                 Verdict::Hold => true_ones(&gate.hold_if, result),
@@ -29,22 +34,32 @@ pub(super) fn word(rule: &Rule, job: &Job, now: i64) -> Option<Said> {
     }
 }
 
+/// Where the original goes if what `output` has takes its place.
+pub(super) fn replacing(rule: &Rule, output: &JobOutput) -> Option<ShareId> {
+    let gate = rule.gate.as_ref()?;
+    let verdict = gate.rule.verdict(|name| output.fields.get(name) == Some(&Value::Bool(true)));
+    gate.originals.filter(|_| verdict == Verdict::Pass)
+}
+
 /// What is said for a gate that can say nothing itself.
 pub(super) fn fallback(rule: &Rule, gate: &GateRule, why: &str, now: i64) -> Said {
     let (hook, why) = (rule.hook.name().to_owned(), why.to_owned());
     Said { hook, verdict: gate.fallback, why, at: now }
 }
 
-/// Stores what is said of a version, and has the queue look at it.
+/// Stores what is said of a version, and has the queue look at it, and the hooks that waited for that.
 pub(super) fn speak(tx: &Tx<'_>, (ino, content): (Ino, u64), said: &Said) -> Result<(), MetaError> {
     let Some(inode) = tx.inode(ino)?.filter(|inode| inode.content == content) else {
         return Ok(());
     };
     tx.put_said(ino, content, said)?;
+    if said.verdict == Verdict::Pass {
+        tx.arrived(ino, content, said.at)?;
+    }
     tx.differs(ino, inode.share, said.at, said.at)
 }
 
-/// Has a gate whose job is over say what that job came to, if it has said nothing.
+/// Has a gate whose job is over say what that job came to, if it has said nothing; a job that came to nothing is run again.
 pub(super) fn speak_again(
     tx: &Tx<'_>,
     rule: &Rule,
@@ -59,8 +74,12 @@ pub(super) fn speak_again(
     }
     let is_it = |job: &&Job| job.hook == name && job.content == content;
     let jobs = tx.jobs_of(ino)?;
-    match jobs.iter().find(is_it).and_then(|job| word(rule, job, now)) {
+    let Some(job) = jobs.iter().find(is_it) else { return Ok(()) };
+    match word(rule, job, now) {
         Some(said) => speak(tx, (ino, content), &said),
+        None if job.state == JobState::Done => {
+            tx.put_job(&Job { state: JobState::Waiting, due: now, ..job.clone() })
+        }
         None => Ok(()),
     }
 }

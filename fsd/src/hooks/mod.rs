@@ -7,19 +7,23 @@
 
 mod gates;
 mod jobs;
+mod replace;
 mod results;
 mod rules;
 mod worker;
 
 use std::error::Error;
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use inference_hooks::{Advice, Hook, HookError, HookSource, WorkerConfig};
+use inference_hooks::{Advice, Hook, HookError, HookSource, JobOutput, WorkerConfig};
+use policies::Verdict;
 
 use self::jobs::{Outcome, after};
+use self::rules::path_text;
 use self::worker::Worker;
 use crate::clock::Clock;
 use crate::events::Events;
@@ -30,7 +34,7 @@ use crate::vfs::{Vfs, VfsError};
 
 pub use inference_hooks::{Engine, Sandbox};
 
-pub use self::rules::{ResultsPlace, Rule};
+pub use self::rules::{Decides, ResultsPlace, Rule};
 pub use self::worker::WorkerState;
 
 /// Arrivals and jobs looked at in one go.
@@ -191,14 +195,23 @@ impl EngineTask {
                     .filter(|i| i.content == content && i.attr.kind == FileKind::File);
                 let paths = tx.all_paths(ino)?;
                 if let (Some(inode), Some(path)) = (inode, paths.first()) {
-                    let text = path
-                        .iter()
-                        .map(|name| String::from_utf8_lossy(name))
-                        .collect::<Vec<_>>()
-                        .join("/");
+                    let text = path_text(path);
                     let sees = |rule: &&Rule| paths.iter().any(|p| rule.sees(inode.share, p));
+                    let said = tx.said(ino, content)?;
+                    let said_by = |name: &str| said.iter().find(|said| said.hook == name);
+                    // What is derived from an original must not leave either: others see what takes its place.
+                    let passes = |rule: &Rule| {
+                        let word = said_by("").or_else(|| said_by(rule.hook.name()));
+                        word.is_some_and(|said| said.verdict == Verdict::Pass)
+                    };
+                    let is_original = rules.iter().any(|r| r.replaces() && sees(&r) && !passes(r));
                     for rule in rules.iter().filter(sees) {
                         let (name, version) = (rule.hook.name(), rule.hook.version().as_str());
+                        // What it made itself needs no other look.
+                        let has_spoken = said_by(name).is_some();
+                        if has_spoken || is_original && !rule.replaces() {
+                            continue;
+                        }
                         if !tx.add_job(name, version, ino, content, &text, now)? {
                             // It may have become a gate since it looked at this version.
                             gates::speak_again(tx, rule, inode.share, (ino, content), now)?;
@@ -246,7 +259,7 @@ impl EngineTask {
     /// A gate that has not spoken in time has its fallback say something.
     fn give_up_waiting(&self, now: i64) -> Result<(), MetaError> {
         for rule in self.rules.iter() {
-            let Some((gate, timeout)) = &rule.gate else { continue };
+            let Some(Decides { rule: gate, timeout, .. }) = &rule.gate else { continue };
             let patience = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
             let hook = rule.hook.name();
             let late = self.meta.read(|tx| tx.late_jobs(hook, now.saturating_sub(patience)))?;
@@ -287,6 +300,10 @@ impl EngineTask {
         if let Ok(Err(outcome)) = self.file_of(job) {
             return (outcome, 0);
         }
+        let original = match input.try_clone() {
+            Ok(file) => File::from(file),
+            Err(error) => return (failed(&error), retries.1),
+        };
         let output = match self.worker.run(rule.hook.clone(), input).await {
             Ok(output) => output,
             Err(error) => {
@@ -294,14 +311,26 @@ impl EngineTask {
                 return (Outcome::Failed { advice, error: chain(&error) }, retries.0);
             }
         };
-        let share = match self.vfs.share(inode.share) {
-            Ok(share) => share,
-            Err(error) => return (failed(&error), retries.1),
+        let applied = match gates::replacing(rule, &output) {
+            Some(to) => self.replace((rule, job), (&inode, &path), (&original, to), output).await,
+            None => self.apply(rule, &inode, &path, output).await,
         };
-        match results::apply(&self.vfs, rule, share, &inode, &path, output).await {
-            Ok(json) => (Outcome::Result(json.to_string()), 0),
+        match applied {
+            Ok(outcome) => (outcome, 0),
             Err(error) => (failed(&error), retries.1),
         }
+    }
+
+    async fn apply(
+        &self,
+        rule: &Rule,
+        inode: &Inode,
+        path: &Names,
+        output: JobOutput,
+    ) -> Result<Outcome, VfsError> {
+        let share = self.vfs.share(inode.share)?;
+        let json = results::apply(&self.vfs, rule, share, inode, path, output, None).await?;
+        Ok(Outcome::Result(json.to_string()))
     }
 
     /// The file of a job, if it still is the version that arrived and nobody is about to change it.

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use inference_hooks::{Hook, JobOutput};
 
-use super::rules::{ResultsPlace, Rule};
+use super::rules::{ResultsPlace, Rule, path_text};
 use crate::meta::Inode;
 use crate::types::{FileKind, Ino};
 use crate::vfs::{Caller, Result, Share, Vfs, VfsError, XattrHow};
 
 const XATTR_PREFIX: &str = "user.fsd.hook.";
 
-/// Applies `output` to version `inode` at `path`; doing it twice leaves the same. Returns the result as JSON.
+/// Applies `output` to version `inode` at `path`; doing it twice leaves the same. `original` is where that goes if something takes its
+/// place. Returns the result as JSON.
 ///
 /// # Errors
 /// As the vfs.
@@ -22,6 +23,7 @@ pub(super) async fn apply(
     inode: &Inode,
     path: &[Vec<u8>],
     output: JobOutput,
+    original: Option<&str>,
 ) -> Result<serde_json::Value> {
     let caller = Caller { uid: inode.attr.uid, gid: inode.attr.gid, umask: 0 };
     let (name, folders) = path.split_last().ok_or(VfsError::NoEntry)?;
@@ -54,6 +56,9 @@ pub(super) async fn apply(
     }
     json["derived"] = derived_names.into();
     json["path"] = path_text(path).into();
+    if let Some(original) = original {
+        json["original"] = original.into();
+    }
     let sidecar = sidecar_name(name, &rule.hook);
     let text = serde_json::to_vec_pretty(&json).map_err(std::io::Error::other)?;
     vfs.put_file(folder, &sidecar, caller, &text).await?;
@@ -67,7 +72,12 @@ fn sidecar_name(name: &[u8], hook: &Hook) -> Vec<u8> {
 }
 
 /// The folder `names` below `root`, made where it is missing.
-async fn folder(vfs: &Arc<Vfs>, root: Ino, names: &[Vec<u8>], caller: Caller) -> Result<Ino> {
+pub(super) async fn folder(
+    vfs: &Arc<Vfs>,
+    root: Ino,
+    names: &[Vec<u8>],
+    caller: Caller,
+) -> Result<Ino> {
     let mut at = root;
     for name in names {
         at = match vfs.lookup(at, name).await {
@@ -86,10 +96,6 @@ async fn folder(vfs: &Arc<Vfs>, root: Ino, names: &[Vec<u8>], caller: Caller) ->
 
 fn folders_text(folders: &[Vec<u8>]) -> Vec<String> {
     folders.iter().map(|folder| lossy(folder)).collect()
-}
-
-fn path_text(path: &[Vec<u8>]) -> String {
-    folders_text(path).join("/")
 }
 
 fn lossy(name: &[u8]) -> String {

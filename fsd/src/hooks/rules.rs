@@ -28,8 +28,19 @@ pub struct Rule {
     pub results: ResultsPlace,
     /// The names that it sees.
     names: Names,
-    /// How it decides what leaves, if it does, and how long that may take.
-    pub gate: Option<(GateRule, Duration)>,
+    /// How it decides what leaves, if it does.
+    pub gate: Option<Decides>,
+}
+
+/// How a hook decides what leaves.
+#[derive(Clone, Debug)]
+pub struct Decides {
+    /// By what it says.
+    pub rule: GateRule,
+    /// How long that may take.
+    pub timeout: Duration,
+    /// Where originals go whose place its picture takes; none: what it sees leaves as it is.
+    pub originals: Option<ShareId>,
 }
 
 impl Rule {
@@ -57,6 +68,12 @@ impl Rule {
         !own && self.shares.contains(&share) && self.names.has(path)
     }
 
+    /// Whether what it makes takes the place of what it sees.
+    #[must_use]
+    pub fn replaces(&self) -> bool {
+        self.gate.as_ref().is_some_and(|gate| gate.originals.is_some())
+    }
+
     /// The gate that it is before what leaves `share`, if it is one.
     #[must_use]
     pub fn gate_of(&self, share: ShareId) -> Option<Gate> {
@@ -72,6 +89,12 @@ impl Rule {
             results,
         })
     }
+}
+
+/// A path for people.
+pub(super) fn path_text(path: &[Vec<u8>]) -> String {
+    let names: Vec<_> = path.iter().map(|name| String::from_utf8_lossy(name)).collect();
+    names.join("/")
 }
 
 #[cfg(test)]

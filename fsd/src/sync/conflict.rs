@@ -10,7 +10,7 @@ use crate::cache::CacheError;
 use crate::events::Invalidation;
 use crate::meta::{Conflict, Inode, MetaError, ObjectRecord, Tx};
 use crate::remote::{Object, RemoteError, RemoteRef};
-use crate::types::aside::{Why, name_aside};
+use crate::types::aside::{self, Why, name_aside};
 use crate::types::{FileKind, Ino, Key, PosixMeta};
 
 impl Worker {
@@ -132,9 +132,7 @@ impl Worker {
             (inode.ino, inode.share, key.clone(), self.gateway.clone());
         let file = *file;
         let now = self.clock.wall();
-        let stamp =
-            jiff::Timestamp::new(now.secs, 0).map(|t| t.strftime("%Y%m%dT%H%M%SZ").to_string());
-        let stamp = stamp.unwrap_or_else(|_| now.secs.to_string());
+        let stamp = aside::stamp(now.secs);
         let renamed = self.meta.write(move |tx| -> Result<Option<(Inode, Vec<u8>)>, MetaError> {
             if !buried {
                 tx.remove_tombstone(share, &key)?;

@@ -576,6 +576,9 @@ impl Engine {
                     Verdict::Retry => {
                         tracing::warn!(?work, error = text, "failed, to be tried again")
                     }
+                    Verdict::Park if matches!(error, SyncError::KeptHere { .. }) => {
+                        tracing::info!(?work, why = text, "it does not leave");
+                    }
                     Verdict::Park => {
                         tracing::error!(?work, error = text, "parked: it needs a person")
                     }

@@ -1,4 +1,4 @@
-//! The names of what is put aside when both sides changed a file.
+//! The names of what is put aside: when both sides changed a file, or when another version took its place.
 
 /// Why a local version can't go on under its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,15 +23,28 @@ impl Why {
 /// The name under which the local version goes on: the extension stays, and it fits.
 #[must_use]
 pub fn name_aside(name: &[u8], why: Why, gateway: &str, stamp: &str) -> Vec<u8> {
+    marked(name, &format!("{} {gateway} {stamp}", why.word()))
+}
+
+/// `name` with `mark` in it: the extension stays, and it fits.
+#[must_use]
+pub fn marked(name: &[u8], mark: &str) -> Vec<u8> {
     const NAME_BYTES_MAX: usize = 255;
     let dot = name.iter().rposition(|&b| b == b'.').filter(|&at| at > 0 && name.len() - at <= 16);
     let (stem, extension) = name.split_at(dot.unwrap_or(name.len()));
-    let mark = format!(" ({} {gateway} {stamp})", why.word());
+    let mark = format!(" ({mark})");
     let stem = &stem[..stem.len().min(NAME_BYTES_MAX - mark.len() - extension.len())];
     [stem, mark.as_bytes(), extension].concat()
 }
 
-/// Whether `name` is such a name.
+/// A moment in a name, from seconds since 1970: `20260214T093000Z`.
+#[must_use]
+pub fn stamp(secs: i64) -> String {
+    let stamp = jiff::Timestamp::new(secs, 0).map(|t| t.strftime("%Y%m%dT%H%M%SZ").to_string());
+    stamp.unwrap_or_else(|_| secs.to_string())
+}
+
+/// Whether `name` is one that a local version goes on under.
 #[must_use]
 pub fn is_aside(name: &[u8]) -> bool {
     let name = String::from_utf8_lossy(name);
@@ -50,6 +63,8 @@ mod tests {
     fn a_conflicting_version_keeps_its_extension_and_fits() {
         let named =
             |name: &[u8]| String::from_utf8(name_aside(name, Why::Conflict, "gw1", "T")).unwrap();
+        assert_eq!(marked(b"a.b.jpg", "T 2"), b"a.b (T 2).jpg");
+        assert_eq!(stamp(1_771_061_400), "20260214T093000Z");
         assert_eq!(named(b"scan.dcm"), "scan (conflict gw1 T).dcm");
         assert_eq!(named(b".profile"), ".profile (conflict gw1 T)");
         assert_eq!(name_aside(&[b'x'; 255], Why::Incomplete, "gw1", "T").len(), 255);

@@ -22,6 +22,7 @@ mod range;
 mod rebuild;
 mod recover;
 mod refresh;
+mod replace;
 mod scrub;
 mod siblings;
 mod state;

@@ -245,6 +245,9 @@ impl Reader<'_> {
             ("jpeg", quality) => {
                 ImageFormat::Jpeg { quality: quality.unwrap_or(JPEG_QUALITY_DEFAULT) }
             }
+            ("same", quality) => {
+                ImageFormat::Same { quality: quality.unwrap_or(JPEG_QUALITY_DEFAULT) }
+            }
             ("png", Some(_)) => {
                 let remedy = "leave it out: PNG keeps every bit";
                 return Err(self.wrong(
@@ -255,7 +258,7 @@ impl Reader<'_> {
                 ));
             }
             _ => {
-                let remedy = "the formats are \"png\" and \"jpeg\"";
+                let remedy = "the formats are \"png\", \"jpeg\" and \"same\"";
                 let key = "output.image.format";
                 return Err(self.wrong(&image.format, key, "cannot be written", remedy));
             }

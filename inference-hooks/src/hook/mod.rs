@@ -118,6 +118,11 @@ pub enum ImageFormat {
         /// From 1 to 100.
         quality: u8,
     },
+    /// As the file that it is made of; of an animation, its first picture.
+    Same {
+        /// Of a JPEG, from 1 to 100.
+        quality: u8,
+    },
 }
 
 /// The type of a field of a JSON result.
