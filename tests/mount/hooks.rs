@@ -45,6 +45,55 @@ fn said(drive: &Drive, name: &str) -> Result<Value> {
     Ok(serde_json::from_slice(&text)?)
 }
 
+fn jobs_in(drive: &Drive, hook: &str, state: &str) -> Result<u64> {
+    let hooks = drive.json(&["hooks", "list"])?;
+    let found = hooks.as_array().and_then(|all| all.iter().find(|found| found["name"] == hook));
+    found.and_then(|found| found["jobs"][state].as_u64()).context("no such hook")
+}
+
+#[test]
+fn hooks_look_at_what_was_there_before_them_and_what_came_while_they_rested() -> Result<()> {
+    on_a_dir(|store| {
+        store.put("dir/there.png", &std::fs::read(picture("chelsea.png"))?)?;
+        let mut drive = Drive::mounted(store)?;
+        std::fs::copy(picture("rocket.jpg"), drive.path("here.jpg"))?;
+        std::fs::write(drive.path("note.txt"), "no picture")?;
+        drive.wait()?;
+        ensure!(drive.terminate()?.success(), "{}", drive.log());
+        let thumbnail = format!("{}/thumbnail", ready_hooks());
+        drive.set_options(&["--hooks", &thumbnail]);
+        drive.start()?;
+        ensure!(jobs(&drive, "done")?.is_empty(), "nothing has arrived");
+        let mount = drive.mount().to_string_lossy().into_owned();
+        let begun = drive.json(&["hooks", "run", "thumbnail", &mount])?;
+        ensure!(begun["files"] == 2 && begun["had"] == 0, "{begun}");
+        drive.wait()?;
+        ensure!(
+            store.get("fsd-results/dir/there.png.thumb.jpg")?.is_some(),
+            "also one never listed"
+        );
+        let again = drive.json(&["hooks", "run", "thumbnail", &mount])?;
+        ensure!(again["files"] == 0 && again["had"] == 2, "{again}");
+        ensure!(
+            drive.run(&["hooks", "run", "nope", &mount])?.status.code() != Some(0),
+            "no such hook"
+        );
+
+        let said = drive.run(&["hooks", "pause", "thumbnail"])?;
+        ensure!(said.status.success() && String::from_utf8_lossy(&said.stdout).contains("paused"));
+        for number in 0..5 {
+            std::fs::copy(picture("rocket.jpg"), drive.path(&format!("{number}.jpg")))?;
+        }
+        until("they wait", || Ok(jobs_in(&drive, "thumbnail", "waiting")? == 5))?;
+        drive.crash()?;
+        ensure!(jobs_in(&drive, "thumbnail", "waiting")? == 5, "it rests after a crash, too");
+        ensure!(drive.run(&["hooks", "resume"])?.status.success());
+        drive.wait()?;
+        ensure!(jobs_in(&drive, "thumbnail", "done")? == 7, "each is looked at once");
+        Ok(())
+    })
+}
+
 /// A hook folder of one shader that writes its input to a derived picture, with `body` for each pixel.
 fn hook_folder(name: &str, body: &str) -> Result<TempDir> {
     let folder = TempDir::new()?;

@@ -3,6 +3,7 @@
 mod files;
 mod gates;
 mod gateway;
+mod hooks;
 mod reports;
 mod sides;
 mod steer;
@@ -19,8 +20,9 @@ use super::api::steer::{
     PaceChange, PaceState, QueueChange, QueueChanged, ReceiptFilter, Receipts,
 };
 use super::api::types::{
-    Evicted, Explanation, GatewayReport, Hook, HookResult, Job, JobFilter, Pin, PinChange, Queue,
-    Retried, Retry, Say, Spoken, Status, Unmounted, WaitProgress, WorkId, WorkProgress, WorkStart,
+    Evicted, Explanation, GatewayReport, Hook, HookBegun, HookPause, HookResult, HookRun, Job,
+    JobFilter, Pin, PinChange, Queue, Retried, Retry, Say, Spoken, Status, Unmounted, WaitProgress,
+    WorkId, WorkProgress, WorkStart,
 };
 
 pub use gateway::{Gateway, MountedShare, Parts, UnmountRequest};
@@ -99,6 +101,12 @@ pub trait Operations: fmt::Debug + Send + Sync + 'static {
 
     /// Tries jobs again that failed or were parked.
     async fn hook_retry(&self, retry: &Retry) -> Result<Retried, OperationError>;
+
+    /// Has hooks rest or go on; all hooks as they are then.
+    async fn pause_hooks(&self, pause: &HookPause) -> Result<Vec<Hook>, OperationError>;
+
+    /// Has a hook look at what is there already; the path is absolute, in a mount.
+    async fn run_hook(&self, run: &HookRun) -> Result<HookBegun, OperationError>;
 
     /// Says whether files may leave, in place of their gates; the path is absolute, in a mount.
     async fn say(&self, say: &Say) -> Result<Spoken, OperationError>;

@@ -100,6 +100,7 @@ fn hook() -> Hook {
         shares: vec!["cam".to_owned()],
         engine: Some(Engine::Cpu),
         error: None,
+        paused: false,
         jobs: JobCounts { waiting: 1, done: 5, ..JobCounts::default() },
     }
 }
@@ -260,6 +261,16 @@ impl Operations for Scripted {
         }
     }
 
+    async fn pause_hooks(&self, pause: &HookPause) -> Result<Vec<Hook>, OperationError> {
+        self.note(format!("pause {:?} {}", pause.hook, pause.paused));
+        Ok(vec![Hook { paused: pause.paused, ..hook() }])
+    }
+
+    async fn run_hook(&self, run: &HookRun) -> Result<HookBegun, OperationError> {
+        self.note(format!("run {} {}", run.hook, run.path.display()));
+        Ok(HookBegun { files: 2, had: 1, problems: Vec::new() })
+    }
+
     async fn say(&self, say: &Say) -> Result<Spoken, OperationError> {
         self.note(format!("say {} {}", say.verdict, say.path.display()));
         Ok(Spoken { files: 3 })
@@ -413,6 +424,10 @@ async fn what_is_asked_arrives_and_what_is_answered_comes_back() {
     let filter = JobFilter { hook: None, state: Some(JobState::Parked), limit: 2 };
     assert_eq!(client.hook_jobs(&filter).await.unwrap(), [job(JobState::Parked)]);
     assert_eq!(client.hook_retry(&Retry::All).await.unwrap(), Retried { jobs: 4 });
+    let pause = HookPause { hook: None, paused: true };
+    assert!(client.pause_hooks(&pause).await.unwrap()[0].paused);
+    let run = HookRun { hook: "thumbnail".into(), path: "/mnt/cam/a b".into() };
+    assert_eq!(client.run_hook(&run).await.unwrap().files, 2);
     let say = Say { path: "/mnt/cam/a b".into(), verdict: "pass".into() };
     assert_eq!(client.say(&say).await.unwrap(), Spoken { files: 3 });
     let (path, kind) = (Path::new("/mnt/cam/a b"), WorkKind::Scrub);
@@ -455,6 +470,8 @@ async fn what_is_asked_arrives_and_what_is_answered_comes_back() {
             "wait Some(\"/mnt/cam/a b&c=ü?#%\")",
             "jobs None Some(Parked) 2",
             "retry All",
+            "pause None true",
+            "run thumbnail /mnt/cam/a b",
             "say pass /mnt/cam/a b",
             "pin /mnt/cam/a b false",
             "Scrub /mnt/cam/a b",

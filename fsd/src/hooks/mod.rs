@@ -5,6 +5,7 @@
 //! Invariant: nothing of a file is decoded in this process.
 //! Invariant: what a gate says of a version is stored with the outcome of its job.
 
+mod backfill;
 mod gates;
 mod jobs;
 mod replace;
@@ -34,11 +35,15 @@ use crate::vfs::{Vfs, VfsError};
 
 pub use inference_hooks::{Engine, Sandbox};
 
+pub use self::backfill::{Begun, begin};
 pub use self::rules::{Decides, ResultsPlace, Rule};
 pub use self::worker::WorkerState;
 
 /// Arrivals and jobs looked at in one go.
 const AT_ONCE: usize = 256;
+/// Ranks of jobs: what has just arrived goes before what was there already.
+const ARRIVED: i64 = 0;
+const THERE_ALREADY: i64 = 1;
 /// The longest time without a look at the jobs.
 const LOOK_AFTER_MAX: Duration = Duration::from_secs(30);
 /// The time between two looks for gates that have not spoken in time.
@@ -212,7 +217,7 @@ impl EngineTask {
                         if has_spoken || is_original && !rule.replaces() {
                             continue;
                         }
-                        if !tx.add_job(name, version, ino, content, &text, now)? {
+                        if !tx.add_job(name, version, ino, content, &text, (now, ARRIVED))? {
                             // It may have become a gate since it looked at this version.
                             gates::speak_again(tx, rule, inode.share, (ino, content), now)?;
                         }

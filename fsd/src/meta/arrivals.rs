@@ -152,11 +152,13 @@ impl Tx<'_> {
     pub fn next_job_due(&self, now: i64) -> Result<Option<i64>> {
         let next = |sql| self.one(sql, [now], |r| r.get::<_, Option<i64>>(0)).map(Option::flatten);
         let arrival = next("SELECT min(due) FROM arrival WHERE due > ?1")?;
-        let job = next("SELECT min(due) FROM job WHERE state = 'waiting' AND due > ?1")?;
+        let job = next(
+            "SELECT min(due) FROM job WHERE state = 'waiting' AND due > ?1 AND hook NOT IN (SELECT hook FROM paused_hook)",
+        )?;
         Ok(arrival.into_iter().chain(job).min())
     }
 
-    /// Makes a job, unless this version of the hook has one for this version of the file.
+    /// Makes a job, unless this version of the hook has one for this version of the file. Those of what has just arrived, rank 0, go first.
     ///
     /// # Errors
     /// If the store fails.
@@ -167,14 +169,35 @@ impl Tx<'_> {
         ino: Ino,
         content: u64,
         path: &str,
-        now: i64,
+        (now, rank): (i64, i64),
     ) -> Result<bool> {
         let added = self.run(
-            "INSERT OR IGNORE INTO job (hook, version, ino, content, path, state, tries, due, arrived, changed) \
-             VALUES (?1, ?2, ?3, ?4, ?5, 'waiting', 0, ?6, ?6, ?6)",
-            params![hook, version, ino.0.cast_signed(), content.cast_signed(), path, now],
+            "INSERT OR IGNORE INTO job (hook, version, ino, content, path, state, tries, due, arrived, changed, rank) \
+             VALUES (?1, ?2, ?3, ?4, ?5, 'waiting', 0, ?6, ?6, ?6, ?7)",
+            params![hook, version, ino.0.cast_signed(), content.cast_signed(), path, now, rank],
         )?;
         Ok(added > 0)
+    }
+
+    /// Has a hook rest, whose jobs wait from here on, or go on.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn pause_hook(&self, hook: &str, paused: bool) -> Result<()> {
+        let sql = match paused {
+            true => "INSERT OR IGNORE INTO paused_hook VALUES (?1)",
+            false => "DELETE FROM paused_hook WHERE hook = ?1",
+        };
+        self.run(sql, [hook])?;
+        Ok(())
+    }
+
+    /// The hooks that rest.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn paused_hooks(&self) -> Result<Vec<String>> {
+        self.all("SELECT hook FROM paused_hook", [], |r| r.get(0))
     }
 
     /// Stores where a job stands.
@@ -199,13 +222,13 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Waiting jobs that are due at `now`, the oldest first.
+    /// Waiting jobs that are due at `now`, of hooks that don't rest, the oldest of the first rank first.
     ///
     /// # Errors
     /// If the store fails.
     pub fn due_jobs(&self, now: i64, count: usize) -> Result<Vec<Job>> {
-        let sql =
-            "SELECT * FROM job WHERE state = 'waiting' AND due <= ?1 ORDER BY due, id LIMIT ?2";
+        let sql = "SELECT * FROM job WHERE state = 'waiting' AND due <= ?1 AND hook NOT IN (SELECT hook FROM paused_hook) \
+             ORDER BY rank, due LIMIT ?2";
         self.all(sql, params![now, limit(count)], job)
     }
 

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 use super::{MetaError, Result};
 
-const FORMAT: i64 = 6;
+const FORMAT: i64 = 7;
 const APPLICATION_ID: i64 = 0x6673_6431; // "fsd1"
 
 const TABLES: &str = "
@@ -131,6 +131,14 @@ CREATE TABLE verdict (
   PRIMARY KEY (ino, content, hook)) WITHOUT ROWID;
 ";
 
+/// What hooks do first, and which ones rest, since format 7.
+const HOOKS: &str = "
+ALTER TABLE job ADD COLUMN rank INTEGER NOT NULL DEFAULT 0;
+DROP INDEX job_state;
+CREATE INDEX job_rank ON job (state, rank, due);
+CREATE TABLE paused_hook (hook TEXT PRIMARY KEY) WITHOUT ROWID;
+";
+
 /// Devices: in format 1 there were none.
 const RDEV: &str = "ALTER TABLE inode ADD COLUMN rdev INTEGER NOT NULL DEFAULT 0;";
 
@@ -138,12 +146,13 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let steps: &[&str] = match found {
         FORMAT => return Ok(()),
-        0 => &[TABLES, LINKS, PINS, SIDES, QUEUE, RECEIPTS, DIGESTS, GATES],
-        1 => &[RDEV, LINKS, PINS, COLUMNS, SIDES, QUEUE, RECEIPTS, DIGESTS, GATES],
-        2 => &[PINS, COLUMNS, SIDES, QUEUE, RECEIPTS, DIGESTS, GATES],
-        3 => &[COLUMNS, SIDES, QUEUE, RECEIPTS, DIGESTS, GATES],
-        4 => &[DIGESTS, GATES],
-        5 => &[GATES],
+        0 => &[TABLES, LINKS, PINS, SIDES, QUEUE, RECEIPTS, DIGESTS, GATES, HOOKS],
+        1 => &[RDEV, LINKS, PINS, COLUMNS, SIDES, QUEUE, RECEIPTS, DIGESTS, GATES, HOOKS],
+        2 => &[PINS, COLUMNS, SIDES, QUEUE, RECEIPTS, DIGESTS, GATES, HOOKS],
+        3 => &[COLUMNS, SIDES, QUEUE, RECEIPTS, DIGESTS, GATES, HOOKS],
+        4 => &[DIGESTS, GATES, HOOKS],
+        5 => &[GATES, HOOKS],
+        6 => &[HOOKS],
         _ => return Err(MetaError::NewerFormat { path: path.to_owned(), found, known: FORMAT }),
     };
     let tx = connection.transaction()?;

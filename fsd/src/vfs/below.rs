@@ -65,6 +65,28 @@ impl Vfs {
         }
     }
 
+    /// The regular files at and below `top`, also in directories that were never listed, and what could not be listed.
+    ///
+    /// # Errors
+    /// If the metadata store fails.
+    pub async fn all_files_below(
+        self: &Arc<Self>,
+        top: Ino,
+    ) -> Result<(Vec<Ino>, Vec<(Ino, VfsError)>)> {
+        let failed = match self.inode(top)?.attr.kind {
+            FileKind::Dir => self.list_below(top, |_| true).await?,
+            FileKind::File
+            | FileKind::Symlink
+            | FileKind::Fifo
+            | FileKind::Socket
+            | FileKind::CharDevice
+            | FileKind::BlockDevice => Vec::new(),
+        };
+        let vfs = self.clone();
+        let files = self.tasks.blocking(move || vfs.files_below(top)).await??;
+        Ok((files, failed))
+    }
+
     /// The regular files at and below `top` whose names are known here, each once.
     ///
     /// # Errors

@@ -10,9 +10,10 @@ use serde::de::DeserializeOwned;
 use super::sides::{Conflict, Emptied, Restored, Settle, Trashed};
 use super::steer::{PaceChange, PaceState, QueueChange, QueueChanged, ReceiptFilter, Receipts};
 use super::types::{
-    ErrorBody, ErrorCode, Evicted, Explanation, GatewayReport, Hook, HookResult, Job, JobFilter,
-    PathQuery, Pin, PinChange, Queue, QueueQuery, Retried, Retry, Say, Spoken, Status, Unmount,
-    Unmounted, WaitProgress, WaitQuery, WorkId, WorkProgress, WorkStart,
+    ErrorBody, ErrorCode, Evicted, Explanation, GatewayReport, Hook, HookBegun, HookPause,
+    HookResult, HookRun, Job, JobFilter, PathQuery, Pin, PinChange, Queue, QueueQuery, Retried,
+    Retry, Say, Spoken, Status, Unmount, Unmounted, WaitProgress, WaitQuery, WorkId, WorkProgress,
+    WorkStart,
 };
 
 /// How long a daemon may take for an answer that it has at hand.
@@ -123,6 +124,22 @@ impl Client {
     /// [`ClientError`], as for all verbs.
     pub async fn hook_retry(&self, retry: &Retry) -> Result<Retried, ClientError> {
         self.post("hooks/retry", retry).await
+    }
+
+    /// Has hooks rest or go on.
+    ///
+    /// # Errors
+    /// [`ClientError`], as for all verbs.
+    pub async fn pause_hooks(&self, pause: &HookPause) -> Result<Vec<Hook>, ClientError> {
+        self.post("hooks/pause", pause).await
+    }
+
+    /// Has a hook look at what is there already.
+    ///
+    /// # Errors
+    /// [`ClientError`], as for all verbs.
+    pub async fn run_hook(&self, run: &HookRun) -> Result<HookBegun, ClientError> {
+        self.post("hooks/run", run).await
     }
 
     /// Says whether files may leave, in place of their gates.

@@ -9,6 +9,8 @@
 //! | `GET /v1/hooks/jobs?hook=&state=&limit=` | | a list of [`Job`](types::Job) |
 //! | `GET /v1/hooks/results?path=` | | a list of [`HookResult`](types::HookResult) |
 //! | `POST /v1/hooks/retry` | [`Retry`](types::Retry) | [`Retried`](types::Retried) |
+//! | `POST /v1/hooks/pause` | [`HookPause`](types::HookPause) | a list of [`Hook`](types::Hook) |
+//! | `POST /v1/hooks/run` | [`HookRun`](types::HookRun) | [`HookBegun`](types::HookBegun) |
 //! | `POST /v1/hooks/say` | [`Say`](types::Say) | [`Spoken`](types::Spoken) |
 //! | `POST /v1/queue/change` | [`QueueChange`](steer::QueueChange) | [`QueueChanged`](steer::QueueChanged) |
 //! | `POST /v1/receipts` | [`ReceiptFilter`](steer::ReceiptFilter) | [`Receipts`](steer::Receipts) |

@@ -16,9 +16,10 @@ use super::sides::{Conflict, Emptied, Restored, Settle, Trashed};
 use super::socket::Socket;
 use super::steer::{PaceChange, PaceState, QueueChange, QueueChanged, ReceiptFilter, Receipts};
 use super::types::{
-    ErrorBody, ErrorCode, Evicted, Explanation, GatewayReport, Hook, HookResult, Job, JobFilter,
-    LIST_MAX, PathQuery, Pin, PinChange, Queue, QueueQuery, Retried, Retry, Say, Spoken, Status,
-    Unmount, Unmounted, WaitProgress, WaitQuery, WorkId, WorkProgress, WorkStart,
+    ErrorBody, ErrorCode, Evicted, Explanation, GatewayReport, Hook, HookBegun, HookPause,
+    HookResult, HookRun, Job, JobFilter, LIST_MAX, PathQuery, Pin, PinChange, Queue, QueueQuery,
+    Retried, Retry, Say, Spoken, Status, Unmount, Unmounted, WaitProgress, WaitQuery, WorkId,
+    WorkProgress, WorkStart,
 };
 use crate::control::ops::{OperationError, Operations};
 
@@ -53,6 +54,8 @@ fn router(operations: Arc<dyn Operations>) -> Router {
         .route("/v1/hooks/jobs", get(hook_jobs))
         .route("/v1/hooks/results", get(hook_results))
         .route("/v1/hooks/retry", post(hook_retry))
+        .route("/v1/hooks/pause", post(pause_hooks))
+        .route("/v1/hooks/run", post(run_hook))
         .route("/v1/hooks/say", post(say))
         .route("/v1/pins", get(pins).post(set_pin))
         .route("/v1/work", get(work).post(start_work))
@@ -106,6 +109,14 @@ async fn hook_results(
 
 async fn hook_retry(State(operations): Shared, Json(retry): Json<Retry>) -> Answer<Retried> {
     operations.hook_retry(&retry).await.map(Json)
+}
+
+async fn pause_hooks(State(operations): Shared, Json(pause): Json<HookPause>) -> Answer<Vec<Hook>> {
+    operations.pause_hooks(&pause).await.map(Json)
+}
+
+async fn run_hook(State(operations): Shared, Json(run): Json<HookRun>) -> Answer<HookBegun> {
+    operations.run_hook(&run).await.map(Json)
 }
 
 async fn say(State(operations): Shared, Json(say): Json<Say>) -> Answer<Spoken> {

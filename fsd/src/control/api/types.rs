@@ -279,6 +279,9 @@ pub struct Hook {
     pub engine: Option<Engine>,
     /// Why it can't run, if it can't.
     pub error: Option<String>,
+    /// Whether it rests: its jobs wait.
+    #[serde(default)]
+    pub paused: bool,
     /// Its jobs by state.
     pub jobs: JobCounts,
 }
@@ -401,6 +404,35 @@ pub enum Retry {
     Job(u64),
     /// All that failed or were parked.
     All,
+}
+
+/// Which hook is to rest, or to go on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookPause {
+    /// Its name; none for all.
+    pub hook: Option<String>,
+    /// It is to rest.
+    pub paused: bool,
+}
+
+/// Has a hook look at what is there already.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookRun {
+    /// Its name.
+    pub hook: String,
+    /// A file, or a directory for all below it.
+    pub path: PathBuf,
+}
+
+/// What a hook is to look at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookBegun {
+    /// Files that it will look at.
+    pub files: u64,
+    /// Files whose versions it has a job for already.
+    pub had: u64,
+    /// What could not be listed, a line each.
+    pub problems: Vec<String>,
 }
 
 /// A person's word about whether files may leave.

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Subcommand;
 
 use super::super::api::types::{
-    Engine, HookResult, Job, JobFilter, JobState, LIST_DEFAULT, LIST_MAX, Retry, Say,
+    Engine, HookPause, HookResult, HookRun, Job, JobFilter, JobState, LIST_DEFAULT, LIST_MAX,
+    Retry, Say,
 };
 use super::find::{self, DaemonArgs};
 use super::output::{ago, count, print, print_json, table};
@@ -52,6 +53,30 @@ enum HooksCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Have a hook look at files that it has no result for, at what was there before it was
+    Run {
+        /// Its name, as `fsd hooks list` shows it
+        hook: String,
+        /// A file, or a directory for all below it
+        path: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Have a hook rest: its jobs wait, also after a start, until `resume`
+    Pause {
+        /// Its name; all if left out
+        hook: Option<String>,
+        #[command(flatten)]
+        daemon: DaemonArgs,
+    },
+    /// Have a hook go on that rests
+    Resume {
+        /// Its name; all if left out
+        hook: Option<String>,
+        #[command(flatten)]
+        daemon: DaemonArgs,
+    },
     /// Say whether files may leave, in place of the hooks that are gates for them: pass, hold or drop
     Verdict {
         /// pass, hold (until a person says something else) or drop (it stays here)
@@ -97,6 +122,22 @@ pub(super) async fn hooks(args: &HooksArgs, context: &Context<'_>) -> Outcome {
             let results = found.client.hook_results(file).await?;
             if *json { print_json(&results) } else { print(&results_text(&results)) }
         }
+        HooksCommand::Run { hook, path, json } => {
+            let found = find::daemon(&DaemonArgs::default(), Some(path), context).await?;
+            let path = found.path.clone().unwrap_or_else(|| path.clone());
+            let begun = found.client.run_hook(&HookRun { hook: hook.clone(), path }).await?;
+            begun.problems.iter().for_each(|problem| eprintln!("fsd: {problem}"));
+            match json {
+                true => print_json(&begun),
+                false => print(&format!(
+                    "{} to be looked at; {} had a job already\n",
+                    count(begun.files, "file"),
+                    begun.had
+                )),
+            }
+        }
+        HooksCommand::Pause { hook, daemon } => rest(hook, true, daemon, context).await,
+        HooksCommand::Resume { hook, daemon } => rest(hook, false, daemon, context).await,
         HooksCommand::Verdict { verdict, path, json } => {
             let found = find::daemon(&DaemonArgs::default(), Some(path), context).await?;
             let path = found.path.clone().unwrap_or_else(|| path.clone());
@@ -115,6 +156,17 @@ pub(super) async fn hooks(args: &HooksArgs, context: &Context<'_>) -> Outcome {
             Ok(())
         }
     }
+}
+
+async fn rest(
+    hook: &Option<String>,
+    paused: bool,
+    daemon: &DaemonArgs,
+    context: &Context<'_>,
+) -> Outcome {
+    let found = find::daemon(daemon, None, context).await?;
+    let hooks = found.client.pause_hooks(&HookPause { hook: hook.clone(), paused }).await?;
+    print(&status::hooks(&hooks))
 }
 
 fn jobs_text(jobs: &[Job]) -> String {

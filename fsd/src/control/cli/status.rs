@@ -155,11 +155,12 @@ pub(super) fn hooks(hooks: &[Hook]) -> String {
                 (None, Some(Engine::Gpu)) => "gpu",
                 (None, Some(Engine::Cpu)) => "cpu",
             };
+            let engine = if hook.paused { format!("{engine}, paused") } else { engine.to_owned() };
             let version = hook.version.chars().take(12).collect();
             let jobs = &hook.jobs;
             let jobs = [jobs.waiting, jobs.running, jobs.done, jobs.failed, jobs.parked];
             let [waiting, running, done, failed, parked] = jobs.map(|jobs| jobs.to_string());
-            [hook.name.clone(), version, engine.to_owned(), waiting, running, done, failed, parked]
+            [hook.name.clone(), version, engine, waiting, running, done, failed, parked]
         })
         .collect();
     let names = ["hook", "version", "engine", "waiting", "running", "done", "failed", "parked"];

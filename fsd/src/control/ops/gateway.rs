@@ -323,22 +323,20 @@ impl Operations for Gateway {
 
     async fn hooks(&self) -> Result<Vec<api::Hook>, OperationError> {
         let Some(hooks) = &self.parts.hooks else { return Ok(Vec::new()) };
-        let counts = self.parts.meta.scan(|tx| tx.job_counts())?;
+        let (counts, paused) = self
+            .parts
+            .meta
+            .scan(|tx| -> Result<_, MetaError> { Ok((tx.job_counts()?, tx.paused_hooks()?)) })?;
         let engines = hooks.worker().engines;
-        Ok(hooks.rules().iter().map(|rule| self.hook(rule, &counts, &engines)).collect())
+        let hook = |rule: &Rule| api::Hook {
+            paused: paused.iter().any(|name| name == rule.hook.name()),
+            ..self.hook(rule, &counts, &engines)
+        };
+        Ok(hooks.rules().iter().map(hook).collect())
     }
 
     async fn hook_jobs(&self, filter: &api::JobFilter) -> Result<Vec<api::Job>, OperationError> {
-        if let Some(name) = &filter.hook
-            && !self
-                .parts
-                .hooks
-                .iter()
-                .flat_map(|hooks| hooks.rules())
-                .any(|rule| rule.hook.name() == name)
-        {
-            return Err(OperationError::NoHook { name: name.clone() });
-        }
+        filter.hook.iter().try_for_each(|name| self.rule(name).map(drop))?;
         let state = filter.state.map(stored_state);
         let jobs = self.parts.meta.scan(|tx| -> Result<_, MetaError> {
             let jobs = tx.jobs(filter.hook.as_deref(), state, filter.limit)?;
@@ -380,6 +378,15 @@ impl Operations for Gateway {
         }
         self.parts.events.arrived.notify_one();
         Ok(api::Retried { jobs: jobs as u64 })
+    }
+
+    async fn pause_hooks(&self, pause: &api::HookPause) -> Result<Vec<api::Hook>, OperationError> {
+        self.have_hooks_rest(pause)?;
+        self.hooks().await
+    }
+
+    async fn run_hook(&self, run: &api::HookRun) -> Result<api::HookBegun, OperationError> {
+        self.have_hook_look(run).await
     }
 
     async fn say(&self, say: &api::Say) -> Result<api::Spoken, OperationError> {
@@ -521,6 +528,7 @@ impl Gateway {
                 .and_then(|engine| engine.as_ref().ok())
                 .map(|&engine| api_engine(engine)),
             error: engine.and_then(|engine| engine.as_ref().err()).cloned(),
+            paused: false,
             jobs: api::JobCounts {
                 waiting: count(JobState::Waiting),
                 running: count(JobState::Running),
