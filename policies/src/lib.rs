@@ -13,6 +13,7 @@ pub mod pace;
 pub mod pins;
 pub mod quota;
 pub mod schedule;
+pub mod search;
 pub mod sides;
 pub mod units;
 

@@ -194,6 +194,12 @@ fn what_a_gate_makes_takes_the_place_of_the_original_which_stays_here() -> Resul
                 "it is one of the blurred picture"
             );
         }
+        let path = drive.path("ward/rocket.jpg").to_string_lossy().into_owned();
+        let results = drive.json(&["hooks", "results", &path, "--hook", "privacy-blur"])?;
+        ensure!(
+            results[0]["fields"]["masks"] == 1,
+            "what was said is of what took its place: {results}"
+        );
         let kept = xattr::get(vault(&drive, "ward/rocket.jpg"), "user.patient")?;
         ensure!(kept.as_deref() == Some(b"7"), "its attributes are kept");
         let mut read = Vec::new();

@@ -135,6 +135,16 @@ fn pictures_get_thumbnails_figures_and_attributes_which_are_uploaded_too() -> Re
         let results =
             drive.json(&["hooks", "results", &drive.path("scans/rocket.jpg").to_string_lossy()])?;
         ensure!(results.as_array().is_some_and(|results| results.len() == 3), "{results}");
+        let search = "blurred = true and luma_mean < 255";
+        let found = drive.json(&["hooks", "results", "--where", search])?;
+        ensure!(found.as_array().is_some_and(|found| found.len() == 1), "{found}");
+        ensure!(found[0]["path"].as_str() == drive.path("scans/clock_motion.png").to_str());
+        let below = drive.path("scans").to_string_lossy().into_owned();
+        let found = drive.json(&["hooks", "results", &below, "--hook", "thumbnail"])?;
+        ensure!(found.as_array().is_some_and(|found| found.len() == 3), "{found}");
+        let wrong = drive.run(&["hooks", "results", "--where", "blurred"])?;
+        let said = String::from_utf8_lossy(&wrong.stderr).into_owned();
+        ensure!(!wrong.status.success() && said.contains("FIELD = VALUE"), "{said}");
         Ok(())
     })
 }

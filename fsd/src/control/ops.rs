@@ -15,14 +15,14 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
+use super::api::hooks::{HookBegun, HookPause, HookRun, ResultFilter, Say, Spoken};
 use super::api::sides::{Conflict, Emptied, Restored, Settle, Trashed};
 use super::api::steer::{
     PaceChange, PaceState, QueueChange, QueueChanged, ReceiptFilter, Receipts,
 };
 use super::api::types::{
-    Evicted, Explanation, GatewayReport, Hook, HookBegun, HookPause, HookResult, HookRun, Job,
-    JobFilter, Pin, PinChange, Queue, Retried, Retry, Say, Spoken, Status, Unmounted, WaitProgress,
-    WorkId, WorkProgress, WorkStart,
+    Evicted, Explanation, GatewayReport, Hook, HookResult, Job, JobFilter, Pin, PinChange, Queue,
+    Retried, Retry, Status, Unmounted, WaitProgress, WorkId, WorkProgress, WorkStart,
 };
 
 pub use gateway::{Gateway, MountedShare, Parts, UnmountRequest};
@@ -96,8 +96,8 @@ pub trait Operations: fmt::Debug + Send + Sync + 'static {
     /// Jobs of hooks, the latest first.
     async fn hook_jobs(&self, filter: &JobFilter) -> Result<Vec<Job>, OperationError>;
 
-    /// What hooks said about the version of a file that is there now; `path` is absolute, in a mount.
-    async fn hook_results(&self, path: &Path) -> Result<Vec<HookResult>, OperationError>;
+    /// What hooks said about versions that are there now; the path is absolute, in a mount.
+    async fn hook_results(&self, filter: &ResultFilter) -> Result<Vec<HookResult>, OperationError>;
 
     /// Tries jobs again that failed or were parked.
     async fn hook_retry(&self, retry: &Retry) -> Result<Retried, OperationError>;

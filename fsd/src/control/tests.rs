@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
+use super::api::hooks::*;
 use super::api::sides::*;
 use super::api::steer::*;
 use super::api::types::*;
@@ -249,8 +250,9 @@ impl Operations for Scripted {
         }
     }
 
-    async fn hook_results(&self, path: &Path) -> Result<Vec<HookResult>, OperationError> {
-        Err(OperationError::NoFile { path: path.to_owned() })
+    async fn hook_results(&self, filter: &ResultFilter) -> Result<Vec<HookResult>, OperationError> {
+        self.note(format!("results {:?} {:?}", filter.condition, filter.limit));
+        Err(OperationError::NoFile { path: filter.path.clone().unwrap_or_default() })
     }
 
     async fn hook_retry(&self, retry: &Retry) -> Result<Retried, OperationError> {
@@ -502,7 +504,11 @@ async fn refusals_say_what_the_caller_can_do() {
     assert_eq!(refused(path("/mnt/broken").await), (ErrorCode::Failed, failed));
     let no_job = (ErrorCode::NotFound, "there is no job 9".to_owned());
     assert_eq!(refused(client.hook_retry(&Retry::Job(9)).await), no_job);
-    let results = refused(client.hook_results(Path::new("/mnt/x")).await);
+    let results = refused(
+        client
+            .hook_results(&ResultFilter { path: Some("/mnt/x".into()), ..ResultFilter::default() })
+            .await,
+    );
     assert_eq!(results, (ErrorCode::NotFound, "/mnt/x does not exist".to_owned()));
 }
 

@@ -53,7 +53,8 @@ impl EngineTask {
         let done = after(Job { version, ..job.clone() }, Outcome::Result(json.clone()), 0, at);
         let replaced = self.vfs.replace(ino, inode.content, &data, move |tx, content| {
             tx.put_said(ino, content, &said)?;
-            tx.put_job(&done)
+            tx.put_job(&done)?;
+            tx.job_is_of(done.id, content)
         });
         Ok(match replaced.await? {
             Some(_) => Outcome::Result(json),

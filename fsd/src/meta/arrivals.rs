@@ -246,6 +246,28 @@ impl Tx<'_> {
         self.all(sql, params![hook, state.map(JobState::as_str), limit(count)], job)
     }
 
+    /// Jobs with a result, the newest of those before `id` first.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn results_before(&self, id: Option<JobId>, count: usize) -> Result<Vec<Job>> {
+        let sql =
+            "SELECT * FROM job WHERE id < ?1 AND result IS NOT NULL ORDER BY id DESC LIMIT ?2";
+        self.all(sql, params![id.map_or(i64::MAX, |id| id.0), limit(count)], job)
+    }
+
+    /// What the job `id` said is true of version `content` of its file, too, which took the place of the one that it looked at.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn job_is_of(&self, id: JobId, content: u64) -> Result<()> {
+        self.run(
+            "UPDATE job SET content = ?2 WHERE id = ?1",
+            params![id.0, content.cast_signed()],
+        )?;
+        Ok(())
+    }
+
     /// The job `id`.
     ///
     /// # Errors

@@ -7,13 +7,13 @@ use reqwest::{Method, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::hooks::{HookBegun, HookPause, HookRun, ResultFilter, Say, Spoken};
 use super::sides::{Conflict, Emptied, Restored, Settle, Trashed};
 use super::steer::{PaceChange, PaceState, QueueChange, QueueChanged, ReceiptFilter, Receipts};
 use super::types::{
-    ErrorBody, ErrorCode, Evicted, Explanation, GatewayReport, Hook, HookBegun, HookPause,
-    HookResult, HookRun, Job, JobFilter, PathQuery, Pin, PinChange, Queue, QueueQuery, Retried,
-    Retry, Say, Spoken, Status, Unmount, Unmounted, WaitProgress, WaitQuery, WorkId, WorkProgress,
-    WorkStart,
+    ErrorBody, ErrorCode, Evicted, Explanation, GatewayReport, Hook, HookResult, Job, JobFilter,
+    PathQuery, Pin, PinChange, Queue, QueueQuery, Retried, Retry, Status, Unmount, Unmounted,
+    WaitProgress, WaitQuery, WorkId, WorkProgress, WorkStart,
 };
 
 /// How long a daemon may take for an answer that it has at hand.
@@ -113,9 +113,11 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`], as for all verbs.
-    pub async fn hook_results(&self, path: &Path) -> Result<Vec<HookResult>, ClientError> {
-        let query = PathQuery { path: path.to_owned() };
-        self.get("hooks/results", &query, ANSWER_MAX).await
+    pub async fn hook_results(
+        &self,
+        filter: &ResultFilter,
+    ) -> Result<Vec<HookResult>, ClientError> {
+        self.get("hooks/results", filter, SLOW_ANSWER_MAX).await
     }
 
     /// Tries jobs again.

@@ -7,11 +7,11 @@
 //! | `GET /v1/wait?path=` | | [`WaitProgress`](types::WaitProgress) |
 //! | `GET /v1/hooks` | | a list of [`Hook`](types::Hook) |
 //! | `GET /v1/hooks/jobs?hook=&state=&limit=` | | a list of [`Job`](types::Job) |
-//! | `GET /v1/hooks/results?path=` | | a list of [`HookResult`](types::HookResult) |
+//! | `GET /v1/hooks/results?path=&hook=&where=&limit=` | | a list of [`HookResult`](types::HookResult) |
 //! | `POST /v1/hooks/retry` | [`Retry`](types::Retry) | [`Retried`](types::Retried) |
-//! | `POST /v1/hooks/pause` | [`HookPause`](types::HookPause) | a list of [`Hook`](types::Hook) |
-//! | `POST /v1/hooks/run` | [`HookRun`](types::HookRun) | [`HookBegun`](types::HookBegun) |
-//! | `POST /v1/hooks/say` | [`Say`](types::Say) | [`Spoken`](types::Spoken) |
+//! | `POST /v1/hooks/pause` | [`HookPause`](hooks::HookPause) | a list of [`Hook`](types::Hook) |
+//! | `POST /v1/hooks/run` | [`HookRun`](hooks::HookRun) | [`HookBegun`](hooks::HookBegun) |
+//! | `POST /v1/hooks/say` | [`Say`](hooks::Say) | [`Spoken`](hooks::Spoken) |
 //! | `POST /v1/queue/change` | [`QueueChange`](steer::QueueChange) | [`QueueChanged`](steer::QueueChanged) |
 //! | `POST /v1/receipts` | [`ReceiptFilter`](steer::ReceiptFilter) | [`Receipts`](steer::Receipts) |
 //! | `GET /v1/pace` | | a list of [`PaceState`](steer::PaceState) |
@@ -26,6 +26,7 @@
 //! Any other answer than 200 has an [`ErrorBody`](types::ErrorBody).
 
 pub mod client;
+pub mod hooks;
 pub mod server;
 pub mod sides;
 pub mod socket;

@@ -12,14 +12,14 @@ use axum::{Json, Router};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
+use super::hooks::{HookBegun, HookPause, HookRun, ResultFilter, Say, Spoken};
 use super::sides::{Conflict, Emptied, Restored, Settle, Trashed};
 use super::socket::Socket;
 use super::steer::{PaceChange, PaceState, QueueChange, QueueChanged, ReceiptFilter, Receipts};
 use super::types::{
-    ErrorBody, ErrorCode, Evicted, Explanation, GatewayReport, Hook, HookBegun, HookPause,
-    HookResult, HookRun, Job, JobFilter, LIST_MAX, PathQuery, Pin, PinChange, Queue, QueueQuery,
-    Retried, Retry, Say, Spoken, Status, Unmount, Unmounted, WaitProgress, WaitQuery, WorkId,
-    WorkProgress, WorkStart,
+    ErrorBody, ErrorCode, Evicted, Explanation, GatewayReport, Hook, HookResult, Job, JobFilter,
+    LIST_MAX, PathQuery, Pin, PinChange, Queue, QueueQuery, Retried, Retry, Status, Unmount,
+    Unmounted, WaitProgress, WaitQuery, WorkId, WorkProgress, WorkStart,
 };
 use crate::control::ops::{OperationError, Operations};
 
@@ -102,9 +102,10 @@ async fn hook_jobs(
 
 async fn hook_results(
     State(operations): Shared,
-    Query(query): Query<PathQuery>,
+    Query(mut filter): Query<ResultFilter>,
 ) -> Answer<Vec<HookResult>> {
-    operations.hook_results(&query.path).await.map(Json)
+    filter.limit = filter.limit.min(LIST_MAX);
+    operations.hook_results(&filter).await.map(Json)
 }
 
 async fn hook_retry(State(operations): Shared, Json(retry): Json<Retry>) -> Answer<Retried> {

@@ -371,6 +371,8 @@ pub struct HookResult {
     pub job: u64,
     /// The hook.
     pub hook: String,
+    /// Where the file is: a path in a mount; none if its share is not mounted.
+    pub path: Option<PathBuf>,
     /// Its version.
     pub version: String,
     /// What ran it.
@@ -404,64 +406,6 @@ pub enum Retry {
     Job(u64),
     /// All that failed or were parked.
     All,
-}
-
-/// Which hook is to rest, or to go on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HookPause {
-    /// Its name; none for all.
-    pub hook: Option<String>,
-    /// It is to rest.
-    pub paused: bool,
-}
-
-/// Has a hook look at what is there already.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HookRun {
-    /// Its name.
-    pub hook: String,
-    /// A file, or a directory for all below it.
-    pub path: PathBuf,
-}
-
-/// What a hook is to look at.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HookBegun {
-    /// Files that it will look at.
-    pub files: u64,
-    /// Files whose versions it has a job for already.
-    pub had: u64,
-    /// What could not be listed, a line each.
-    pub problems: Vec<String>,
-}
-
-/// A person's word about whether files may leave.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Say {
-    /// A file, or a directory for all in it that waits.
-    pub path: PathBuf,
-    /// `pass`, `hold` or `drop`.
-    pub verdict: String,
-}
-
-/// How many files that was about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Spoken {
-    /// The number.
-    pub files: u64,
-}
-
-/// What a gate has said of a file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GateWord {
-    /// The hook; none for a person, whose word goes before any other.
-    pub hook: Option<String>,
-    /// `pass`, `hold` or `drop`.
-    pub verdict: String,
-    /// Why.
-    pub why: String,
-    /// When.
-    pub at: Timestamp,
 }
 
 /// How many jobs are tried again.
@@ -721,7 +665,7 @@ pub struct Explanation {
     pub object: Option<ExplainedObject>,
     /// What gates have said of it.
     #[serde(default)]
-    pub gates: Vec<GateWord>,
+    pub gates: Vec<super::hooks::GateWord>,
     /// What is to be done with it, if anything is.
     pub queue: Option<QueueItem>,
     /// Where its bytes are.
@@ -802,6 +746,6 @@ pub(super) struct PathQuery {
     pub(super) path: PathBuf,
 }
 
-fn list_default() -> usize {
+pub(super) fn list_default() -> usize {
     LIST_DEFAULT
 }

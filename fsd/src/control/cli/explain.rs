@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use policies::units::show_bytes;
 
-use super::super::api::types::{Explanation, GateWord, ItemState};
+use super::super::api::hooks::GateWord;
+use super::super::api::types::{Explanation, ItemState};
 use super::find::{self, DaemonArgs};
 use super::output::{ago, count, fact, print, print_json};
 use super::{Context, Outcome};

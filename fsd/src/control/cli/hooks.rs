@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
+use super::super::api::hooks::{HookPause, HookRun, ResultFilter, Say};
 use super::super::api::types::{
-    Engine, HookPause, HookResult, HookRun, Job, JobFilter, JobState, LIST_DEFAULT, LIST_MAX,
-    Retry, Say,
+    Engine, HookResult, Job, JobFilter, JobState, LIST_DEFAULT, LIST_MAX, Retry,
 };
 use super::find::{self, DaemonArgs};
 use super::output::{ago, count, print, print_json, table};
@@ -45,13 +45,24 @@ enum HooksCommand {
         #[command(flatten)]
         daemon: DaemonArgs,
     },
-    /// Show what hooks found in a file
+    /// Show what hooks found in files that are there now, the latest first
     Results {
-        /// The file, in a mount
-        file: PathBuf,
+        /// Only in this file, or in all below this directory
+        path: Option<PathBuf>,
+        /// Only what this hook found
+        #[arg(long)]
+        hook: Option<String>,
+        /// Only results with these fields: 'blurred = true and laplacian_variance < 80'
+        #[arg(long = "where", value_name = "CONDITION")]
+        condition: Option<String>,
+        /// Show at most so many
+        #[arg(long, default_value_t = LIST_DEFAULT)]
+        limit: usize,
         /// Print JSON
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        daemon: DaemonArgs,
     },
     /// Have a hook look at files that it has no result for, at what was there before it was
     Run {
@@ -116,10 +127,12 @@ pub(super) async fn hooks(args: &HooksArgs, context: &Context<'_>) -> Outcome {
             let jobs = found.client.hook_jobs(&filter).await?;
             if *json { print_json(&jobs) } else { print(&jobs_text(&jobs)) }
         }
-        HooksCommand::Results { file, json } => {
-            let found = find::daemon(&DaemonArgs::default(), Some(file), context).await?;
-            let file = found.path.as_deref().unwrap_or(file);
-            let results = found.client.hook_results(file).await?;
+        HooksCommand::Results { path, hook, condition, limit, json, daemon } => {
+            let found = find::daemon(daemon, path.as_deref(), context).await?;
+            let path = found.path.clone().or_else(|| path.clone());
+            let (hook, condition, limit) = (hook.clone(), condition.clone(), *limit);
+            let filter = ResultFilter { path, hook, condition, limit };
+            let results = found.client.hook_results(&filter).await?;
             if *json { print_json(&results) } else { print(&results_text(&results)) }
         }
         HooksCommand::Run { hook, path, json } => {
@@ -200,7 +213,9 @@ fn results_text(results: &[HookResult]) -> String {
             (Engine::Gpu, None) => "GPU".to_owned(),
             (Engine::Cpu, _) => "CPU".to_owned(),
         };
-        text.push_str(&format!("{} ({}, {engine})\n", result.hook, ago(result.at)));
+        let path = result.path.as_deref().map(|path| format!("{}: ", path.display()));
+        let path = path.unwrap_or_default();
+        text.push_str(&format!("{path}{} ({}, {engine})\n", result.hook, ago(result.at)));
         for (name, value) in &result.fields {
             text.push_str(&format!("  {name} = {value}\n"));
         }

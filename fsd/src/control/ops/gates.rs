@@ -5,7 +5,7 @@ use policies::Verdict;
 use super::OperationError;
 use super::gateway::{Gateway, timestamp_of_millis};
 use super::steer::items_below;
-use crate::control::api::types as api;
+use crate::control::api::hooks as api;
 use crate::meta::{MetaError, Said};
 use crate::types::{FileKind, Ino};
 

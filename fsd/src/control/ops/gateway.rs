@@ -14,7 +14,7 @@ use super::works::Works;
 use super::{OperationError, Operations};
 use crate::cache::Cache;
 use crate::clock::Clock;
-use crate::control::api::{sides, steer, types as api};
+use crate::control::api::{hooks as asked, sides, steer, types as api};
 use crate::events::Events;
 use crate::hooks::{self, Hooks, Rule};
 use crate::meta::{Inode, Item, Job, JobId, JobState, Meta, MetaError, STAYS_HERE, Tombstone, Tx};
@@ -348,17 +348,11 @@ impl Operations for Gateway {
         Ok(jobs.into_iter().map(|(share, job)| self.job(share, job)).collect())
     }
 
-    async fn hook_results(&self, path: &Path) -> Result<Vec<api::HookResult>, OperationError> {
-        let ino = self.find(path).await?;
-        let jobs = self.parts.meta.scan(|tx| -> Result<_, MetaError> {
-            let content = tx.inode(ino)?.map(|inode| inode.content);
-            Ok(tx
-                .jobs_of(ino)?
-                .into_iter()
-                .filter(|job| Some(job.content) == content)
-                .collect::<Vec<_>>())
-        })?;
-        Ok(jobs.into_iter().filter_map(result_of).collect())
+    async fn hook_results(
+        &self,
+        filter: &asked::ResultFilter,
+    ) -> Result<Vec<api::HookResult>, OperationError> {
+        self.results_of_hooks(filter).await
     }
 
     async fn hook_retry(&self, retry: &api::Retry) -> Result<api::Retried, OperationError> {
@@ -380,16 +374,19 @@ impl Operations for Gateway {
         Ok(api::Retried { jobs: jobs as u64 })
     }
 
-    async fn pause_hooks(&self, pause: &api::HookPause) -> Result<Vec<api::Hook>, OperationError> {
+    async fn pause_hooks(
+        &self,
+        pause: &asked::HookPause,
+    ) -> Result<Vec<api::Hook>, OperationError> {
         self.have_hooks_rest(pause)?;
         self.hooks().await
     }
 
-    async fn run_hook(&self, run: &api::HookRun) -> Result<api::HookBegun, OperationError> {
+    async fn run_hook(&self, run: &asked::HookRun) -> Result<asked::HookBegun, OperationError> {
         self.have_hook_look(run).await
     }
 
-    async fn say(&self, say: &api::Say) -> Result<api::Spoken, OperationError> {
+    async fn say(&self, say: &asked::Say) -> Result<asked::Spoken, OperationError> {
         self.speak_for_gates(say).await
     }
 
@@ -589,27 +586,7 @@ impl From<MetaError> for OperationError {
     }
 }
 
-fn result_of(job: Job) -> Option<api::HookResult> {
-    let json: serde_json::Value = serde_json::from_str(job.result.as_deref()?).ok()?;
-    let text = |name: &str| json.get(name).and_then(|value| value.as_str()).map(str::to_owned);
-    let derived = json.get("derived").and_then(|value| value.as_array());
-    Some(api::HookResult {
-        job: job.id.0.unsigned_abs(),
-        hook: job.hook,
-        version: job.version,
-        engine: serde_json::from_value(json.get("engine")?.clone()).map(api_engine).ok()?,
-        adapter: text("adapter"),
-        at: timestamp_of_millis(job.changed),
-        fields: json.get("result").and_then(|value| value.as_object()).cloned().unwrap_or_default(),
-        derived: derived
-            .into_iter()
-            .flatten()
-            .filter_map(|name| name.as_str().map(str::to_owned))
-            .collect(),
-    })
-}
-
-fn api_engine(engine: hooks::Engine) -> api::Engine {
+pub(super) fn api_engine(engine: hooks::Engine) -> api::Engine {
     match engine {
         hooks::Engine::Gpu => api::Engine::Gpu,
         hooks::Engine::Cpu => api::Engine::Cpu,

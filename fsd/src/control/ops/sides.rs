@@ -339,7 +339,7 @@ fn names_of_key(key: &Key) -> Vec<Vec<u8>> {
     key.as_str().trim_end_matches('/').split('/').map(name_of_segment).collect()
 }
 
-fn path_in(mount: &MountedShare, below: &[u8]) -> PathBuf {
+pub(super) fn path_in(mount: &MountedShare, below: &[u8]) -> PathBuf {
     mount.path.join(String::from_utf8_lossy(below).as_ref())
 }
 
