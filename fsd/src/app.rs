@@ -574,7 +574,7 @@ fn rules(configs: &[HookConfig], shares: &[OpenShare]) -> anyhow::Result<Vec<Rul
         if let Some(gate) = &config.gate {
             check_gate(&hook, gate)?;
         }
-        let mut rule = Rule::new(Arc::new(hook), seen, results, &globs)
+        let mut rule = Rule::new(Arc::new(hook), seen, results, &globs, config.sizes.clone())
             .with_context(|| format!("read the globs of the hook {}", config.dir.display()))?;
         rule.gate = config.gate.as_ref().map(|gate| Decides {
             rule: gate.rule.clone(),

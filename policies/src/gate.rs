@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::names::Names;
+use crate::files::Files;
 use crate::sides::{WordError, of_word};
 
 /// What a gate says of a version of a file. The later ones are stricter.
@@ -80,17 +80,17 @@ pub struct Gate {
     /// The hook.
     pub hook: String,
     /// The files that it sees.
-    pub names: Names,
+    pub files: Files,
     /// A folder at the root of the share that its own results are in.
     pub results: Option<Vec<u8>>,
 }
 
 impl Gate {
-    /// Whether it sees the file at `path`. It never looks at its own results.
+    /// Whether it sees the file at `path`, which is so long. It never looks at its own results.
     #[must_use]
-    pub fn sees(&self, path: &[Vec<u8>]) -> bool {
+    pub fn sees(&self, path: &[Vec<u8>], bytes: u64) -> bool {
         let is_own = self.results.is_some() && path.first() == self.results.as_ref();
-        !is_own && self.names.has(path)
+        !is_own && self.files.has(path, bytes)
     }
 }
 

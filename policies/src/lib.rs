@@ -5,9 +5,9 @@
 pub mod bucket;
 pub mod budget;
 pub mod concurrency;
+pub mod files;
 pub mod gate;
 pub mod line;
-pub mod names;
 pub mod order;
 pub mod pace;
 pub mod pins;
@@ -19,9 +19,9 @@ pub mod units;
 
 pub use bucket::{Rate, Take, TokenBucket};
 pub use budget::{Budget, Spent};
+pub use files::Files;
 pub use gate::{Gate, GateRule, Leave, Verdict};
 pub use line::{Line, Ticket};
-pub use names::Names;
 pub use order::Order;
 pub use pins::Pins;
 pub use quota::Quotas;

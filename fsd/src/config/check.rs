@@ -1,6 +1,7 @@
 //! From what is written to what is meant. Everything that is wrong is found in one go.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
@@ -370,6 +371,7 @@ fn hook(
         dir,
         shares,
         matches: section.matches.clone(),
+        sizes: sizes(&key, section, findings),
         results,
         params: section.params.clone(),
         gate,
@@ -394,6 +396,21 @@ fn gate(key: &str, section: &GateSection, findings: &mut Findings) -> GateConfig
         within(parse_duration(text)?, GATE_TIMEOUT_RANGE)
     });
     GateConfig { rule, timeout, originals: originals_share.clone() }
+}
+
+fn sizes(
+    key: &impl Fn(&str) -> String,
+    section: &HookSection,
+    findings: &mut Findings,
+) -> RangeInclusive<u64> {
+    let least = findings.read(key("size_min"), section.size_min.as_deref(), 0, parse_bytes);
+    let most = findings.read(key("size_max"), section.size_max.as_deref(), u64::MAX, |text| {
+        match parse_bytes(text) {
+            Ok(most) if most < least => Err(ProblemKind::NoSize),
+            most => most.map_err(ProblemKind::from),
+        }
+    });
+    least..=most
 }
 
 /// Where the results of a hook that sees the shares `seen` go.

@@ -140,6 +140,10 @@ pub struct HookSection {
     /// See [`super::HookConfig::matches`].
     #[serde(rename = "match")]
     pub matches: Option<Vec<String>>,
+    /// See [`super::HookConfig::sizes`].
+    pub size_min: Option<String>,
+    /// See [`super::HookConfig::sizes`].
+    pub size_max: Option<String>,
     /// A folder of the same share; this or `results_share`.
     pub results_folder: Option<String>,
     /// Another share; this or `results_folder`.

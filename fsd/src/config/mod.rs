@@ -7,6 +7,7 @@ mod check;
 pub mod file;
 mod problem;
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -186,6 +187,8 @@ pub struct HookConfig {
     pub shares: Vec<String>,
     /// Globs of the files that it sees, in place of those in its `hook.toml`.
     pub matches: Option<Vec<String>>,
+    /// How long the files are that it sees, in bytes.
+    pub sizes: RangeInclusive<u64>,
     /// Where its results go.
     pub results: ResultsTo,
     /// Parameters, over those in its `hook.toml`.

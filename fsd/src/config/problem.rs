@@ -111,6 +111,8 @@ pub enum ProblemKind {
         "originals go to a `local` share that can be written to and whose files the hook does not see"
     )]
     Originals,
+    #[error("it is less than size_min: the hook would see nothing")]
+    NoSize,
     #[error("a folder is a relative path without `.` and `..`")]
     ResultsFolder,
     #[error("no glob can be read from it: {0}")]

@@ -73,6 +73,7 @@ fn what_is_left_out_has_its_default() {
             dir: "/hooks/blur".into(),
             shares: vec!["cam".to_owned(), "lab".to_owned()],
             matches: None,
+            sizes: 0..=u64::MAX,
             results: ResultsTo::Folder(RESULTS_FOLDER.to_owned()),
             params: toml::Table::new(),
             gate: None,
@@ -282,6 +283,10 @@ fn values_that_can_not_be_are_refused() {
         (
             hook("gate = { fallback = \"maybe\" }"),
             "hook.0.gate.fallback is \"maybe\": it must be one of pass, hold, drop",
+        ),
+        (
+            hook("size_min = \"2MB\"\nsize_max = \"1MB\""),
+            "hook.0.size_max is \"1MB\": it is less than size_min",
         ),
         (
             hook("gate = { originals_share = \"cam\" }"),

@@ -29,7 +29,9 @@ pub fn begin(meta: &Meta, rule: &Rule, files: &[Ino], now: i64) -> Result<Begun,
                     continue;
                 };
                 let paths = tx.all_paths(ino)?;
-                let Some(path) = paths.iter().find(|path| rule.sees(inode.share, path)) else {
+                let Some(path) =
+                    paths.iter().find(|path| rule.sees(inode.share, path, inode.attr.size))
+                else {
                     continue;
                 };
                 let (name, version) = (rule.hook.name(), rule.hook.version().as_str());

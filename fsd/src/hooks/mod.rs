@@ -201,7 +201,9 @@ impl EngineTask {
                 let paths = tx.all_paths(ino)?;
                 if let (Some(inode), Some(path)) = (inode, paths.first()) {
                     let text = path_text(path);
-                    let sees = |rule: &&Rule| paths.iter().any(|p| rule.sees(inode.share, p));
+                    let sees = |rule: &&Rule| {
+                        paths.iter().any(|p| rule.sees(inode.share, p, inode.attr.size))
+                    };
                     let said = tx.said(ino, content)?;
                     let said_by = |name: &str| said.iter().find(|said| said.hook == name);
                     // What is derived from an original must not leave either: others see what takes its place.

@@ -1,10 +1,11 @@
 //! Which hooks look at a file: pure.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use inference_hooks::Hook;
-use policies::{Gate, GateRule, Names};
+use policies::{Files, Gate, GateRule};
 
 use crate::types::ShareId;
 
@@ -26,8 +27,8 @@ pub struct Rule {
     pub shares: Vec<ShareId>,
     /// Where its results go.
     pub results: ResultsPlace,
-    /// The names that it sees.
-    names: Names,
+    /// The files that it sees.
+    files: Files,
     /// How it decides what leaves, if it does.
     pub gate: Option<Decides>,
 }
@@ -54,18 +55,19 @@ impl Rule {
         shares: Vec<ShareId>,
         results: ResultsPlace,
         globs: &[String],
+        sizes: RangeInclusive<u64>,
     ) -> Result<Self, globset::Error> {
-        Ok(Self { hook, shares, results, names: Names::new(globs)?, gate: None })
+        Ok(Self { hook, shares, results, files: Files::new(globs, sizes)?, gate: None })
     }
 
-    /// Whether the hook looks at the file at `path` of `share`. It never looks at its own results.
+    /// Whether the hook looks at the file at `path` of `share`, which is so long. It never looks at its own results.
     #[must_use]
-    pub fn sees(&self, share: ShareId, path: &[Vec<u8>]) -> bool {
+    pub fn sees(&self, share: ShareId, path: &[Vec<u8>], bytes: u64) -> bool {
         let own = match &self.results {
             ResultsPlace::Folder(folder) => path.first() == Some(folder),
             ResultsPlace::Share(results) => *results == share,
         };
-        !own && self.shares.contains(&share) && self.names.has(path)
+        !own && self.shares.contains(&share) && self.files.has(path, bytes)
     }
 
     /// Whether what it makes takes the place of what it sees.
@@ -85,7 +87,7 @@ impl Rule {
         let is_one = self.gate.is_some() && self.shares.contains(&share);
         is_one.then(|| Gate {
             hook: self.hook.name().to_owned(),
-            names: self.names.clone(),
+            files: self.files.clone(),
             results,
         })
     }
@@ -112,7 +114,7 @@ mod tests {
         let hook = Arc::new(Hook::parse(ready_hooks()[0].source()).unwrap());
         let results = ResultsPlace::Folder(b"fsd-results".to_vec());
         let globs = ["*.jpg".to_owned(), "raw/*.tif".to_owned()];
-        let rule = Rule::new(hook, vec![ShareId(1)], results, &globs).unwrap();
+        let rule = Rule::new(hook, vec![ShareId(1)], results, &globs, 10..=20).unwrap();
         for (seen, share, at) in [
             (true, 1, "a.jpg"),
             (true, 1, "deep/er/A.JPG"),
@@ -122,7 +124,9 @@ mod tests {
             (false, 2, "a.jpg"),
             (false, 1, "fsd-results/a.jpg"),
         ] {
-            assert_eq!(rule.sees(ShareId(share), &path(at)), seen, "{at}");
+            assert_eq!(rule.sees(ShareId(share), &path(at), 10), seen, "{at}");
         }
+        let seen = [9, 10, 20, 21].map(|bytes| rule.sees(ShareId(1), &path("a.jpg"), bytes));
+        assert_eq!(seen, [false, true, true, false]);
     }
 }

@@ -30,8 +30,10 @@ impl Worker {
         let (paths, said) = self.meta.read(|tx| -> Result<_, MetaError> {
             Ok((tx.all_paths(file)?, tx.said(file, content)?))
         })?;
-        let seeing: Vec<&Gate> =
-            gates.iter().filter(|gate| paths.iter().any(|path| gate.sees(path))).collect();
+        let seeing: Vec<&Gate> = gates
+            .iter()
+            .filter(|gate| paths.iter().any(|path| gate.sees(path, inode.attr.size)))
+            .collect();
         let word_of = |hook: &str| said.iter().find(|said| said.hook == hook);
         let verdicts = match word_of("") {
             Some(person) => vec![Some(person.verdict)],
