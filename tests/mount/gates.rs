@@ -1,6 +1,6 @@
 //! Hooks that decide what leaves: not one byte of a file is on the wire before its gate has let it pass.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -279,20 +279,10 @@ fn blurred_under_kills(store: &Store, count: usize) -> Result<()> {
         kills[1]
     );
     ensure!((blurred, kept, sent) == (count, count, 0), "of {count}: {blurred}, {kept}, {sent}");
-    let done = drive.json(&[
-        "hooks",
-        "jobs",
-        "--state",
-        "done",
-        "--hook",
-        "privacy-blur",
-        "--limit",
-        "1000",
-    ])?;
-    let results = done
-        .as_array()
-        .map_or(0, |jobs| jobs.iter().filter(|job| !job["result"].is_null()).count());
-    ensure!(results <= count, "{results} results of {count} pictures");
+    let results = drive.json(&["hooks", "results", "--hook", "privacy-blur", "--limit", "1000"])?;
+    let results = results.as_array().context("no list of results")?;
+    let of: BTreeSet<_> = results.iter().filter_map(|result| result["path"].as_str()).collect();
+    ensure!((results.len(), of.len()) == (count, count), "a result of each, once: {results:?}");
     Ok(())
 }
 
