@@ -18,6 +18,14 @@ impl Gateway {
             OperationError::Nonsense(format!("{:?} is no verdict: {error}", say.verdict))
         })?;
         let top = self.find(&say.path).await?;
+        let share = self.parts.meta.scan(|tx| tx.inode(top))?.map(|inode| inode.share);
+        let mut rules = self.parts.hooks.iter().flat_map(|hooks| hooks.rules());
+        if !share.is_some_and(|share| rules.any(|rule| rule.gate_of(share).is_some())) {
+            return Err(OperationError::Nonsense(format!(
+                "no hook is a gate for {}; `fsd queue cancel` holds back what waits there",
+                say.path.display()
+            )));
+        }
         self.parts.vfs.finish_closed().map_err(|e| OperationError::Failed(e.into()))?;
         let at = self.parts.clock.wall().millis();
         let files = self.parts.meta.write(move |tx| -> Result<u64, MetaError> {
