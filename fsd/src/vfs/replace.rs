@@ -24,6 +24,8 @@ impl Vfs {
         data: &[u8],
         with: impl FnOnce(&Tx<'_>, u64) -> Result<(), MetaError> + Send + 'static,
     ) -> Result<Option<u64>> {
+        // Held open, it can't be evicted: then the next backing file might be somebody else's.
+        let _held = self.cache.backing(ino)?;
         let before = self.inode(ino)?;
         if before.content != content || self.meta.read(|tx| tx.is_writing(ino))? {
             return Ok(None);
