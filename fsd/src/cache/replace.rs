@@ -78,13 +78,13 @@ fn write(mark: &Path, path: &Path, data: &[u8]) -> io::Result<()> {
     let mut file = backing::create_file(mark)?;
     file.write_all(data)?;
     file.sync_all()?;
-    for at in [mark, path] {
-        if at == path {
-            std::fs::hard_link(mark, path)?;
-        }
-        File::open(at.parent().unwrap_or(at))?.sync_all()?;
-    }
-    Ok(())
+    sync_folder_of(mark)?;
+    std::fs::hard_link(mark, path)?;
+    sync_folder_of(path)
+}
+
+fn sync_folder_of(path: &Path) -> io::Result<()> {
+    File::open(path.parent().unwrap_or(path))?.sync_all()
 }
 
 /// What can't be removed now goes at the next start.

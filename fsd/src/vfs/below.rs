@@ -73,15 +73,7 @@ impl Vfs {
         self: &Arc<Self>,
         top: Ino,
     ) -> Result<(Vec<Ino>, Vec<(Ino, VfsError)>)> {
-        let failed = match self.inode(top)?.attr.kind {
-            FileKind::Dir => self.list_below(top, |_| true).await?,
-            FileKind::File
-            | FileKind::Symlink
-            | FileKind::Fifo
-            | FileKind::Socket
-            | FileKind::CharDevice
-            | FileKind::BlockDevice => Vec::new(),
-        };
+        let failed = self.list_below(top, |_| true).await?;
         let vfs = self.clone();
         let files = self.tasks.blocking(move || vfs.files_below(top)).await??;
         Ok((files, failed))

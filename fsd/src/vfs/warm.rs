@@ -62,11 +62,12 @@ impl Vfs {
     }
 
     async fn warm_all(self: &Arc<Self>, top: Ino, work: &Work) -> Result<()> {
-        for (dir, error) in self.list_below(top, |_| true).await? {
+        let (files, failed) = self.all_files_below(top).await?;
+        for (dir, error) in failed {
             work.failed(|| format!("{}: {}", self.shown(dir), chain(&error)));
         }
         let vfs = self.clone();
-        let missing = move || vfs.missing_of(vfs.files_below(top)?);
+        let missing = move || vfs.missing_of(files);
         let missing = self.tasks.blocking(missing).await??;
         let (fits, rest) = self.part_fitting(missing);
         if let Some((first, _)) = rest.first() {

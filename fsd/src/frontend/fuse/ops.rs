@@ -70,12 +70,14 @@ fn open_how(flags: i32) -> OpenHow {
     }
 }
 
-/// What the kernel is told of a file from here on must not be told of the one that somebody still reads.
-fn renew_if_replaced(nodes: &NodeIds, paths: &DataPaths, entry: &Entry) {
+/// What the kernel calls the file of `entry` from here on: what it is told of that must not be told of one that somebody still reads.
+fn node_of(nodes: &NodeIds, paths: &DataPaths, entry: &Entry) -> INodeNo {
     let node = nodes.node(entry.ino);
-    if paths.size_replaced(node, entry.content).is_some() {
-        nodes.renew(node);
+    if paths.size_replaced(node, entry.content).is_none() {
+        return node;
     }
+    nodes.renew(node);
+    nodes.node(entry.ino)
 }
 
 impl Drive {
@@ -171,12 +173,10 @@ impl Filesystem for Drive {
             if let Err(VfsError::NoEntry) = found {
                 return reply.entry(&ABSENT_TTL, &map::absent(), GENERATION);
             }
-            if let Ok(entry) = &found {
-                renew_if_replaced(&nodes, &paths, entry);
-            }
-            let ttl = match &found {
-                Ok(entry) if entry.attrs_known => paths.ttl(nodes.node(entry.ino), ttl),
-                Ok(_) | Err(_) => Duration::ZERO,
+            let node = found.as_ref().ok().map(|entry| node_of(&nodes, &paths, entry));
+            let ttl = match (&found, node) {
+                (Ok(entry), Some(node)) if entry.attrs_known => paths.ttl(node, ttl),
+                (Ok(_) | Err(_), _) => Duration::ZERO,
             };
             reply_entry(reply, found, "lookup", parent, (&nodes, &*vfs), ttl);
         });
@@ -677,13 +677,12 @@ impl Filesystem for Drive {
                 }
             }
             for entry in page.entries {
-                renew_if_replaced(&nodes, &paths, &entry);
+                let node = node_of(&nodes, &paths, &entry);
                 // Of attributes that are not known the kernel believes nothing: it asks when somebody wants them.
                 let ttl = match entry.attrs_known {
-                    true => paths.ttl(nodes.node(entry.ino), ttl),
+                    true => paths.ttl(node, ttl),
                     false => Duration::ZERO,
                 };
-                let node = nodes.node(entry.ino);
                 let name = OsStr::from_bytes(&entry.name);
                 let attr = map::attr(node, &entry.attr, vfs.blocks(entry.ino, &entry.attr));
                 if reply.add(node, entry.cookie, name, &ttl, &attr, GENERATION) {
