@@ -200,6 +200,17 @@ fn what_a_gate_makes_takes_the_place_of_the_original_which_stays_here() -> Resul
             results[0]["fields"]["masks"] == 1,
             "what was said is of what took its place: {results}"
         );
+        // What can't be blurred is held back, and no hook is shown it, not even by hand.
+        std::fs::write(drive.path("ward/none.png"), "no picture")?;
+        until("it is held back", || Ok(code(&drive, "ward/none.png")? == "held-back"))?;
+        let none = drive.path("ward/none.png").to_string_lossy().into_owned();
+        let begun = drive.json(&["hooks", "run", "thumbnail", &none])?;
+        ensure!(begun["files"] == 0 && begun["had"] == 0, "{begun}");
+        std::fs::remove_file(drive.path("ward/none.png"))?;
+        let elsewhere = vault(&drive, "ward/rocket.jpg").to_string_lossy().into_owned();
+        let refused = drive.run(&["hooks", "verdict", "drop", &elsewhere])?;
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        ensure!(!refused.status.success() && said.contains("no hook is a gate"), "{said}");
         let kept = xattr::get(vault(&drive, "ward/rocket.jpg"), "user.patient")?;
         ensure!(kept.as_deref() == Some(b"7"), "its attributes are kept");
         let mut read = Vec::new();

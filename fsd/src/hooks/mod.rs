@@ -5,6 +5,7 @@
 //! Invariant: nothing of a file is decoded in this process.
 //! Invariant: what a gate says of a version is stored with the outcome of its job.
 
+mod arrived;
 mod backfill;
 mod gates;
 mod jobs;
@@ -20,11 +21,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use inference_hooks::{Advice, Hook, HookError, HookSource, JobOutput, WorkerConfig};
-use policies::Verdict;
-
+use self::arrived::Arrived;
 use self::jobs::{Outcome, after};
-use self::rules::path_text;
 use self::worker::Worker;
 use crate::clock::Clock;
 use crate::events::Events;
@@ -32,6 +30,7 @@ use crate::meta::{Inode, Job, JobState, Meta, MetaError};
 use crate::tasks::Tasks;
 use crate::types::{FileKind, Ino, chain};
 use crate::vfs::{Vfs, VfsError};
+use inference_hooks::{Advice, Hook, HookError, HookSource, JobOutput, WorkerConfig};
 
 pub use inference_hooks::{Engine, Sandbox};
 
@@ -84,6 +83,12 @@ impl Hooks {
     #[must_use]
     pub fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    /// The same, for whoever outlives us.
+    #[must_use]
+    pub fn all_rules(&self) -> Arc<[Rule]> {
+        self.rules.clone()
     }
 
     /// What is known of the worker.
@@ -198,30 +203,13 @@ impl EngineTask {
                 let inode = tx
                     .inode(ino)?
                     .filter(|i| i.content == content && i.attr.kind == FileKind::File);
-                let paths = tx.all_paths(ino)?;
-                if let (Some(inode), Some(path)) = (inode, paths.first()) {
-                    let text = path_text(path);
-                    let sees = |rule: &&Rule| {
-                        paths.iter().any(|p| rule.sees(inode.share, p, inode.attr.size))
-                    };
-                    let said = tx.said(ino, content)?;
-                    let said_by = |name: &str| said.iter().find(|said| said.hook == name);
-                    // What is derived from an original must not leave either: others see what takes its place.
-                    let passes = |rule: &Rule| {
-                        let word = said_by("").or_else(|| said_by(rule.hook.name()));
-                        word.is_some_and(|said| said.verdict == Verdict::Pass)
-                    };
-                    let is_original = rules.iter().any(|r| r.replaces() && sees(&r) && !passes(r));
-                    for rule in rules.iter().filter(sees) {
-                        let (name, version) = (rule.hook.name(), rule.hook.version().as_str());
-                        // What it made itself needs no other look.
-                        let has_spoken = said_by(name).is_some();
-                        if has_spoken || is_original && !rule.replaces() {
-                            continue;
-                        }
-                        if !tx.add_job(name, version, ino, content, &text, (now, ARRIVED))? {
+                if let Some(inode) = inode {
+                    let share = inode.share;
+                    let version = Arrived::of(tx, &rules, inode)?;
+                    for rule in version.lookers() {
+                        if !version.add_job(tx, rule, (now, ARRIVED))? {
                             // It may have become a gate since it looked at this version.
-                            gates::speak_again(tx, rule, inode.share, (ino, content), now)?;
+                            gates::speak_again(tx, rule, share, (ino, content), now)?;
                         }
                     }
                 }

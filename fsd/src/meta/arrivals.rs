@@ -158,7 +158,8 @@ impl Tx<'_> {
         Ok(arrival.into_iter().chain(job).min())
     }
 
-    /// Makes a job, unless this version of the hook has one for this version of the file. Those of what has just arrived, rank 0, go first.
+    /// Makes a job, unless this version of the hook has one for this version of the file; one that came to nothing waits again. Those of
+    /// what has just arrived, rank 0, go first.
     ///
     /// # Errors
     /// If the store fails.
@@ -172,8 +173,9 @@ impl Tx<'_> {
         (now, rank): (i64, i64),
     ) -> Result<bool> {
         let added = self.run(
-            "INSERT OR IGNORE INTO job (hook, version, ino, content, path, state, tries, due, arrived, changed, rank) \
-             VALUES (?1, ?2, ?3, ?4, ?5, 'waiting', 0, ?6, ?6, ?6, ?7)",
+            "INSERT INTO job (hook, version, ino, content, path, state, tries, due, arrived, changed, rank) \
+             VALUES (?1, ?2, ?3, ?4, ?5, 'waiting', 0, ?6, ?6, ?6, ?7) ON CONFLICT (hook, version, ino, content) \
+             DO UPDATE SET state = 'waiting', due = ?6 WHERE state = 'done' AND result IS NULL",
             params![hook, version, ino.0.cast_signed(), content.cast_signed(), path, now, rank],
         )?;
         Ok(added > 0)

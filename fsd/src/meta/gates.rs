@@ -20,6 +20,15 @@ pub struct Said {
     pub at: i64,
 }
 
+impl Said {
+    /// What counts for the gate `hook` of what was said: a person's word, else its own.
+    #[must_use]
+    pub fn of<'a>(said: &'a [Self], hook: &str) -> Option<&'a Self> {
+        let by = |hook: &str| said.iter().find(|said| said.hook == hook);
+        by("").or_else(|| by(hook))
+    }
+}
+
 fn said(row: &Row<'_>) -> rusqlite::Result<Said> {
     Ok(Said {
         hook: row.get("hook")?,

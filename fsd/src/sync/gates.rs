@@ -34,12 +34,10 @@ impl Worker {
             .iter()
             .filter(|gate| paths.iter().any(|path| gate.sees(path, inode.attr.size)))
             .collect();
-        let word_of = |hook: &str| said.iter().find(|said| said.hook == hook);
-        let verdicts = match word_of("") {
-            Some(person) => vec![Some(person.verdict)],
-            None => seeing.iter().map(|gate| word_of(&gate.hook).map(|s| s.verdict)).collect(),
-        };
-        match decide(verdicts) {
+        let word_of = |hook: &str| Said::of(&said, hook).map(|said| said.verdict);
+        let words = seeing.iter().map(|gate| word_of(&gate.hook));
+        // A person's counts also where no gate sees the file.
+        match decide(words.chain(word_of("").map(Some))) {
             Leave::Now => Ok(()),
             Leave::Not(verdict) => Err(kept_here(&said, verdict)),
             Leave::Waits => {

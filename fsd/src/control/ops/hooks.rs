@@ -43,14 +43,18 @@ impl Gateway {
         &self,
         run: &asked::HookRun,
     ) -> Result<asked::HookBegun, OperationError> {
-        let rule = self.rule(&run.hook)?.clone();
+        let hook = self.rule(&run.hook)?.hook.name().to_owned();
+        let Some(hooks) = &self.parts.hooks else {
+            return Err(OperationError::NoHook { name: hook });
+        };
+        let rules = hooks.all_rules();
         let top = self.find(&run.path).await?;
         let vfs = &self.parts.vfs;
         vfs.finish_closed().map_err(|error| OperationError::Failed(error.into()))?;
         let found = vfs.all_files_below(top).await;
         let (files, failed) = found.map_err(|error| OperationError::Failed(error.into()))?;
         let (meta, now) = (self.parts.meta.clone(), self.parts.clock.wall().millis());
-        let begun = vfs.tasks().blocking(move || begin(&meta, &rule, &files, now)).await;
+        let begun = vfs.tasks().blocking(move || begin(&meta, &rules, &hook, &files, now)).await;
         let begun = begun.map_err(|error| OperationError::Failed(error.into()))??;
         self.parts.events.arrived.notify_one();
         let problems = failed.iter().map(|(_, error)| chain(error)).collect();
