@@ -1,5 +1,7 @@
 //! The one place where the parts meet: builds them, starts them, stops them in reverse.
 
+mod hooks;
+
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -9,9 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use inference_hooks::{FieldType, Hook, WorkerConfig};
 use nix::fcntl::{Flock, FlockArg};
-use policies::{Gate, Rate, Schedule};
+use policies::{EventKind, Gate, Rate, Schedule};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -19,20 +20,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cache::{self, Cache, Defaults, Limits, Store};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{
-    CacheConfig, Config, FREE_BYTES_MIN, GateConfig, HookConfig, ResultsTo, ShareConfig,
-    StoreConfig,
-};
+use crate::config::{CacheConfig, Config, FREE_BYTES_MIN, ShareConfig, StoreConfig};
 use crate::control::api;
 use crate::control::cli::{Program, Start, Vars};
 use crate::control::ops::{self, Gateway, MountedShare, UnmountRequest};
 use crate::events::Events;
 use crate::frontend::fuse::{self, Mount, MountOptions};
-use crate::hooks::{self, Decides, Hooks, ResultsPlace, Rule};
+use crate::hooks::Rule;
 use crate::meta::{Meta, MetaError};
 use crate::pace::{LaneParts, Paces, Way};
 use crate::remote::{self, Env, Opened, Pacer, Pacers, RemoteError, RemoteUrl};
 use crate::rng::Rng;
+use crate::sinks::{self, Sink, SinkConfig};
 use crate::sync::report::{self, Reporter};
 use crate::sync::{self, Receipts, Sync};
 use crate::tasks::{self, Tasks};
@@ -230,15 +229,16 @@ async fn serve(start: Start, env: Env, background: Handle) -> anyhow::Result<()>
     for share in &config.shares {
         shares.push(open_share(share, &ground, &pacers).await?);
     }
-    let rules = rules(&config.hooks, &shares)?;
-    let gates = gates(&shares, &rules);
+    let rules = hooks::rules(&config.hooks, &shares)?;
+    let gates = hooks::gates(&shares, &rules);
     let (meta, clock) = (ground.meta.clone(), ground.clock.clone());
     let paces = Paces::start(lanes(&config, &pacers, &shares), meta, clock, &ground.tasks)?;
     let (cache, vfs) = open_files(&config, &ground, &shares, &rules)?;
     let gateway = name_of_gateway(&ground)?;
     let sync = Arc::new(start_sync(&config, &ground, &cache, &shares, gates, gateway.clone()));
     let reporter = start_reports(&ground, &shares, gateway.clone());
-    let hooks = start_hooks(&ground, &vfs, rules)?;
+    let sinks = start_sinks(&config, &ground, gateway.clone())?;
+    let hooks = hooks::start(&ground, &vfs, rules, !sinks.is_empty())?;
 
     let (ask, asked) = mpsc::channel(1);
     let mounts = mount_all(&shares, &vfs)?;
@@ -251,6 +251,7 @@ async fn serve(start: Start, env: Env, background: Handle) -> anyhow::Result<()>
         vfs,
         sync,
         hooks,
+        sinks,
         events: ground.events.clone(),
         clock: ground.clock.clone(),
         pacers,
@@ -315,7 +316,7 @@ fn open_files(
         events: events.clone(),
         clock: clock.clone(),
         tasks: tasks.clone(),
-        shares: shares.iter().map(|share| vfs_share(share, rules)).collect(),
+        shares: shares.iter().map(|share| vfs_share(share, rules, &config.sinks)).collect(),
     });
     vfs.count_usage()?;
     let recovered = vfs.recover()?;
@@ -395,21 +396,22 @@ fn start_reports(ground: &Ground, shares: &[OpenShare], gateway: String) -> Arc<
     })
 }
 
-fn start_hooks(ground: &Ground, vfs: &Arc<Vfs>, rules: Vec<Rule>) -> anyhow::Result<Option<Hooks>> {
-    if rules.is_empty() {
-        return Ok(None);
-    }
-    let Ground { env, clock, background, events, meta, .. } = ground;
-    Ok(Some(hooks::start(hooks::Parts {
-        vfs: vfs.clone(),
+fn start_sinks(
+    config: &Config,
+    ground: &Ground,
+    gateway: String,
+) -> anyhow::Result<Vec<Arc<Sink>>> {
+    let Ground { clock, background, events, meta, .. } = ground;
+    let started = sinks::start(sinks::Parts {
         meta: meta.clone(),
         events: events.clone(),
         clock: clock.clone(),
         tasks: background.clone(),
-        rules,
-        executable: "/proc/self/exe".into(),
-        worker: worker_config(env),
-    })?))
+        gateway,
+        rules: config.events,
+        sinks: config.sinks.clone(),
+    });
+    started.context("start telling others what happens")
 }
 
 async fn open_share(
@@ -535,7 +537,9 @@ fn store_of(share: &OpenShare) -> Option<(ShareId, Store)> {
     Some((share.id, Store { remote, defaults: defaults(), down }))
 }
 
-fn vfs_share(share: &OpenShare, rules: &[Rule]) -> vfs::Share {
+fn vfs_share(share: &OpenShare, rules: &[Rule], sinks: &[SinkConfig]) -> vfs::Share {
+    let name = &share.config.name;
+    let is_told = |sink: &SinkConfig| sink.filter.takes(EventKind::Arrived, name, None);
     vfs::Share {
         id: share.id,
         name: share.config.name.clone(),
@@ -547,82 +551,9 @@ fn vfs_share(share: &OpenShare, rules: &[Rule]) -> vfs::Share {
         fsync_wait: share.config.fsync_wait,
         listing_age_max: share.config.refresh_after,
         refresh_every: share.config.refresh_every,
-        hooked: rules.iter().any(|rule| rule.shares.contains(&share.id)),
+        hooked: rules.iter().any(|rule| rule.shares.contains(&share.id))
+            || sinks.iter().any(is_told),
         quotas: share.config.quotas.clone(),
-    }
-}
-
-/// The hooks of the configuration, read and checked.
-fn rules(configs: &[HookConfig], shares: &[OpenShare]) -> anyhow::Result<Vec<Rule>> {
-    let id_of =
-        |name: &str| shares.iter().find(|share| share.config.name == name).map(|share| share.id);
-    let mut rules: Vec<Rule> = Vec::new();
-    for config in configs {
-        let hook = hooks::read_hook(&config.dir, &config.params)
-            .with_context(|| format!("read the hook {}", config.dir.display()))?;
-        if rules.iter().any(|rule| rule.hook.name() == hook.name()) {
-            bail!("two hooks are called {}: rename one in its hook.toml", hook.name());
-        }
-        let results = match &config.results {
-            ResultsTo::Folder(folder) => ResultsPlace::Folder(folder.clone().into_bytes()),
-            ResultsTo::Share(name) => ResultsPlace::Share(
-                id_of(name).with_context(|| format!("there is no share {name} for results"))?,
-            ),
-        };
-        let seen = config.shares.iter().filter_map(|name| id_of(name)).collect();
-        let globs = config.matches.clone().unwrap_or_else(|| hook.globs().to_vec());
-        if let Some(gate) = &config.gate {
-            check_gate(&hook, gate)?;
-        }
-        let mut rule = Rule::new(Arc::new(hook), seen, results, &globs, config.sizes.clone())
-            .with_context(|| format!("read the globs of the hook {}", config.dir.display()))?;
-        rule.gate = config.gate.as_ref().map(|gate| Decides {
-            rule: gate.rule.clone(),
-            timeout: gate.timeout,
-            originals: gate.originals.as_deref().and_then(id_of),
-        });
-        rules.push(rule);
-    }
-    Ok(rules)
-}
-
-/// The gates before what leaves each share.
-fn gates(shares: &[OpenShare], rules: &[Rule]) -> BTreeMap<ShareId, Vec<Gate>> {
-    let of = |share: ShareId| rules.iter().filter_map(|rule| rule.gate_of(share)).collect();
-    shares.iter().map(|share| (share.id, of(share.id))).collect()
-}
-
-/// A gate can only ask for what its hook says.
-fn check_gate(hook: &Hook, gate: &GateConfig) -> anyhow::Result<()> {
-    ensure!(
-        gate.originals.is_none() || hook.output().image.is_some(),
-        "the hook {} makes no picture that could take the place of an original: leave originals_share out",
-        hook.name()
-    );
-    let fields = &hook.output().fields;
-    for name in gate.rule.hold_if.iter().chain(&gate.rule.drop_if) {
-        let is_one = fields.iter().any(|(field, kind)| field == name && *kind == FieldType::Bool);
-        let known = fields.iter().filter(|(_, kind)| *kind == FieldType::Bool);
-        let known: Vec<_> = known.map(|(field, _)| field.as_str()).collect();
-        ensure!(
-            is_one,
-            "the gate {} asks for {name:?}, which is no field of its hook that is true or false; there is {}",
-            hook.name(),
-            if known.is_empty() { "none".to_owned() } else { known.join(", ") }
-        );
-    }
-    Ok(())
-}
-
-/// A worker gets what a graphics driver needs of the environment, and nothing else.
-fn worker_config(env: &Env) -> WorkerConfig {
-    const OF_DRIVERS: [&str; 3] = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES", "LD_LIBRARY_PATH"];
-    let environment =
-        OF_DRIVERS.iter().filter_map(|name| Some((name.into(), env.get(name)?.into())));
-    WorkerConfig {
-        allow_software_adapter: env.get("FSD_ALLOW_SOFTWARE_GPU").is_some(),
-        environment: environment.collect(),
-        ..WorkerConfig::default()
     }
 }
 

@@ -55,6 +55,8 @@ pub struct Events {
     pub arrived: Notify,
     /// An item or a job came to its end: whoever waits for the queue looks again.
     pub settled: Notify,
+    /// Something was logged for others to hear of.
+    pub logged: Notify,
     listeners: Mutex<Vec<(ShareId, Sender<Invalidation>)>>,
     uploading: Mutex<BTreeSet<Ino>>,
 }

@@ -12,6 +12,7 @@ pub mod meta;
 pub mod pace;
 pub mod remote;
 pub mod rng;
+pub mod sinks;
 pub mod sync;
 pub mod tasks;
 pub mod types;

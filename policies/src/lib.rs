@@ -5,6 +5,7 @@
 pub mod bucket;
 pub mod budget;
 pub mod concurrency;
+pub mod event;
 pub mod files;
 pub mod gate;
 pub mod line;
@@ -19,6 +20,7 @@ pub mod units;
 
 pub use bucket::{Rate, Take, TokenBucket};
 pub use budget::{Budget, Spent};
+pub use event::{EventFilter, EventKind};
 pub use files::Files;
 pub use gate::{Gate, GateRule, Leave, Verdict};
 pub use line::{Line, Ticket};

@@ -78,6 +78,13 @@ impl Search {
     }
 }
 
+impl Search {
+    /// The fields that it asks for.
+    pub fn fields(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|condition| condition.field.as_str())
+    }
+}
+
 /// None if the two are of different kinds.
 fn compare(found: &Field, wanted: &Field) -> Option<Ordering> {
     match (found, wanted) {

@@ -33,6 +33,7 @@ mod room;
 mod scale;
 mod secure;
 mod sides;
+mod sinks;
 mod suites;
 mod sync;
 mod trees;

@@ -3,6 +3,7 @@
 pub mod drive;
 pub mod files;
 mod level;
+pub mod listeners;
 pub mod proxy;
 pub mod servers;
 pub mod sim;

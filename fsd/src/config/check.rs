@@ -1,25 +1,26 @@
 //! From what is written to what is meant. Everything that is wrong is found in one go.
 
+mod hooks;
+mod sinks;
+
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use globset::Glob;
 use jiff::tz::TimeZoneDatabase;
 use policies::units::{parse_bytes, parse_duration};
-use policies::{GateRule, Quotas, Rate, Schedule, ScheduleSection, Verdict};
+use policies::{Quotas, Rate, Schedule, ScheduleSection};
 
-use super::file::{CacheSection, File, GateSection, HookSection, ReceiptsSection, ShareSection};
+use super::file::{CacheSection, EventsSection, File, ReceiptsSection, ShareSection};
 use super::problem::{Problem, ProblemKind};
 use super::{
-    CacheConfig, Config, DISK_BYTES_LEAST, DISK_BYTES_MAX, FREE_BYTES_MIN, FSYNC_WAIT,
-    FSYNC_WAIT_MAX, GATE_TIMEOUT, GATE_TIMEOUT_RANGE, GateConfig, HOOKS_MAX, HookConfig, MARKS,
-    OFFLINE_WAIT, OFFLINE_WAIT_MAX, RECEIPT_FILES_MAX, REFRESH_AFTER, REFRESH_AFTER_RANGE,
-    REFRESH_EVERY_RANGE, RESULTS_FOLDER, ResultsTo, SHARES_MAX, STATE_DIR, ShareConfig,
-    StoreConfig, UPLOAD_DELAY, UPLOAD_DELAY_MAX, WEIGHT_MAX,
+    CacheConfig, Config, DISK_BYTES_LEAST, DISK_BYTES_MAX, EVENT_COUNT_RANGE, EVENT_KEEP_RANGE,
+    FREE_BYTES_MIN, FSYNC_WAIT, FSYNC_WAIT_MAX, MARKS, OFFLINE_WAIT, OFFLINE_WAIT_MAX,
+    RECEIPT_FILES_MAX, REFRESH_AFTER, REFRESH_AFTER_RANGE, REFRESH_EVERY_RANGE, SHARES_MAX,
+    STATE_DIR, ShareConfig, StoreConfig, UPLOAD_DELAY, UPLOAD_DELAY_MAX, WEIGHT_MAX,
 };
 use crate::remote::{Place, UrlError};
+use crate::sinks::EventRules;
 use crate::sync::{RETENTION, ReceiptRules, Rules};
 
 /// The longest name of a share, which is part of file names.
@@ -96,7 +97,9 @@ pub(super) fn config(file: &File, zones: &TimeZoneDatabase) -> Result<Config, Ve
         download: schedule("download", &file.download, zones, &mut findings),
         shares: shares(&file.share, zones, &mut findings),
         receipts: receipts(&file.receipts, &mut findings),
-        hooks: hooks(&file.hook, &file.share, &mut findings),
+        hooks: hooks::hooks(&file.hook, &file.share, &mut findings),
+        events: events(&file.events, &mut findings),
+        sinks: sinks::sinks(&file.sink, &file.share, &mut findings),
     };
     check_places(&config, &mut findings);
     if findings.0.is_empty() { Ok(config) } else { Err(findings.0) }
@@ -112,6 +115,19 @@ fn receipts(section: &ReceiptsSection, findings: &mut Findings) -> ReceiptRules 
         findings.note("receipts.files", files_max.to_string(), ProblemKind::ReceiptFiles);
     }
     ReceiptRules { file_bytes_max, files_max }
+}
+
+fn events(section: &EventsSection, findings: &mut Findings) -> EventRules {
+    let EventRules { keep, count_max } = EventRules::default();
+    let written = section.keep.as_deref();
+    let keep = findings.read("events.keep".into(), written, keep, |text| {
+        within(parse_duration(text)?, EVENT_KEEP_RANGE)
+    });
+    let count_max = section.count_max.unwrap_or(count_max);
+    if !EVENT_COUNT_RANGE.contains(&count_max) {
+        findings.note("events.count_max", count_max.to_string(), ProblemKind::EventCount);
+    }
+    EventRules { keep, count_max }
 }
 
 fn cache(section: &CacheSection, findings: &mut Findings) -> CacheConfig {
@@ -318,151 +334,6 @@ fn quotas(index: usize, section: &ShareSection, findings: &mut Findings) -> Quot
     Quotas { each, of_users }
 }
 
-fn hooks(
-    sections: &[HookSection],
-    shares: &[ShareSection],
-    findings: &mut Findings,
-) -> Vec<HookConfig> {
-    if sections.len() > HOOKS_MAX {
-        findings.note("hook", sections.len().to_string(), ProblemKind::TooManyHooks);
-    }
-    let hooks = sections.iter().enumerate();
-    hooks.map(|(index, section)| hook(index, section, shares, findings)).collect()
-}
-
-fn hook(
-    index: usize,
-    section: &HookSection,
-    all: &[ShareSection],
-    findings: &mut Findings,
-) -> HookConfig {
-    let key = |name: &str| format!("hook.{index}.{name}");
-    let shares = match &section.shares {
-        None => all.iter().map(|share| share.name.clone()).collect(),
-        Some(names) => {
-            if names.is_empty() {
-                findings.note(key("shares"), "[]", ProblemKind::NoHookShares);
-            }
-            for (at, name) in names.iter().enumerate().filter(|(_, name)| !has(all, name)) {
-                findings.note(key(&format!("shares.{at}")), name, no_such_share(all));
-            }
-            names.clone()
-        }
-    };
-    for (at, glob) in section.matches.iter().flatten().enumerate() {
-        if let Err(error) = Glob::new(glob) {
-            findings.note(key(&format!("match.{at}")), glob, ProblemKind::Glob(error));
-        }
-    }
-    let results = results(&key, section, &shares, all, findings);
-    let dir = findings.absolute(key("dir"), &section.dir);
-    let gate = section.gate.as_ref().map(|section| gate(&key("gate"), section, findings));
-    if let Some(name) = gate.as_ref().and_then(|gate| gate.originals.as_ref()) {
-        let share = all.iter().find(|share| share.name == *name);
-        let is_fit =
-            |share: &ShareSection| share.local && !share.read_only && !shares.contains(name);
-        match share {
-            None => findings.note(key("gate.originals_share"), name, no_such_share(all)),
-            Some(share) if is_fit(share) => {}
-            Some(_) => findings.note(key("gate.originals_share"), name, ProblemKind::Originals),
-        }
-    }
-    HookConfig {
-        dir,
-        shares,
-        matches: section.matches.clone(),
-        sizes: sizes(&key, section, findings),
-        results,
-        params: section.params.clone(),
-        gate,
-    }
-}
-
-fn no_such_share(all: &[ShareSection]) -> ProblemKind {
-    let known: Vec<_> = all.iter().map(|share| format!("{:?}", share.name)).collect();
-    ProblemKind::NoSuchShare { known: known.join(", ") }
-}
-
-fn gate(key: &str, section: &GateSection, findings: &mut Findings) -> GateConfig {
-    let GateSection { hold_if, drop_if, fallback, timeout, originals_share } = section;
-    let fallback = fallback.as_deref();
-    let rule = GateRule {
-        hold_if: hold_if.clone(),
-        drop_if: drop_if.clone(),
-        fallback: findings.read(format!("{key}.fallback"), fallback, Verdict::Hold, str::parse),
-    };
-    let timeout = timeout.as_deref();
-    let timeout = findings.read(format!("{key}.timeout"), timeout, GATE_TIMEOUT, |text| {
-        within(parse_duration(text)?, GATE_TIMEOUT_RANGE)
-    });
-    GateConfig { rule, timeout, originals: originals_share.clone() }
-}
-
-fn sizes(
-    key: &impl Fn(&str) -> String,
-    section: &HookSection,
-    findings: &mut Findings,
-) -> RangeInclusive<u64> {
-    let least = findings.read(key("size_min"), section.size_min.as_deref(), 0, parse_bytes);
-    let most = findings.read(key("size_max"), section.size_max.as_deref(), u64::MAX, |text| {
-        match parse_bytes(text) {
-            Ok(most) if most < least => Err(ProblemKind::NoSize),
-            most => most.map_err(ProblemKind::from),
-        }
-    });
-    least..=most
-}
-
-/// Where the results of a hook that sees the shares `seen` go.
-fn results(
-    key: &impl Fn(&str) -> String,
-    section: &HookSection,
-    seen: &[String],
-    all: &[ShareSection],
-    findings: &mut Findings,
-) -> ResultsTo {
-    match (&section.results_folder, &section.results_share) {
-        (None, None) => ResultsTo::Folder(RESULTS_FOLDER.to_owned()),
-        (Some(folder), None) => {
-            let parts = Path::new(folder).components();
-            if folder.is_empty() || parts.clone().any(|part| !matches!(part, Component::Normal(_)))
-            {
-                findings.note(key("results_folder"), folder, ProblemKind::ResultsFolder);
-            }
-            ResultsTo::Folder(folder.trim_end_matches('/').to_owned())
-        }
-        (None, Some(name)) => {
-            match all.iter().find(|share| share.name == *name) {
-                None => findings.note(key("results_share"), name, no_such_share(all)),
-                Some(target) => {
-                    for kind in results_problems(target, seen, all) {
-                        findings.note(key("results_share"), name, kind);
-                    }
-                }
-            }
-            ResultsTo::Share(name.clone())
-        }
-        (Some(_), Some(name)) => {
-            findings.note(key("results_share"), name, ProblemKind::TwoResults);
-            ResultsTo::Share(name.clone())
-        }
-    }
-}
-
-/// What speaks against results of files in the shares `seen` going to the share `target`.
-fn results_problems<'a>(
-    target: &'a ShareSection,
-    seen: &'a [String],
-    all: &'a [ShareSection],
-) -> impl Iterator<Item = ProblemKind> + 'a {
-    let read_only = target.read_only.then_some(ProblemKind::ResultsReadOnly);
-    let local = all.iter().find(|share| share.local && seen.contains(&share.name));
-    let leaves = local
-        .filter(|_| !target.local)
-        .map(|local| ProblemKind::ResultsLeave { local: local.name.clone() });
-    read_only.into_iter().chain(leaves)
-}
-
 /// No two shares at one place, and no mount, state or store inside another: each would wait for the other.
 fn check_places(config: &Config, findings: &mut Findings) {
     for (index, share) in config.shares.iter().enumerate() {
@@ -539,6 +410,11 @@ fn resolved(path: &Path) -> PathBuf {
 
 fn inside(outer_key: String, outer: &Path) -> ProblemKind {
     ProblemKind::PathInside { outer_key, outer: outer.to_owned() }
+}
+
+fn no_such_share(all: &[ShareSection]) -> ProblemKind {
+    let known: Vec<_> = all.iter().map(|share| format!("{:?}", share.name)).collect();
+    ProblemKind::NoSuchShare { known: known.join(", ") }
 }
 
 fn has(shares: &[ShareSection], name: &str) -> bool {

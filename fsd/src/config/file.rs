@@ -30,6 +30,12 @@ pub struct File {
     /// See [`super::HookConfig`].
     #[serde(default)]
     pub hook: Vec<HookSection>,
+    /// See [`crate::sinks::EventRules`].
+    #[serde(default)]
+    pub events: EventsSection,
+    /// See [`crate::sinks::SinkConfig`].
+    #[serde(default)]
+    pub sink: Vec<SinkSection>,
 }
 
 /// `[cache]`
@@ -153,6 +159,47 @@ pub struct HookSection {
     pub params: toml::Table,
     /// See [`super::HookConfig::gate`].
     pub gate: Option<GateSection>,
+    /// See [`super::HookConfig::alerts`].
+    #[serde(default)]
+    pub alert_if: Vec<String>,
+}
+
+/// `[events]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventsSection {
+    /// See [`crate::sinks::EventRules::keep`].
+    pub keep: Option<String>,
+    /// See [`crate::sinks::EventRules::count_max`].
+    pub count_max: Option<u64>,
+}
+
+/// `[[sink]]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SinkSection {
+    /// See [`crate::sinks::SinkConfig::name`].
+    pub name: String,
+    /// Where it is; its scheme says what it is.
+    pub url: String,
+    /// What it is told; all if left out.
+    pub events: Option<Vec<String>>,
+    /// About files of these shares; of those with a store if left out, of all if it is a file.
+    pub shares: Option<Vec<String>>,
+    /// From these hooks.
+    pub hooks: Option<Vec<String>>,
+    /// Of a broker: the topic, or the subject.
+    pub topic: Option<String>,
+    /// Of a web hook: events of one request.
+    pub batch: Option<usize>,
+    /// Of NATS: whether a stream has to store each event.
+    pub stored: Option<bool>,
+    /// See [`crate::sinks::Access::user`].
+    pub user: Option<String>,
+    /// See [`crate::sinks::Access::secret_file`].
+    pub secret_file: Option<PathBuf>,
+    /// See [`crate::sinks::Access::ca_file`].
+    pub ca_file: Option<PathBuf>,
 }
 
 /// `gate` of a `[[hook]]`

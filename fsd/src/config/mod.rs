@@ -14,7 +14,9 @@ use std::time::Duration;
 use jiff::tz::TimeZoneDatabase;
 use policies::{GateRule, Quotas, Schedule};
 
+use crate::hooks::Alert;
 use crate::remote::RemoteUrl;
+use crate::sinks::{EventRules, SinkConfig};
 use crate::sync::{ReceiptRules, Rules};
 
 pub use file::File;
@@ -89,6 +91,19 @@ pub const WEIGHT_MAX: u32 = 1000;
 /// The most hooks of one gateway.
 pub const HOOKS_MAX: usize = 256;
 
+/// The most sinks of one gateway.
+pub const SINKS_MAX: usize = 64;
+
+/// The most events of one request to a web hook.
+pub const BATCH_MAX: usize = 256;
+
+/// The shortest and the longest time that events are kept.
+pub const EVENT_KEEP_RANGE: (Duration, Duration) =
+    (Duration::from_secs(60), Duration::from_secs(365 * 86_400));
+
+/// How many events are kept at most: at least, and at most.
+pub const EVENT_COUNT_RANGE: RangeInclusive<u64> = 1_000..=100_000_000;
+
 /// What one gateway does.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -105,6 +120,10 @@ pub struct Config {
     pub receipts: ReceiptRules,
     /// What is looked at on arrival, in this order.
     pub hooks: Vec<HookConfig>,
+    /// How long it is kept what happened.
+    pub events: EventRules,
+    /// Who is told of it.
+    pub sinks: Vec<SinkConfig>,
     /// What is mounted; at least one.
     pub shares: Vec<ShareConfig>,
 }
@@ -195,6 +214,8 @@ pub struct HookConfig {
     pub params: toml::Table,
     /// That nothing it sees leaves without its word, if so.
     pub gate: Option<GateConfig>,
+    /// What of its results is told as an alert.
+    pub alerts: Vec<Alert>,
 }
 
 /// A hook that decides what leaves.

@@ -9,15 +9,17 @@ use miette::{
 };
 use policies::bucket::RateError;
 use policies::schedule::ScheduleProblem;
+use policies::search::SearchError;
 use policies::sides::WordError;
 use policies::units::{UnitError, show_bytes, show_duration};
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    DISK_BYTES_LEAST, FSYNC_WAIT_MAX, HOOKS_MAX, OFFLINE_WAIT_MAX, RECEIPT_FILES_MAX, SHARES_MAX,
-    UPLOAD_DELAY_MAX, WEIGHT_MAX,
+    BATCH_MAX, DISK_BYTES_LEAST, EVENT_COUNT_RANGE, FSYNC_WAIT_MAX, HOOKS_MAX, OFFLINE_WAIT_MAX,
+    RECEIPT_FILES_MAX, SHARES_MAX, SINKS_MAX, UPLOAD_DELAY_MAX, WEIGHT_MAX,
 };
 use crate::remote::UrlError;
+use crate::sinks::TargetError;
 
 /// What is wrong with one value.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +113,18 @@ pub enum ProblemKind {
         "originals go to a `local` share that can be written to and whose files the hook does not see"
     )]
     Originals,
+    #[error(transparent)]
+    Condition(#[from] SearchError),
+    #[error("{} to {} events can be kept", EVENT_COUNT_RANGE.start(), EVENT_COUNT_RANGE.end())]
+    EventCount,
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    #[error("a gateway has at most {SINKS_MAX} sinks")]
+    TooManySinks,
+    #[error("this is for {of}; leave it out")]
+    NotOfThisSink { of: &'static str },
+    #[error("a request has 1 to {BATCH_MAX} events")]
+    Batch,
     #[error("it is less than size_min: the hook would see nothing")]
     NoSize,
     #[error("a folder is a relative path without `.` and `..`")]

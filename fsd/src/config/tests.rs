@@ -77,6 +77,7 @@ fn what_is_left_out_has_its_default() {
             results: ResultsTo::Folder(RESULTS_FOLDER.to_owned()),
             params: toml::Table::new(),
             gate: None,
+            alerts: Vec::new(),
         }
     );
     let gate = |text: &str| {
@@ -330,6 +331,36 @@ fn results_of_a_local_share_do_not_leave() {
     ] {
         assert_eq!(report(&hook(allowed)), "", "{allowed}");
     }
+}
+
+#[test]
+fn a_sink_hears_of_what_may_leave_unless_it_is_a_file() {
+    let sinks = |rest: &str| {
+        let text = with("", &format!("[[sink]]\nname = \"mes\"\n{rest}\n"));
+        parse(&text).map(|config| config.sinks)
+    };
+    let shares = |rest: &str| sinks(rest).unwrap()[0].filter.shares.clone();
+    let of = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
+    assert_eq!(shares("url = \"https://h/x\""), of(&["cam"]), "nothing of the local share leaves");
+    assert_eq!(shares("url = \"file:///log\""), None);
+    assert_eq!(shares("url = \"mqtt://h\"\nshares = [\"lab\"]"), of(&["lab"]), "it is named");
+    for (rest, says) in [
+        ("url = \"ftp://h\"", "a sink is at https://HOST/PATH"),
+        ("url = \"https://me:secret@h\"", "a password never stands in a URL"),
+        ("url = \"https://h\"\nevents = [\"boom\"]", "it must be one of arrived, result"),
+        ("url = \"https://h\"\nshares = [\"no\"]", "no share has this name"),
+        ("url = \"https://h\"\nbatch = 0", "a request has 1 to 256 events"),
+        ("url = \"https://h\"\ntopic = \"a\"", "this is for brokers"),
+        ("url = \"mqtt://h\"\ntopic = \"a/#\"", "a topic is a text with"),
+        ("url = \"mqtt://h\"\nstored = true", "this is for NATS"),
+        ("url = \"https://h\"\nsecret_file = \"x\"", "the path must be absolute"),
+    ] {
+        let report = report(&with("", &format!("[[sink]]\nname = \"mes\"\n{rest}\n")));
+        assert!(report.contains(says), "{says}\n{report}");
+        assert!(!report.contains("me:secret@h:"), "{report}");
+    }
+    let twice = "[[sink]]\nname = \"a\"\nurl = \"file:///x\"\n".repeat(2);
+    assert!(report(&with("", &twice)).contains("sink.0.name is the same"));
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod gateway;
 mod hooks;
 mod reports;
 mod sides;
+mod sinks;
 mod steer;
 mod works;
 
@@ -17,6 +18,7 @@ use async_trait::async_trait;
 
 use super::api::hooks::{HookBegun, HookPause, HookRun, ResultFilter, Say, Spoken};
 use super::api::sides::{Conflict, Emptied, Restored, Settle, Trashed};
+use super::api::sinks::{EventList, EventQuery, Sink, SinkChange};
 use super::api::steer::{
     PaceChange, PaceState, QueueChange, QueueChanged, ReceiptFilter, Receipts,
 };
@@ -110,6 +112,15 @@ pub trait Operations: fmt::Debug + Send + Sync + 'static {
 
     /// Says whether files may leave, in place of their gates; the path is absolute, in a mount.
     async fn say(&self, say: &Say) -> Result<Spoken, OperationError>;
+
+    /// What happened.
+    async fn events(&self, query: &EventQuery) -> Result<EventList, OperationError>;
+
+    /// Who is told of it, and how far each has got.
+    async fn sinks(&self) -> Result<Vec<Sink>, OperationError>;
+
+    /// Changes how far a sink has got; returns all of them.
+    async fn change_sink(&self, change: &SinkChange) -> Result<Vec<Sink>, OperationError>;
 
     /// What stays in the cache.
     async fn pins(&self) -> Result<Vec<Pin>, OperationError>;

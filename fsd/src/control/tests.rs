@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::api::hooks::*;
 use super::api::sides::*;
+use super::api::sinks::*;
 use super::api::steer::*;
 use super::api::types::*;
 use super::api::{Client, ClientError, RuntimeDir, serve, socket::current_uid};
@@ -91,6 +92,7 @@ pub(super) fn status(mounts: &[PathBuf]) -> Status {
             adapter: "none: no Vulkan".to_owned(),
             sandbox: vec!["no files".to_owned(), "no network".to_owned()],
         }),
+        sinks: vec![sink()],
     }
 }
 
@@ -103,6 +105,31 @@ fn hook() -> Hook {
         error: None,
         paused: false,
         jobs: JobCounts { waiting: 1, done: 5, ..JobCounts::default() },
+    }
+}
+
+fn sink() -> Sink {
+    Sink {
+        name: "mes".to_owned(),
+        target: "https://mes/…".to_owned(),
+        seq: 11,
+        behind: 1,
+        told: 11,
+        missed: 0,
+        error: None,
+        failing_since: None,
+    }
+}
+
+fn event() -> Event {
+    Event {
+        seq: 12,
+        at: moment(),
+        kind: "alert".to_owned(),
+        share: "cam".to_owned(),
+        path: "a b/c.jpg".to_owned(),
+        hook: Some("thumbnail".to_owned()),
+        data: serde_json::json!({ "condition": "side > 3" }),
     }
 }
 
@@ -278,6 +305,21 @@ impl Operations for Scripted {
         Ok(Spoken { files: 3 })
     }
 
+    async fn events(&self, query: &EventQuery) -> Result<EventList, OperationError> {
+        self.note(format!("events {:?} {:?} {}", query.from, query.kind, query.limit));
+        Ok(EventList { events: vec![event()], next: 13, first: 12 })
+    }
+
+    async fn sinks(&self) -> Result<Vec<Sink>, OperationError> {
+        self.note("sinks".to_owned());
+        Ok(vec![sink()])
+    }
+
+    async fn change_sink(&self, change: &SinkChange) -> Result<Vec<Sink>, OperationError> {
+        self.note(format!("{change:?}"));
+        Ok(vec![sink()])
+    }
+
     async fn pins(&self) -> Result<Vec<Pin>, OperationError> {
         Ok(vec![pin("/mnt/cam/a")])
     }
@@ -432,6 +474,11 @@ async fn what_is_asked_arrives_and_what_is_answered_comes_back() {
     assert_eq!(client.run_hook(&run).await.unwrap().files, 2);
     let say = Say { path: "/mnt/cam/a b".into(), verdict: "pass".into() };
     assert_eq!(client.say(&say).await.unwrap(), Spoken { files: 3 });
+    let query = EventQuery { kind: Some("alert".into()), limit: 9, ..EventQuery::default() };
+    assert_eq!(client.events(&query).await.unwrap().events, [event()]);
+    assert_eq!(client.sinks().await.unwrap(), [sink()]);
+    let change = SinkChange::Replay { sink: "mes".into(), from: 3 };
+    assert_eq!(client.change_sink(&change).await.unwrap(), [sink()]);
     let (path, kind) = (Path::new("/mnt/cam/a b"), WorkKind::Scrub);
     assert_eq!(client.pins().await.unwrap(), [pin("/mnt/cam/a")]);
     let change = PinChange { path: path.to_owned(), pinned: false };
@@ -475,6 +522,9 @@ async fn what_is_asked_arrives_and_what_is_answered_comes_back() {
             "pause None true",
             "run thumbnail /mnt/cam/a b",
             "say pass /mnt/cam/a b",
+            "events None Some(\"alert\") 9",
+            "sinks",
+            "Replay { sink: \"mes\", from: 3 }",
             "pin /mnt/cam/a b false",
             "Scrub /mnt/cam/a b",
             "stop 4",

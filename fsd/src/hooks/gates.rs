@@ -54,7 +54,7 @@ pub(super) fn speak(tx: &Tx<'_>, (ino, content): (Ino, u64), said: &Said) -> Res
     };
     tx.put_said(ino, content, said)?;
     if said.verdict == Verdict::Pass {
-        tx.arrived(ino, content, said.at)?;
+        tx.arrived_before(ino, content, said.at)?;
     }
     tx.differs(ino, inode.share, said.at, said.at)
 }

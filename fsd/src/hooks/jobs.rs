@@ -13,6 +13,8 @@ const DELAY_MILLIS_MAX: i64 = 60_000;
 pub(super) enum Outcome {
     /// The hook has said what it has to say; the result is applied.
     Result(String),
+    /// The same, and what it made has taken the place of what it saw: that is stored already, with the result.
+    Replaced(String),
     /// The file changed or went away: there is nothing to say of this version.
     Superseded(&'static str),
     /// Somebody has it open for writing: it may stay this version, or become another.
@@ -25,7 +27,7 @@ pub(super) enum Outcome {
 pub(super) fn after(job: Job, outcome: Outcome, retries_max: u32, now: i64) -> Job {
     let job = Job { changed: now, ..job };
     match outcome {
-        Outcome::Result(result) => {
+        Outcome::Result(result) | Outcome::Replaced(result) => {
             Job { state: JobState::Done, error: None, result: Some(result), ..job }
         }
         Outcome::Superseded(why) => {

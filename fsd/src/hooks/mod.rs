@@ -12,6 +12,7 @@ mod jobs;
 mod replace;
 mod results;
 mod rules;
+mod telling;
 mod worker;
 
 use std::error::Error;
@@ -26,7 +27,7 @@ use self::jobs::{Outcome, after};
 use self::worker::Worker;
 use crate::clock::Clock;
 use crate::events::Events;
-use crate::meta::{Inode, Job, JobState, Meta, MetaError};
+use crate::meta::{Arrival, Inode, Job, JobState, Meta, MetaError};
 use crate::tasks::Tasks;
 use crate::types::{FileKind, Ino, chain};
 use crate::vfs::{Vfs, VfsError};
@@ -36,6 +37,7 @@ pub use inference_hooks::{Engine, Sandbox};
 
 pub use self::backfill::{Begun, begin};
 pub use self::rules::{Decides, ResultsPlace, Rule};
+pub use self::telling::{Alert, field_of};
 pub use self::worker::WorkerState;
 
 /// Arrivals and jobs looked at in one go.
@@ -198,13 +200,16 @@ impl EngineTask {
             return Ok(());
         }
         let rules = self.rules.clone();
-        self.meta.write(move |tx| {
-            for (ino, content) in arrivals {
+        self.meta.write(move |tx| -> Result<(), MetaError> {
+            for Arrival { ino, content, again } in arrivals {
                 let inode = tx
                     .inode(ino)?
                     .filter(|i| i.content == content && i.attr.kind == FileKind::File);
                 if let Some(inode) = inode {
                     let share = inode.share;
+                    if !again {
+                        telling::arrival(tx, &inode, now)?;
+                    }
                     let version = Arrived::of(tx, &rules, inode)?;
                     for rule in version.lookers() {
                         if !version.add_job(tx, rule, (now, ARRIVED))? {
@@ -216,7 +221,9 @@ impl EngineTask {
                 tx.end_arrival(ino, content)?;
             }
             Ok(())
-        })
+        })?;
+        self.events.logged.notify_waiters();
+        Ok(())
     }
 
     async fn work(&self, job: Job) -> Result<(), MetaError> {
@@ -238,13 +245,17 @@ impl EngineTask {
         }
         let version =
             rule.map_or(running.version.clone(), |rule| rule.hook.version().as_str().to_owned());
+        let is_told = matches!(outcome, Outcome::Replaced(_));
         let job = after(Job { version, ..running }, outcome, retries_max, self.millis());
         let said = rule.and_then(|rule| gates::word(rule, &job, job.changed));
         let speaks = said.is_some();
+        let told = rule.filter(|_| !is_told).cloned();
         self.meta.write(move |tx| -> Result<(), MetaError> {
             tx.put_job(&job)?;
+            told.map_or(Ok(()), |rule| telling::outcome(tx, &rule, &job))?;
             said.map_or(Ok(()), |said| gates::speak(tx, (job.ino, job.content), &said))
         })?;
+        self.events.logged.notify_waiters();
         if speaks {
             self.events.differs.notify_one();
         }
@@ -267,6 +278,7 @@ impl EngineTask {
                 late.into_iter().try_for_each(|version| gates::speak(tx, version, &said))
             })?;
             self.events.differs.notify_one();
+            self.events.logged.notify_waiters();
         }
         Ok(())
     }

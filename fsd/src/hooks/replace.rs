@@ -11,9 +11,9 @@ use inference_hooks::JobOutput;
 use policies::Verdict;
 
 use super::jobs::{Outcome, after};
-use super::results;
 use super::rules::{Rule, path_text};
 use super::{EngineTask, Names};
+use super::{results, telling};
 use crate::meta::{Inode, Job, Said};
 use crate::types::aside::{marked, stamp};
 use crate::types::{Ino, ShareId};
@@ -51,13 +51,15 @@ impl EngineTask {
         let said = Said { hook, verdict: Verdict::Pass, why, at };
         let version = rule.hook.version().as_str().to_owned();
         let done = after(Job { version, ..job.clone() }, Outcome::Result(json.clone()), 0, at);
+        let rule = rule.clone();
         let replaced = self.vfs.replace(ino, inode.content, &data, move |tx, content| {
             tx.put_said(ino, content, &said)?;
             tx.put_job(&done)?;
-            tx.job_is_of(done.id, content)
+            tx.job_is_of(done.id, content)?;
+            telling::outcome(tx, &rule, &done)
         });
         Ok(match replaced.await? {
-            Some(_) => Outcome::Result(json),
+            Some(_) => Outcome::Replaced(json),
             // It is another version by now, or becomes one.
             None => Outcome::Busy,
         })

@@ -7,6 +7,7 @@ use std::time::Duration;
 use inference_hooks::Hook;
 use policies::{Files, Gate, GateRule};
 
+use super::telling::Alert;
 use crate::types::ShareId;
 
 /// Where the results of a hook go.
@@ -31,6 +32,8 @@ pub struct Rule {
     files: Files,
     /// How it decides what leaves, if it does.
     pub gate: Option<Decides>,
+    /// What of its results is told.
+    pub alerts: Vec<Alert>,
 }
 
 /// How a hook decides what leaves.
@@ -57,7 +60,14 @@ impl Rule {
         globs: &[String],
         sizes: RangeInclusive<u64>,
     ) -> Result<Self, globset::Error> {
-        Ok(Self { hook, shares, results, files: Files::new(globs, sizes)?, gate: None })
+        Ok(Self {
+            hook,
+            shares,
+            results,
+            files: Files::new(globs, sizes)?,
+            gate: None,
+            alerts: Vec::new(),
+        })
     }
 
     /// Whether the hook looks at the file at `path` of `share`, which is so long. It never looks at its own results.

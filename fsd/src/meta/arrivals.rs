@@ -90,6 +90,17 @@ pub struct Job {
     pub result: Option<String>,
 }
 
+/// A version of a file that hooks have to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// The file.
+    pub ino: Ino,
+    /// Its content version.
+    pub content: u64,
+    /// It arrived before: only the look is new.
+    pub again: bool,
+}
+
 fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
     Ok(Job {
         id: JobId(row.get("id")?),
@@ -115,10 +126,26 @@ impl Tx<'_> {
     /// # Errors
     /// If the store fails.
     pub fn arrived(&self, ino: Ino, content: u64, due: i64) -> Result<()> {
+        self.add_arrival(ino, content, due, false)
+    }
+
+    /// Has version `content` of `ino`, which arrived before, looked at again.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn arrived_before(&self, ino: Ino, content: u64, due: i64) -> Result<()> {
+        let sql =
+            "SELECT EXISTS (SELECT 1 FROM arrival WHERE ino = ?1 AND content = ?2 AND NOT again)";
+        let number = ino.0.cast_signed();
+        let is_news = self.one(sql, params![number, content.cast_signed()], |r| r.get(0))?;
+        self.add_arrival(ino, content, due, !is_news.unwrap_or(false))
+    }
+
+    fn add_arrival(&self, ino: Ino, content: u64, due: i64, again: bool) -> Result<()> {
         self.run("DELETE FROM arrival WHERE ino = ?1", [ino.0.cast_signed()])?;
         self.run(
-            "INSERT INTO arrival (ino, content, due) VALUES (?1, ?2, ?3)",
-            params![ino.0.cast_signed(), content.cast_signed(), due],
+            "INSERT INTO arrival (ino, content, due, again) VALUES (?1, ?2, ?3, ?4)",
+            params![ino.0.cast_signed(), content.cast_signed(), due, again],
         )?;
         Ok(())
     }
@@ -127,11 +154,12 @@ impl Tx<'_> {
     ///
     /// # Errors
     /// If the store fails.
-    pub fn due_arrivals(&self, now: i64, count: usize) -> Result<Vec<(Ino, u64)>> {
-        let sql = "SELECT ino, content FROM arrival WHERE due <= ?1 \
+    pub fn due_arrivals(&self, now: i64, count: usize) -> Result<Vec<Arrival>> {
+        let sql = "SELECT * FROM arrival WHERE due <= ?1 \
              AND ino NOT IN (SELECT ino FROM writing) ORDER BY seq LIMIT ?2";
         self.all(sql, params![now, limit(count)], |r| {
-            Ok((Ino(unsigned(r, "ino")?), unsigned(r, "content")?))
+            let (ino, content) = (Ino(unsigned(r, "ino")?), unsigned(r, "content")?);
+            Ok(Arrival { ino, content, again: r.get("again")? })
         })
     }
 

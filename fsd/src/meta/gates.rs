@@ -1,7 +1,8 @@
 //! What gates have said of versions of files. Times are milliseconds since 1970.
 
-use policies::Verdict;
+use policies::{EventKind, Verdict};
 use rusqlite::{Row, params};
+use serde_json::json;
 
 use super::inodes::unsigned;
 use super::{Result, Tx};
@@ -53,7 +54,9 @@ impl Tx<'_> {
             "INSERT OR REPLACE INTO verdict VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             params![number, content.cast_signed(), hook, verdict.to_string(), why, at],
         )?;
-        Ok(())
+        let hook = Some(hook.as_str()).filter(|hook| !hook.is_empty());
+        let data = json!({ "verdict": verdict.to_string(), "why": why });
+        self.log_event_of(EventKind::Verdict, ino, hook, &data, *at)
     }
 
     /// What gates have said of version `content` of `ino`.
@@ -88,7 +91,7 @@ impl Tx<'_> {
         if is_seen.unwrap_or(false) {
             return Ok(false);
         }
-        self.arrived(ino, content, now)?;
+        self.arrived_before(ino, content, now)?;
         Ok(true)
     }
 

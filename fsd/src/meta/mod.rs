@@ -8,6 +8,7 @@ mod attempts;
 mod batch;
 mod check;
 mod checkpoint;
+mod event_log;
 mod gates;
 mod inodes;
 mod links;
@@ -30,8 +31,9 @@ use rusqlite::{Connection, OpenFlags};
 use self::batch::Writer;
 use crate::types::Ino;
 
-pub use self::arrivals::{Job, JobId, JobState};
+pub use self::arrivals::{Arrival, Job, JobId, JobState};
 pub use self::check::StrayName;
+pub use self::event_log::{LoggedEvent, SinkPlace};
 pub use self::gates::Said;
 pub use self::inodes::{Inode, NewInode, ObjectRecord, Share, Stamp, Uploaded};
 pub use self::links::Lost;

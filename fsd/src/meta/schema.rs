@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 use super::{MetaError, Result};
 
-const FORMAT: i64 = 7;
+const FORMAT: i64 = 8;
 const APPLICATION_ID: i64 = 0x6673_6431; // "fsd1"
 
 const TABLES: &str = "
@@ -139,6 +139,15 @@ CREATE INDEX job_rank ON job (state, rank, due);
 CREATE TABLE paused_hook (hook TEXT PRIMARY KEY) WITHOUT ROWID;
 ";
 
+/// What happened and who was told of it, since format 8; an arrival that is looked at again is no news.
+const EVENTS: &str = "
+CREATE TABLE event (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, kind TEXT NOT NULL, share TEXT NOT NULL, path TEXT NOT NULL,
+  hook TEXT, data TEXT NOT NULL);
+CREATE TABLE sink (name TEXT PRIMARY KEY, seq INTEGER NOT NULL, missed INTEGER NOT NULL) WITHOUT ROWID;
+ALTER TABLE arrival ADD COLUMN again INTEGER NOT NULL DEFAULT 0;
+";
+
 /// Devices: in format 1 there were none.
 const RDEV: &str = "ALTER TABLE inode ADD COLUMN rdev INTEGER NOT NULL DEFAULT 0;";
 
@@ -146,13 +155,14 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let steps: &[&str] = match found {
         FORMAT => return Ok(()),
-        0 => &[TABLES, LINKS, PINS, SIDES, QUEUE, RECEIPTS, DIGESTS, GATES, HOOKS],
-        1 => &[RDEV, LINKS, PINS, COLUMNS, SIDES, QUEUE, RECEIPTS, DIGESTS, GATES, HOOKS],
-        2 => &[PINS, COLUMNS, SIDES, QUEUE, RECEIPTS, DIGESTS, GATES, HOOKS],
-        3 => &[COLUMNS, SIDES, QUEUE, RECEIPTS, DIGESTS, GATES, HOOKS],
-        4 => &[DIGESTS, GATES, HOOKS],
-        5 => &[GATES, HOOKS],
-        6 => &[HOOKS],
+        0 => &[TABLES, LINKS, PINS, SIDES, QUEUE, RECEIPTS, DIGESTS, GATES, HOOKS, EVENTS],
+        1 => &[RDEV, LINKS, PINS, COLUMNS, SIDES, QUEUE, RECEIPTS, DIGESTS, GATES, HOOKS, EVENTS],
+        2 => &[PINS, COLUMNS, SIDES, QUEUE, RECEIPTS, DIGESTS, GATES, HOOKS, EVENTS],
+        3 => &[COLUMNS, SIDES, QUEUE, RECEIPTS, DIGESTS, GATES, HOOKS, EVENTS],
+        4 => &[DIGESTS, GATES, HOOKS, EVENTS],
+        5 => &[GATES, HOOKS, EVENTS],
+        6 => &[HOOKS, EVENTS],
+        7 => &[EVENTS],
         _ => return Err(MetaError::NewerFormat { path: path.to_owned(), found, known: FORMAT }),
     };
     let tx = connection.transaction()?;

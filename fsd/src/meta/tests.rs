@@ -102,6 +102,11 @@ fn what_was_committed_is_there_after_opening_again_and_numbers_are_not_reused() 
     assert!(second > first);
 }
 
+/// Makes a store of the format 5 of one of this format.
+const BACK_TO_5: &str = "DROP TABLE event; DROP TABLE sink; ALTER TABLE arrival DROP COLUMN again; \
+     DROP TABLE paused_hook; DROP INDEX job_rank; ALTER TABLE job DROP COLUMN rank; CREATE INDEX job_state ON job (state, due); \
+     DROP TABLE verdict;";
+
 #[test]
 fn the_format_before_is_brought_up_to_this_one() {
     let fixture = fixture();
@@ -110,10 +115,10 @@ fn the_format_before_is_brought_up_to_this_one() {
     let dir = fixture._dir;
     drop(fixture.meta);
     let connection = rusqlite::Connection::open(dir.path().join("meta.sqlite")).unwrap();
+    connection.execute_batch(BACK_TO_5).unwrap();
     connection
         .execute_batch(
-            "DROP TABLE paused_hook; DROP INDEX job_rank; ALTER TABLE job DROP COLUMN rank; CREATE INDEX job_state ON job (state, due); \
-             DROP TABLE verdict; DROP TABLE alias; DROP TABLE link; DROP TABLE pin; DROP TABLE object_part; DROP TABLE abandoned; \
+            "DROP TABLE alias; DROP TABLE link; DROP TABLE pin; DROP TABLE object_part; DROP TABLE abandoned; \
              ALTER TABLE part DROP COLUMN digest; \
              ALTER TABLE inode DROP COLUMN object_digest; ALTER TABLE inode DROP COLUMN rdev; \
              DROP TABLE conflict; DROP TABLE trash; DROP TABLE kept; ALTER TABLE tombstone DROP COLUMN since; \
@@ -143,8 +148,8 @@ fn an_upload_under_way_in_the_format_before_digests_goes_on() {
     let dir = fixture._dir;
     drop(fixture.meta);
     let connection = rusqlite::Connection::open(dir.path().join("meta.sqlite")).unwrap();
-    let back = "DROP TABLE paused_hook; DROP INDEX job_rank; ALTER TABLE job DROP COLUMN rank; CREATE INDEX job_state ON job (state, due); \
-         DROP TABLE verdict; DROP TABLE object_part; DROP TABLE abandoned; ALTER TABLE part DROP COLUMN digest; \
+    connection.execute_batch(BACK_TO_5).unwrap();
+    let back = "DROP TABLE object_part; DROP TABLE abandoned; ALTER TABLE part DROP COLUMN digest; \
          ALTER TABLE inode DROP COLUMN object_digest; PRAGMA user_version = 4;";
     connection.execute_batch(back).unwrap();
     drop(connection);

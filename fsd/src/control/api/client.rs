@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::hooks::{HookBegun, HookPause, HookRun, ResultFilter, Say, Spoken};
 use super::sides::{Conflict, Emptied, Restored, Settle, Trashed};
+use super::sinks::{EventList, EventQuery, Sink, SinkChange};
 use super::steer::{PaceChange, PaceState, QueueChange, QueueChanged, ReceiptFilter, Receipts};
 use super::types::{
     ErrorBody, ErrorCode, Evicted, Explanation, GatewayReport, Hook, HookResult, Job, JobFilter,
@@ -150,6 +151,30 @@ impl Client {
     /// [`ClientError`], as for all verbs.
     pub async fn say(&self, say: &Say) -> Result<Spoken, ClientError> {
         self.post("hooks/say", say).await
+    }
+
+    /// What happened.
+    ///
+    /// # Errors
+    /// [`ClientError`], as for all verbs.
+    pub async fn events(&self, query: &EventQuery) -> Result<EventList, ClientError> {
+        self.get("events", query, SLOW_ANSWER_MAX).await
+    }
+
+    /// Who is told of it.
+    ///
+    /// # Errors
+    /// [`ClientError`], as for all verbs.
+    pub async fn sinks(&self) -> Result<Vec<Sink>, ClientError> {
+        self.get("sinks", &(), ANSWER_MAX).await
+    }
+
+    /// Changes how far a sink has got.
+    ///
+    /// # Errors
+    /// [`ClientError`], as for all verbs.
+    pub async fn change_sink(&self, change: &SinkChange) -> Result<Vec<Sink>, ClientError> {
+        self.post("sinks/change", change).await
     }
 
     /// What stays in the cache.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::types::list_default;
+use super::lists::list_default;
 
 /// Which hook is to rest, or to go on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

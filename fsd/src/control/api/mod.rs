@@ -12,6 +12,9 @@
 //! | `POST /v1/hooks/pause` | [`HookPause`](hooks::HookPause) | a list of [`Hook`](types::Hook) |
 //! | `POST /v1/hooks/run` | [`HookRun`](hooks::HookRun) | [`HookBegun`](hooks::HookBegun) |
 //! | `POST /v1/hooks/say` | [`Say`](hooks::Say) | [`Spoken`](hooks::Spoken) |
+//! | `GET /v1/events?from=&kind=&share=&hook=&limit=` | | [`EventList`](sinks::EventList) |
+//! | `GET /v1/sinks` | | a list of [`Sink`](sinks::Sink) |
+//! | `POST /v1/sinks/change` | [`SinkChange`](sinks::SinkChange) | a list of [`Sink`](sinks::Sink) |
 //! | `POST /v1/queue/change` | [`QueueChange`](steer::QueueChange) | [`QueueChanged`](steer::QueueChanged) |
 //! | `POST /v1/receipts` | [`ReceiptFilter`](steer::ReceiptFilter) | [`Receipts`](steer::Receipts) |
 //! | `GET /v1/pace` | | a list of [`PaceState`](steer::PaceState) |
@@ -27,8 +30,10 @@
 
 pub mod client;
 pub mod hooks;
+pub mod lists;
 pub mod server;
 pub mod sides;
+pub mod sinks;
 pub mod socket;
 pub mod steer;
 pub mod types;

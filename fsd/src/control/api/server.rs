@@ -13,13 +13,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::hooks::{HookBegun, HookPause, HookRun, ResultFilter, Say, Spoken};
+use super::lists::LIST_MAX;
 use super::sides::{Conflict, Emptied, Restored, Settle, Trashed};
+use super::sinks::{EventList, EventQuery, Sink, SinkChange};
 use super::socket::Socket;
 use super::steer::{PaceChange, PaceState, QueueChange, QueueChanged, ReceiptFilter, Receipts};
 use super::types::{
     ErrorBody, ErrorCode, Evicted, Explanation, GatewayReport, Hook, HookResult, Job, JobFilter,
-    LIST_MAX, PathQuery, Pin, PinChange, Queue, QueueQuery, Retried, Retry, Status, Unmount,
-    Unmounted, WaitProgress, WaitQuery, WorkId, WorkProgress, WorkStart,
+    PathQuery, Pin, PinChange, Queue, QueueQuery, Retried, Retry, Status, Unmount, Unmounted,
+    WaitProgress, WaitQuery, WorkId, WorkProgress, WorkStart,
 };
 use crate::control::ops::{OperationError, Operations};
 
@@ -57,6 +59,9 @@ fn router(operations: Arc<dyn Operations>) -> Router {
         .route("/v1/hooks/pause", post(pause_hooks))
         .route("/v1/hooks/run", post(run_hook))
         .route("/v1/hooks/say", post(say))
+        .route("/v1/events", get(events))
+        .route("/v1/sinks", get(sinks))
+        .route("/v1/sinks/change", post(change_sink))
         .route("/v1/pins", get(pins).post(set_pin))
         .route("/v1/work", get(work).post(start_work))
         .route("/v1/work/stop", post(stop_work))
@@ -122,6 +127,25 @@ async fn run_hook(State(operations): Shared, Json(run): Json<HookRun>) -> Answer
 
 async fn say(State(operations): Shared, Json(say): Json<Say>) -> Answer<Spoken> {
     operations.say(&say).await.map(Json)
+}
+
+async fn events(
+    State(operations): Shared,
+    Query(mut query): Query<EventQuery>,
+) -> Answer<EventList> {
+    query.limit = query.limit.min(LIST_MAX);
+    operations.events(&query).await.map(Json)
+}
+
+async fn sinks(State(operations): Shared) -> Answer<Vec<Sink>> {
+    operations.sinks().await.map(Json)
+}
+
+async fn change_sink(
+    State(operations): Shared,
+    Json(change): Json<SinkChange>,
+) -> Answer<Vec<Sink>> {
+    operations.change_sink(&change).await.map(Json)
 }
 
 async fn pins(State(operations): Shared) -> Answer<Vec<Pin>> {

@@ -7,11 +7,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// The most entries of one list.
-pub const LIST_MAX: usize = 10_000;
-
-/// The entries of one list unless said otherwise.
-pub const LIST_DEFAULT: usize = 100;
+use super::lists::list_default;
 
 /// How the gateway is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,6 +36,9 @@ pub struct Status {
     pub hooks: Vec<Hook>,
     /// The process that runs hooks; none while there is none.
     pub worker: Option<Worker>,
+    /// Who is told what happens.
+    #[serde(default)]
+    pub sinks: Vec<super::sinks::Sink>,
 }
 
 /// A share and where it is mounted.
@@ -744,8 +743,4 @@ pub(super) struct WaitQuery {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct PathQuery {
     pub(super) path: PathBuf,
-}
-
-pub(super) fn list_default() -> usize {
-    LIST_DEFAULT
 }

@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use clap::Subcommand;
 
 use super::super::api::hooks::{HookPause, HookRun, ResultFilter, Say};
-use super::super::api::types::{
-    Engine, HookResult, Job, JobFilter, JobState, LIST_DEFAULT, LIST_MAX, Retry,
-};
+use super::super::api::lists::{LIST_DEFAULT, LIST_MAX};
+use super::super::api::types::{Engine, HookResult, Job, JobFilter, JobState, Retry};
 use super::find::{self, DaemonArgs};
 use super::output::{ago, count, print, print_json, table};
 use super::{Context, Exit, Failure, Outcome, status};

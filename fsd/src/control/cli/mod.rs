@@ -3,6 +3,7 @@
 mod config;
 mod conflicts;
 mod daemon;
+mod events;
 mod evict;
 mod explain;
 mod find;
@@ -218,6 +219,10 @@ enum Command {
     Trash(trash::TrashArgs),
     /// Show hooks, their jobs and what they found
     Hooks(hooks::HooksArgs),
+    /// Show what happened: arrivals, results, failures, verdicts, alerts
+    Events(events::EventsArgs),
+    /// Show who is told of it, or steer it: replay, skip, retry
+    Sinks(events::SinksArgs),
     /// Show graphics adapters, how fast the one that hooks run on is, and whether it says what the CPU says
     Gpu(gpu::GpuArgs),
     /// Check a configuration file, or print an example
@@ -300,6 +305,8 @@ fn dispatch(command: &Command, context: &Context<'_>) -> Outcome {
         Command::Conflicts(args) => block_on(conflicts::conflicts(args, context)),
         Command::Trash(args) => block_on(trash::trash(args, context)),
         Command::Hooks(args) => block_on(hooks::hooks(args, context)),
+        Command::Events(args) => block_on(events::events(args, context)),
+        Command::Sinks(args) => block_on(events::sinks(args, context)),
         Command::Gpu(args) => gpu::gpu(args, context),
         Command::Config(args) => config::config(args),
         Command::GpuTest(args) => gpu::test(args),

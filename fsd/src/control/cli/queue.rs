@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use policies::units::show_bytes;
 
+use super::super::api::lists::{LIST_DEFAULT, LIST_MAX};
 use super::super::api::steer::QueueChange;
-use super::super::api::types::{Action, ItemState, LIST_DEFAULT, LIST_MAX, QueueItem};
+use super::super::api::types::{Action, ItemState, QueueItem};
 use super::find::{self, DaemonArgs};
 use super::output::{ago, amount, count, print, print_json, table};
 use super::{Context, Exit, Failure, Outcome};

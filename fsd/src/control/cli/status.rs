@@ -3,6 +3,7 @@
 use policies::units::show_bytes;
 
 use super::super::api::types::{Engine, Hook, Link, LostAndFound, Mount, Pace, Status};
+use super::events;
 use super::find::{self, DaemonArgs};
 use super::output::{ago, amount, count, fact, print, print_json, table};
 use super::{Context, Outcome};
@@ -100,6 +101,7 @@ fn notes(status: &Status) -> String {
             ));
         }
     }
+    text.push_str(&events::troubles(&status.sinks));
     for mount in &status.mounts {
         if let Some(since) = mount.late_since {
             let since = ago(since);

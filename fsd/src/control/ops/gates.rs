@@ -38,7 +38,7 @@ impl Gateway {
                     tx.put_said(file.ino, file.content, &said)?;
                     if verdict == Verdict::Pass {
                         // There may be hooks that look at nothing that stays.
-                        tx.arrived(file.ino, file.content, at)?;
+                        tx.arrived_before(file.ino, file.content, at)?;
                     }
                     tx.differs(file.ino, file.share, at, at)?;
                     files += 1;

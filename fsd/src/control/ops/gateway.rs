@@ -14,12 +14,14 @@ use super::works::Works;
 use super::{OperationError, Operations};
 use crate::cache::Cache;
 use crate::clock::Clock;
-use crate::control::api::{hooks as asked, sides, steer, types as api};
+use crate::control::api::lists::LIST_MAX;
+use crate::control::api::{hooks as asked, sides, sinks as told, steer, types as api};
 use crate::events::Events;
 use crate::hooks::{self, Hooks, Rule};
 use crate::meta::{Inode, Item, Job, JobId, JobState, Meta, MetaError, STAYS_HERE, Tombstone, Tx};
 use crate::pace::Paces;
 use crate::remote::{Link, LinkState, Pacers};
+use crate::sinks::Sink;
 use crate::sync::{Code, Sync};
 use crate::types::{FileKind, Ino, Key, ShareId, Time, key_of_path};
 use crate::vfs::{Vfs, VfsError};
@@ -66,6 +68,8 @@ pub struct Parts {
     pub sync: Arc<Sync>,
     /// The hooks; none if none is configured.
     pub hooks: Option<Hooks>,
+    /// Who is told what happens.
+    pub sinks: Vec<Arc<Sink>>,
     /// The bus.
     pub events: Arc<Events>,
     /// The time.
@@ -281,6 +285,7 @@ impl Operations for Gateway {
             work: self.works.under_way(),
             hooks: self.hooks().await?,
             worker: self.worker(),
+            sinks: self.all_sinks()?,
         })
     }
 
@@ -390,6 +395,22 @@ impl Operations for Gateway {
         self.speak_for_gates(say).await
     }
 
+    async fn events(&self, query: &told::EventQuery) -> Result<told::EventList, OperationError> {
+        self.logged_events(query)
+    }
+
+    async fn sinks(&self) -> Result<Vec<told::Sink>, OperationError> {
+        self.all_sinks()
+    }
+
+    async fn change_sink(
+        &self,
+        change: &told::SinkChange,
+    ) -> Result<Vec<told::Sink>, OperationError> {
+        self.steer_sink(change)?;
+        self.all_sinks()
+    }
+
     async fn pins(&self) -> Result<Vec<api::Pin>, OperationError> {
         self.all_pins()
     }
@@ -451,7 +472,7 @@ impl Operations for Gateway {
     }
 
     async fn conflicts(&self) -> Result<Vec<sides::Conflict>, OperationError> {
-        self.all_conflicts(api::LIST_MAX)
+        self.all_conflicts(LIST_MAX)
     }
 
     async fn settle_conflict(
@@ -462,7 +483,7 @@ impl Operations for Gateway {
     }
 
     async fn trash(&self) -> Result<Vec<sides::Trashed>, OperationError> {
-        self.all_trashed(api::LIST_MAX)
+        self.all_trashed(LIST_MAX)
     }
 
     async fn restore(&self, path: &Path) -> Result<sides::Restored, OperationError> {

@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use policies::search::{Field, Search, SearchError};
+use policies::search::{Search, SearchError};
 
 use super::OperationError;
 use super::gateway::{Gateway, api_engine, is_at_or_below, timestamp_of_millis};
 use super::sides::path_in;
 use crate::control::api::hooks as asked;
 use crate::control::api::types as api;
-use crate::hooks::{Rule, begin};
+use crate::hooks::{Rule, begin, field_of};
 use crate::meta::{Job, MetaError, Tx};
 use crate::types::{FileKind, Ino, chain};
 
@@ -80,15 +80,14 @@ impl Gateway {
         let wanted = |job: &Job| hook.as_ref().is_none_or(|hook| job.hook == *hook);
         let found = self.parts.meta.scan(|tx| -> Result<_, MetaError> {
             let mut found = Vec::new();
-            let mut look =
-                |jobs: Vec<Job>| -> Result<bool, MetaError> {
-                    for job in jobs.into_iter().filter(wanted) {
-                        found.extend(self.result_there(tx, job, top)?.filter(|result| {
-                            search.matches(|name| field(result.fields.get(name)?))
-                        }));
-                    }
-                    Ok(found.len() < *limit)
-                };
+            let mut look = |jobs: Vec<Job>| -> Result<bool, MetaError> {
+                for job in jobs.into_iter().filter(wanted) {
+                    found.extend(self.result_there(tx, job, top)?.filter(|result| {
+                        search.matches(|name| field_of(result.fields.get(name)?))
+                    }));
+                }
+                Ok(found.len() < *limit)
+            };
             match top.map(|top| tx.inode(top)).transpose()?.flatten() {
                 Some(file) if file.attr.kind == FileKind::File => {
                     look(tx.jobs_of(file.ino)?)?;
@@ -125,18 +124,6 @@ impl Gateway {
         let mount = self.parts.mounts.iter().find(|mount| mount.share == inode.share);
         let path = mount.map(|mount| path_in(mount, &names.join(&b'/')));
         Ok(result_of(job, path))
-    }
-}
-
-/// None of what can't be compared.
-fn field(value: &serde_json::Value) -> Option<Field> {
-    match value {
-        serde_json::Value::Bool(value) => Some(Field::Bool(*value)),
-        serde_json::Value::Number(value) => value.as_f64().map(Field::Number),
-        serde_json::Value::String(value) => Some(Field::Text(value.clone())),
-        serde_json::Value::Null | serde_json::Value::Array(_) | serde_json::Value::Object(_) => {
-            None
-        }
     }
 }
 

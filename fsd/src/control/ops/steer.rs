@@ -7,8 +7,8 @@ use policies::pace::Reason;
 
 use super::OperationError;
 use super::gateway::{Gateway, is_at_or_below, timestamp};
+use crate::control::api::lists::LIST_MAX;
 use crate::control::api::steer as api;
-use crate::control::api::types::LIST_MAX;
 use crate::meta::{Item, MetaError, Tx};
 use crate::pace::{LaneState, Way};
 use crate::sync::{Place, Receipt};

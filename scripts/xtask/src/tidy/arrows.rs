@@ -13,7 +13,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("main", &["app", "control::cli"]),
     ("app", &[EVERYTHING]),
     // The values that a config is checked into are the parts' own.
-    ("config", &["cache", "exports", "frontend", "hooks", "policies", "remote", "sync", "vfs"]),
+    (
+        "config",
+        &["cache", "exports", "frontend", "hooks", "policies", "remote", "sinks", "sync", "vfs"],
+    ),
     ("frontend", &["vfs", "events"]),
     ("exports", &["policies"]),
     ("control::api", &["policies"]),
@@ -28,6 +31,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "cache",
             "sync",
             "hooks",
+            "sinks",
             "remote",
             "events",
             "pace",
@@ -36,6 +40,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("control::web", &["control::api"]),
     ("hooks", &["vfs", "meta", "events", "inference_hooks", "policies"]),
+    ("sinks", &["meta", "events", "policies"]),
     ("sync", &["meta", "cache", "remote", "events", "policies"]),
     ("vfs", &["meta", "cache", "events", "policies"]),
     ("cache", &["meta", "policies", "remote"]),

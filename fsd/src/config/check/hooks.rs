@@ -1,0 +1,176 @@
+//! What is looked at on arrival.
+
+use std::ops::RangeInclusive;
+use std::path::{Component, Path};
+
+use globset::Glob;
+use policies::search::{Search, SearchError};
+use policies::units::{parse_bytes, parse_duration};
+use policies::{GateRule, Verdict};
+
+use super::super::file::{GateSection, HookSection, ShareSection};
+use super::super::problem::ProblemKind;
+use super::super::{
+    GATE_TIMEOUT, GATE_TIMEOUT_RANGE, GateConfig, HOOKS_MAX, HookConfig, RESULTS_FOLDER, ResultsTo,
+};
+use super::{Findings, has, no_such_share, within};
+use crate::hooks::Alert;
+
+pub(super) fn hooks(
+    sections: &[HookSection],
+    shares: &[ShareSection],
+    findings: &mut Findings,
+) -> Vec<HookConfig> {
+    if sections.len() > HOOKS_MAX {
+        findings.note("hook", sections.len().to_string(), ProblemKind::TooManyHooks);
+    }
+    let hooks = sections.iter().enumerate();
+    hooks.map(|(index, section)| hook(index, section, shares, findings)).collect()
+}
+
+fn hook(
+    index: usize,
+    section: &HookSection,
+    all: &[ShareSection],
+    findings: &mut Findings,
+) -> HookConfig {
+    let key = |name: &str| format!("hook.{index}.{name}");
+    let shares = match &section.shares {
+        None => all.iter().map(|share| share.name.clone()).collect(),
+        Some(names) => {
+            if names.is_empty() {
+                findings.note(key("shares"), "[]", ProblemKind::NoHookShares);
+            }
+            for (at, name) in names.iter().enumerate().filter(|(_, name)| !has(all, name)) {
+                findings.note(key(&format!("shares.{at}")), name, no_such_share(all));
+            }
+            names.clone()
+        }
+    };
+    for (at, glob) in section.matches.iter().flatten().enumerate() {
+        if let Err(error) = Glob::new(glob) {
+            findings.note(key(&format!("match.{at}")), glob, ProblemKind::Glob(error));
+        }
+    }
+    let results = results(&key, section, &shares, all, findings);
+    let dir = findings.absolute(key("dir"), &section.dir);
+    let gate = section.gate.as_ref().map(|section| gate(&key("gate"), section, findings));
+    if let Some(name) = gate.as_ref().and_then(|gate| gate.originals.as_ref()) {
+        let share = all.iter().find(|share| share.name == *name);
+        let is_fit =
+            |share: &ShareSection| share.local && !share.read_only && !shares.contains(name);
+        match share {
+            None => findings.note(key("gate.originals_share"), name, no_such_share(all)),
+            Some(share) if is_fit(share) => {}
+            Some(_) => findings.note(key("gate.originals_share"), name, ProblemKind::Originals),
+        }
+    }
+    HookConfig {
+        dir,
+        shares,
+        matches: section.matches.clone(),
+        sizes: sizes(&key, section, findings),
+        results,
+        params: section.params.clone(),
+        gate,
+        alerts: alerts(&key, &section.alert_if, findings),
+    }
+}
+
+fn gate(key: &str, section: &GateSection, findings: &mut Findings) -> GateConfig {
+    let GateSection { hold_if, drop_if, fallback, timeout, originals_share } = section;
+    let fallback = fallback.as_deref();
+    let rule = GateRule {
+        hold_if: hold_if.clone(),
+        drop_if: drop_if.clone(),
+        fallback: findings.read(format!("{key}.fallback"), fallback, Verdict::Hold, str::parse),
+    };
+    let timeout = timeout.as_deref();
+    let timeout = findings.read(format!("{key}.timeout"), timeout, GATE_TIMEOUT, |text| {
+        within(parse_duration(text)?, GATE_TIMEOUT_RANGE)
+    });
+    GateConfig { rule, timeout, originals: originals_share.clone() }
+}
+
+fn alerts(
+    key: &impl Fn(&str) -> String,
+    conditions: &[String],
+    findings: &mut Findings,
+) -> Vec<Alert> {
+    let mut alerts = Vec::new();
+    for (at, condition) in conditions.iter().enumerate() {
+        match condition.parse::<Search>() {
+            Ok(search) => alerts.push(Alert { condition: condition.clone(), search }),
+            Err(error) => {
+                let kind = SearchError::into(error);
+                findings.note(key(&format!("alert_if.{at}")), condition, kind);
+            }
+        }
+    }
+    alerts
+}
+
+fn sizes(
+    key: &impl Fn(&str) -> String,
+    section: &HookSection,
+    findings: &mut Findings,
+) -> RangeInclusive<u64> {
+    let least = findings.read(key("size_min"), section.size_min.as_deref(), 0, parse_bytes);
+    let most = findings.read(key("size_max"), section.size_max.as_deref(), u64::MAX, |text| {
+        match parse_bytes(text) {
+            Ok(most) if most < least => Err(ProblemKind::NoSize),
+            most => most.map_err(ProblemKind::from),
+        }
+    });
+    least..=most
+}
+
+/// Where the results of a hook that sees the shares `seen` go.
+fn results(
+    key: &impl Fn(&str) -> String,
+    section: &HookSection,
+    seen: &[String],
+    all: &[ShareSection],
+    findings: &mut Findings,
+) -> ResultsTo {
+    match (&section.results_folder, &section.results_share) {
+        (None, None) => ResultsTo::Folder(RESULTS_FOLDER.to_owned()),
+        (Some(folder), None) => {
+            let parts = Path::new(folder).components();
+            if folder.is_empty() || parts.clone().any(|part| !matches!(part, Component::Normal(_)))
+            {
+                findings.note(key("results_folder"), folder, ProblemKind::ResultsFolder);
+            }
+            ResultsTo::Folder(folder.trim_end_matches('/').to_owned())
+        }
+        (None, Some(name)) => {
+            match all.iter().find(|share| share.name == *name) {
+                None => findings.note(key("results_share"), name, no_such_share(all)),
+                Some(target) => {
+                    for kind in results_problems(target, seen, all) {
+                        findings.note(key("results_share"), name, kind);
+                    }
+                }
+            }
+            ResultsTo::Share(name.clone())
+        }
+        (Some(_), Some(name)) => {
+            findings.note(key("results_share"), name, ProblemKind::TwoResults);
+            ResultsTo::Share(name.clone())
+        }
+    }
+}
+
+/// What speaks against results of files in the shares `seen` going to the share `target`.
+fn results_problems<'a>(
+    target: &'a ShareSection,
+    seen: &'a [String],
+    all: &'a [ShareSection],
+) -> impl Iterator<Item = ProblemKind> + 'a {
+    let read_only = target.read_only.then_some(ProblemKind::ResultsReadOnly);
+    let local = all.iter().find(|share| share.local && seen.contains(&share.name));
+    let leaves = local
+        .filter(|_| !target.local)
+        .map(|local| ProblemKind::ResultsLeave { local: local.name.clone() });
+    read_only.into_iter().chain(leaves)
+}

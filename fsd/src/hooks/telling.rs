@@ -1,0 +1,60 @@
+//! What is logged for others to hear of: arrivals, and what jobs come to.
+
+use policies::EventKind;
+use policies::search::{Field, Search};
+use serde_json::{Value, json};
+
+use super::rules::Rule;
+use crate::meta::{Inode, Job, JobState, MetaError, Tx};
+
+/// Results that an operator wants to be told of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Alert {
+    /// As it is written.
+    pub condition: String,
+    /// What it means.
+    pub search: Search,
+}
+
+/// The value of a field of a result; none of what can't be compared.
+#[must_use]
+pub fn field_of(value: &Value) -> Option<Field> {
+    match value {
+        Value::Bool(value) => Some(Field::Bool(*value)),
+        Value::Number(value) => value.as_f64().map(Field::Number),
+        Value::String(value) => Some(Field::Text(value.clone())),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+pub(super) fn arrival(tx: &Tx<'_>, inode: &Inode, now: i64) -> Result<(), MetaError> {
+    let data = json!({ "bytes": inode.attr.size, "version": inode.content });
+    tx.log_event_of(EventKind::Arrived, inode.ino, None, &data, now)
+}
+
+/// Logs what `job` has come to, if it has.
+pub(super) fn outcome(tx: &Tx<'_>, rule: &Rule, job: &Job) -> Result<(), MetaError> {
+    let log =
+        |kind, data: &Value| tx.log_event_of(kind, job.ino, Some(&job.hook), data, job.changed);
+    match (job.state, &job.result) {
+        (JobState::Done, Some(result)) => {
+            let data: Value = serde_json::from_str(result).unwrap_or_default();
+            log(EventKind::Result, &data)?;
+            let fields = &data["result"];
+            let mut raised = rule
+                .alerts
+                .iter()
+                .filter(|alert| alert.search.matches(|name| field_of(fields.get(name)?)));
+            raised.try_for_each(|Alert { condition, .. }| {
+                tracing::warn!(hook = job.hook, path = job.path, condition, "alert");
+                log(EventKind::Alert, &json!({ "condition": condition, "result": fields }))
+            })
+        }
+        (JobState::Failed | JobState::Parked, _) => {
+            let data =
+                json!({ "state": job.state.as_str(), "tries": job.tries, "error": job.error });
+            log(EventKind::Failed, &data)
+        }
+        (JobState::Done, None) | (JobState::Waiting | JobState::Running, _) => Ok(()),
+    }
+}
