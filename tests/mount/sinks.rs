@@ -64,7 +64,7 @@ fn once(told: Vec<Value>) -> Result<Vec<Value>> {
 }
 
 fn sink(drive: &Drive, name: &str) -> Result<Value> {
-    let sinks = drive.json(&["sinks", "--json"])?;
+    let sinks = drive.json(&["sinks"])?;
     let found = sinks.as_array().and_then(|all| all.iter().find(|sink| sink["name"] == name));
     found.cloned().with_context(|| format!("{name} in {sinks}"))
 }

@@ -188,8 +188,20 @@ impl Mosquitto {
             .context("mosquitto")?;
         let broker = Process(broker);
         until("mosquitto listens", || Ok(TcpStream::connect(("127.0.0.1", port)).is_ok()))?;
-        let subscriber = Command::new("mosquitto_sub")
-            .args(["-h", "127.0.0.1", "-p", &port.to_string(), "-u", user, "-P", password])
+        // By line, though to a file.
+        let subscriber = Command::new("stdbuf")
+            .args([
+                "-oL",
+                "mosquitto_sub",
+                "-h",
+                "127.0.0.1",
+                "-p",
+                &port.to_string(),
+                "-u",
+                user,
+                "-P",
+                password,
+            ])
             .args(["-q", "1", "-t", "#", "-d", "-F", "told %p"])
             .stdout(log("told")?)
             .spawn()
