@@ -42,6 +42,12 @@ impl Files {
         Ok(Self { globs: globs.to_vec(), set: set.build()?, sizes })
     }
 
+    /// The globs.
+    #[must_use]
+    pub fn globs(&self) -> &[String] {
+        &self.globs
+    }
+
     /// Whether the file at `path`, which is so long, is one of them.
     #[must_use]
     pub fn has(&self, path: &[Vec<u8>], bytes: u64) -> bool {

@@ -4,6 +4,7 @@
 
 pub mod bucket;
 pub mod budget;
+pub mod chains;
 pub mod concurrency;
 pub mod event;
 pub mod files;
@@ -17,6 +18,7 @@ pub mod schedule;
 pub mod search;
 pub mod sides;
 pub mod units;
+pub mod when;
 
 pub use bucket::{Rate, Take, TokenBucket};
 pub use budget::{Budget, Spent};
@@ -29,3 +31,4 @@ pub use pins::Pins;
 pub use quota::Quotas;
 pub use schedule::{Schedule, ScheduleError, ScheduleSection, WindowSection};
 pub use sides::{Conflicts, Deletes};
+pub use when::When;

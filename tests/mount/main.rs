@@ -38,3 +38,4 @@ mod suites;
 mod sync;
 mod trees;
 mod verify;
+mod when;

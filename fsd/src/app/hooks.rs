@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail, ensure};
 use inference_hooks::{FieldType, Hook, WorkerConfig};
 use policies::Gate;
+use policies::chains::find_loop;
 
 use super::{Ground, OpenShare};
 use crate::config::{GateConfig, HookConfig, ResultsTo};
@@ -67,10 +68,25 @@ pub(super) fn rules(configs: &[HookConfig], shares: &[OpenShare]) -> anyhow::Res
             timeout: gate.timeout,
             originals: gate.originals.as_deref().and_then(id_of),
         });
+        rule.when = config.when.clone();
+        rule.media_types = config.media_types.clone();
         rule.alerts = config.alerts.clone();
         rules.push(rule);
     }
+    refuse_loops(&rules)?;
     Ok(rules)
+}
+
+/// What one hook writes may be an arrival for another, but not for ever.
+fn refuse_loops(rules: &[Rule]) -> anyhow::Result<()> {
+    let links: Vec<_> = rules.iter().map(Rule::link).collect();
+    let Some(numbers) = find_loop(&links) else { return Ok(()) };
+    let names: Vec<_> = numbers.iter().map(|number| rules[*number].hook.name()).collect();
+    bail!(
+        "the hooks {} could look at each other's results for ever: let them have the same results_folder, or give one a `match` that leaves \
+         out what the others write",
+        names.join(" → ")
+    )
 }
 
 /// The gates before what leaves each share.

@@ -97,7 +97,7 @@ pub(super) fn config(file: &File, zones: &TimeZoneDatabase) -> Result<Config, Ve
         download: schedule("download", &file.download, zones, &mut findings),
         shares: shares(&file.share, zones, &mut findings),
         receipts: receipts(&file.receipts, &mut findings),
-        hooks: hooks::hooks(&file.hook, &file.share, &mut findings),
+        hooks: hooks::hooks(&file.hook, &file.share, zones, &mut findings),
         events: events(&file.events, &mut findings),
         sinks: sinks::sinks(&file.sink, &file.share, &mut findings),
     };

@@ -146,6 +146,17 @@ pub struct HookSection {
     /// See [`super::HookConfig::matches`].
     #[serde(rename = "match")]
     pub matches: Option<Vec<String>>,
+    /// See [`super::HookConfig::media_types`].
+    #[serde(default)]
+    pub mime: Vec<String>,
+    /// It looks now and then: so often.
+    pub every: Option<String>,
+    /// It looks now and then: minute, hour, day, month, weekday.
+    pub cron: Option<String>,
+    /// What clock `cron` is read on.
+    pub time_zone: Option<String>,
+    /// How long a file is quiet before it looks.
+    pub debounce: Option<String>,
     /// See [`super::HookConfig::sizes`].
     pub size_min: Option<String>,
     /// See [`super::HookConfig::sizes`].

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::tz::TimeZoneDatabase;
-use policies::{GateRule, Quotas, Schedule};
+use policies::{GateRule, Quotas, Schedule, When};
 
 use crate::hooks::Alert;
 use crate::remote::RemoteUrl;
@@ -57,6 +57,10 @@ pub const OFFLINE_WAIT: Duration = Duration::from_secs(60);
 
 /// The longest such time.
 pub const OFFLINE_WAIT_MAX: Duration = Duration::from_secs(86_400);
+
+/// The shortest and the longest time between two looks of a hook that looks now and then, and the longest that it waits for quiet.
+pub const EVERY_RANGE: (Duration, Duration) =
+    (Duration::from_secs(1), Duration::from_secs(366 * 86_400));
 
 /// How long a file waits for the word of a gate, unless said otherwise.
 pub const GATE_TIMEOUT: Duration = Duration::from_secs(600);
@@ -208,6 +212,10 @@ pub struct HookConfig {
     pub matches: Option<Vec<String>>,
     /// How long the files are that it sees, in bytes.
     pub sizes: RangeInclusive<u64>,
+    /// What the files are that it sees: media types such as `image/png` or `image/*`; all if there is none.
+    pub media_types: Vec<String>,
+    /// When it looks at them.
+    pub when: When,
     /// Where its results go.
     pub results: ResultsTo,
     /// Parameters, over those in its `hook.toml`.

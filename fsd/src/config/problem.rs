@@ -12,6 +12,7 @@ use policies::schedule::ScheduleProblem;
 use policies::search::SearchError;
 use policies::sides::WordError;
 use policies::units::{UnitError, show_bytes, show_duration};
+use policies::when::WhenError;
 use toml::de::{DeTable, DeValue};
 
 use super::{
@@ -117,6 +118,10 @@ pub enum ProblemKind {
     Condition(#[from] SearchError),
     #[error("{} to {} events can be kept", EVENT_COUNT_RANGE.start(), EVENT_COUNT_RANGE.end())]
     EventCount,
+    #[error("a media type is written \"image/png\", or \"image/*\" for all images")]
+    MediaType,
+    #[error(transparent)]
+    When(#[from] WhenError),
     #[error(transparent)]
     Target(#[from] TargetError),
     #[error("a gateway has at most {SINKS_MAX} sinks")]

@@ -76,6 +76,8 @@ fn what_is_left_out_has_its_default() {
             sizes: 0..=u64::MAX,
             results: ResultsTo::Folder(RESULTS_FOLDER.to_owned()),
             params: toml::Table::new(),
+            media_types: Vec::new(),
+            when: When::default(),
             gate: None,
             alerts: Vec::new(),
         }
@@ -330,6 +332,30 @@ fn results_of_a_local_share_do_not_leave() {
         "shares = [\"lab\"]\nresults_folder = \"out/a\"",
     ] {
         assert_eq!(report(&hook(allowed)), "", "{allowed}");
+    }
+}
+
+#[test]
+fn a_hook_looks_at_once_or_now_and_then() {
+    let when = |rest: &str| {
+        let text = with("", &format!("[[hook]]\ndir = \"/hooks/a\"\n{rest}\n"));
+        parse(&text).map(|config| config.hooks[0].when.clone())
+    };
+    assert_eq!(when("debounce = \"2s\"").unwrap().due(1), 2_001);
+    assert_eq!(when("every = \"5m\"").unwrap().due(1), 300_000);
+    let nightly = "cron = \"0 2 * * *\"\ntime_zone = \"UTC\"";
+    assert_eq!(when(nightly).unwrap().due(1), 7_200_000);
+    for (rest, says) in [
+        ("cron = \"0 2 * * *\"", "`cron` needs a `time_zone`"),
+        ("time_zone = \"UTC\"", "`cron` needs a `time_zone`"),
+        ("cron = \"often\"\ntime_zone = \"UTC\"", "five fields are needed"),
+        ("every = \"5m\"\ncron = \"0 2 * * *\"\ntime_zone = \"UTC\"", "not both"),
+        ("every = \"0s\"", "this is at least 1s"),
+        ("mime = [\"png\"]", "a media type is written"),
+        ("alert_if = [\"blurry\"]", "is no condition"),
+    ] {
+        let report = report(&with("", &format!("[[hook]]\ndir = \"/hooks/a\"\n{rest}\n")));
+        assert!(report.contains(says), "{says}\n{report}");
     }
 }
 

@@ -39,12 +39,12 @@ impl<'r> Arrived<'r> {
         })
     }
 
-    /// Makes a job of `rule` for it, unless there is one.
+    /// Makes a job of `rule` for it, unless there is one: when it is due, when that was found out, and its rank.
     pub(super) fn add_job(
         &self,
         tx: &Tx<'_>,
         rule: &Rule,
-        at: (i64, i64),
+        at: (i64, i64, i64),
     ) -> Result<bool, MetaError> {
         let (name, version) = (rule.hook.name(), rule.hook.version().as_str());
         tx.add_job(name, version, self.inode.ino, self.inode.content, &self.path, at)

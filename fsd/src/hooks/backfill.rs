@@ -39,7 +39,7 @@ pub fn begin(
                 };
                 let version = Arrived::of(tx, &rules, inode)?;
                 if let Some(rule) = version.lookers().find(|rule| rule.hook.name() == hook) {
-                    let is_new = version.add_job(tx, rule, (now, THERE_ALREADY))?;
+                    let is_new = version.add_job(tx, rule, (now, now, THERE_ALREADY))?;
                     begun.files += u64::from(is_new);
                     begun.had += u64::from(!is_new);
                 }

@@ -34,6 +34,14 @@ pub(super) fn word(rule: &Rule, job: &Job, now: i64) -> Option<Said> {
     }
 }
 
+/// What a gate says of a version that it does not look at.
+pub(super) fn no_word(rule: &Rule, job: &Job) -> Option<Said> {
+    rule.gate.as_ref()?;
+    let why = job.error.clone().unwrap_or_default();
+    let hook = rule.hook.name().to_owned();
+    Some(Said { hook, verdict: Verdict::Pass, why, at: job.changed })
+}
+
 /// Where the original goes if what `output` has takes its place.
 pub(super) fn replacing(rule: &Rule, output: &JobOutput) -> Option<ShareId> {
     let gate = rule.gate.as_ref()?;

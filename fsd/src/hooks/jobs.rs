@@ -17,6 +17,8 @@ pub(super) enum Outcome {
     Replaced(String),
     /// The file changed or went away: there is nothing to say of this version.
     Superseded(&'static str),
+    /// It is of a media type that the hook does not look at.
+    NotWanted(&'static str),
     /// Somebody has it open for writing: it may stay this version, or become another.
     Busy,
     /// It failed.
@@ -32,6 +34,10 @@ pub(super) fn after(job: Job, outcome: Outcome, retries_max: u32, now: i64) -> J
         }
         Outcome::Superseded(why) => {
             Job { state: JobState::Done, error: Some(why.to_owned()), result: None, ..job }
+        }
+        Outcome::NotWanted(found) => {
+            let error = format!("it is {found}, which the hook does not look at");
+            Job { state: JobState::Done, error: Some(error), result: None, ..job }
         }
         Outcome::Busy => Job { state: JobState::Waiting, due: now + BUSY_MILLIS, ..job },
         Outcome::Failed { advice: Advice::ParkFile, error } => {

@@ -9,6 +9,7 @@ mod arrived;
 mod backfill;
 mod gates;
 mod jobs;
+mod media;
 mod replace;
 mod results;
 mod rules;
@@ -212,7 +213,8 @@ impl EngineTask {
                     }
                     let version = Arrived::of(tx, &rules, inode)?;
                     for rule in version.lookers() {
-                        if !version.add_job(tx, rule, (now, ARRIVED))? {
+                        let at = (rule.when.due(now), now, ARRIVED);
+                        if !version.add_job(tx, rule, at)? {
                             // It may have become a gate since it looked at this version.
                             gates::speak_again(tx, rule, share, (ino, content), now)?;
                         }
@@ -246,8 +248,12 @@ impl EngineTask {
         let version =
             rule.map_or(running.version.clone(), |rule| rule.hook.version().as_str().to_owned());
         let is_told = matches!(outcome, Outcome::Replaced(_));
+        let is_not_its_own = matches!(outcome, Outcome::NotWanted(_));
         let job = after(Job { version, ..running }, outcome, retries_max, self.millis());
-        let said = rule.and_then(|rule| gates::word(rule, &job, job.changed));
+        let said = rule.and_then(|rule| match is_not_its_own {
+            true => gates::no_word(rule, &job),
+            false => gates::word(rule, &job, job.changed),
+        });
         let speaks = said.is_some();
         let told = rule.filter(|_| !is_told).cloned();
         self.meta.write(move |tx| -> Result<(), MetaError> {
@@ -311,6 +317,13 @@ impl EngineTask {
             Ok(file) => File::from(file),
             Err(error) => return (failed(&error), retries.1),
         };
+        if !rule.media_types.is_empty() {
+            match media::type_of(&original, &job.path) {
+                Ok(found) if media::is_wanted(found, &rule.media_types) => {}
+                Ok(found) => return (Outcome::NotWanted(found), 0),
+                Err(error) => return (failed(&error), retries.1),
+            }
+        }
         let output = match self.worker.run(rule.hook.clone(), input).await {
             Ok(output) => output,
             Err(error) => {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use inference_hooks::Hook;
-use policies::{Files, Gate, GateRule};
+use policies::chains::{Link, Shape};
+use policies::{Files, Gate, GateRule, When};
 
 use super::telling::Alert;
 use crate::types::ShareId;
@@ -32,6 +33,10 @@ pub struct Rule {
     files: Files,
     /// How it decides what leaves, if it does.
     pub gate: Option<Decides>,
+    /// When it looks at them.
+    pub when: When,
+    /// What they are: media types, or all.
+    pub media_types: Vec<String>,
     /// What of its results is told.
     pub alerts: Vec<Alert>,
 }
@@ -66,6 +71,8 @@ impl Rule {
             results,
             files: Files::new(globs, sizes)?,
             gate: None,
+            when: When::default(),
+            media_types: Vec::new(),
             alerts: Vec::new(),
         })
     }
@@ -84,6 +91,31 @@ impl Rule {
     #[must_use]
     pub fn replaces(&self) -> bool {
         self.gate.as_ref().is_some_and(|gate| gate.originals.is_some())
+    }
+
+    /// What it sees and writes, as far as chains of hooks go.
+    #[must_use]
+    pub fn link(&self) -> Link {
+        let shares = || self.shares.iter().map(|share| share.0);
+        let globs = self.files.globs();
+        let sees =
+            shares().flat_map(|share| globs.iter().flat_map(move |g| Shape::of_glob(share, g)));
+        let places: Vec<(u32, String)> = match &self.results {
+            ResultsPlace::Folder(folder) => {
+                let head = format!("{}/", String::from_utf8_lossy(folder)).to_lowercase();
+                shares().map(|share| (share, head.clone())).collect()
+            }
+            ResultsPlace::Share(share) => vec![(share.0, String::new())],
+        };
+        let tails = self.hook.suffixes().into_iter().map(|tail| tail.to_lowercase());
+        let tails: Vec<_> =
+            tails.chain([format!(".{}.json", self.hook.name()).to_lowercase()]).collect();
+        let writes = places.iter().flat_map(|(share, head)| {
+            let shape =
+                |tail: &String| Shape { share: *share, head: head.clone(), tail: tail.clone() };
+            tails.iter().map(shape).collect::<Vec<_>>()
+        });
+        Link { sees: sees.collect(), writes: writes.collect(), never: places.clone() }
     }
 
     /// The gate that it is before what leaves `share`, if it is one.

@@ -187,7 +187,7 @@ impl Tx<'_> {
     }
 
     /// Makes a job, unless this version of the hook has one for this version of the file; one that came to nothing waits again. Those of
-    /// what has just arrived, rank 0, go first.
+    /// what has just arrived, rank 0, go first. `at` is when it is due, and when the file arrived.
     ///
     /// # Errors
     /// If the store fails.
@@ -198,13 +198,13 @@ impl Tx<'_> {
         ino: Ino,
         content: u64,
         path: &str,
-        (now, rank): (i64, i64),
+        (due, now, rank): (i64, i64, i64),
     ) -> Result<bool> {
         let added = self.run(
             "INSERT INTO job (hook, version, ino, content, path, state, tries, due, arrived, changed, rank) \
-             VALUES (?1, ?2, ?3, ?4, ?5, 'waiting', 0, ?6, ?6, ?6, ?7) ON CONFLICT (hook, version, ino, content) \
-             DO UPDATE SET state = 'waiting', due = ?6 WHERE state = 'done' AND result IS NULL",
-            params![hook, version, ino.0.cast_signed(), content.cast_signed(), path, now, rank],
+             VALUES (?1, ?2, ?3, ?4, ?5, 'waiting', 0, ?8, ?6, ?6, ?7) ON CONFLICT (hook, version, ino, content) \
+             DO UPDATE SET state = 'waiting', due = ?8 WHERE state = 'done' AND result IS NULL",
+            params![hook, version, ino.0.cast_signed(), content.cast_signed(), path, now, rank, due],
         )?;
         Ok(added > 0)
     }

@@ -234,6 +234,18 @@ impl Hook {
         &self.output
     }
 
+    /// What the names of the files that it makes may end with.
+    pub fn suffixes(&self) -> Vec<String> {
+        let Some(image) = &self.output.image else { return Vec::new() };
+        match image.format {
+            ImageFormat::Png | ImageFormat::Jpeg { .. } => vec![image.suffix.clone()],
+            ImageFormat::Same { .. } => {
+                let extensions = crate::encode::extensions();
+                extensions.map(|extension| format!("{}.{extension}", image.suffix)).collect()
+            }
+        }
+    }
+
     /// What it may use up.
     pub fn limits(&self) -> Limits {
         self.limits

@@ -2,16 +2,20 @@
 
 use std::ops::RangeInclusive;
 use std::path::{Component, Path};
+use std::time::Duration;
 
 use globset::Glob;
+use jiff::tz::TimeZoneDatabase;
 use policies::search::{Search, SearchError};
 use policies::units::{parse_bytes, parse_duration};
-use policies::{GateRule, Verdict};
+use policies::when::WhenError;
+use policies::{GateRule, Verdict, When};
 
 use super::super::file::{GateSection, HookSection, ShareSection};
 use super::super::problem::ProblemKind;
 use super::super::{
-    GATE_TIMEOUT, GATE_TIMEOUT_RANGE, GateConfig, HOOKS_MAX, HookConfig, RESULTS_FOLDER, ResultsTo,
+    EVERY_RANGE, GATE_TIMEOUT, GATE_TIMEOUT_RANGE, GateConfig, HOOKS_MAX, HookConfig,
+    RESULTS_FOLDER, ResultsTo,
 };
 use super::{Findings, has, no_such_share, within};
 use crate::hooks::Alert;
@@ -19,19 +23,21 @@ use crate::hooks::Alert;
 pub(super) fn hooks(
     sections: &[HookSection],
     shares: &[ShareSection],
+    zones: &TimeZoneDatabase,
     findings: &mut Findings,
 ) -> Vec<HookConfig> {
     if sections.len() > HOOKS_MAX {
         findings.note("hook", sections.len().to_string(), ProblemKind::TooManyHooks);
     }
     let hooks = sections.iter().enumerate();
-    hooks.map(|(index, section)| hook(index, section, shares, findings)).collect()
+    hooks.map(|(index, section)| hook(index, section, shares, zones, findings)).collect()
 }
 
 fn hook(
     index: usize,
     section: &HookSection,
     all: &[ShareSection],
+    zones: &TimeZoneDatabase,
     findings: &mut Findings,
 ) -> HookConfig {
     let key = |name: &str| format!("hook.{index}.{name}");
@@ -69,6 +75,8 @@ fn hook(
         dir,
         shares,
         matches: section.matches.clone(),
+        media_types: media_types(&key, &section.mime, findings),
+        when: when(&key, section, zones, findings),
         sizes: sizes(&key, section, findings),
         results,
         params: section.params.clone(),
@@ -90,6 +98,51 @@ fn gate(key: &str, section: &GateSection, findings: &mut Findings) -> GateConfig
         within(parse_duration(text)?, GATE_TIMEOUT_RANGE)
     });
     GateConfig { rule, timeout, originals: originals_share.clone() }
+}
+
+fn media_types(
+    key: &impl Fn(&str) -> String,
+    written: &[String],
+    findings: &mut Findings,
+) -> Vec<String> {
+    let is_part = |part: &str| {
+        !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "-.+_".contains(c))
+    };
+    for (at, text) in written.iter().enumerate() {
+        let parts = text.split_once('/');
+        if !parts.is_some_and(|(kind, sub)| is_part(kind) && (sub == "*" || is_part(sub))) {
+            findings.note(key(&format!("mime.{at}")), text, ProblemKind::MediaType);
+        }
+    }
+    written.iter().map(|text| text.to_ascii_lowercase()).collect()
+}
+
+fn when(
+    key: &impl Fn(&str) -> String,
+    section: &HookSection,
+    zones: &TimeZoneDatabase,
+    findings: &mut Findings,
+) -> When {
+    let HookSection { every, cron, time_zone, debounce, .. } = section;
+    let within_range = |text: &str| within(parse_duration(text)?, EVERY_RANGE);
+    let every =
+        findings.read(key("every"), every.as_deref(), None, |text| within_range(text).map(Some));
+    let debounce =
+        findings.read(key("debounce"), debounce.as_deref(), Duration::ZERO, within_range);
+    let pattern = cron.as_deref().map(|pattern| (pattern, time_zone.as_deref()));
+    let checked = match (&pattern, time_zone) {
+        (None, Some(_)) => Err(WhenError::NoTimeZone),
+        (None, None) | (Some(_), _) => When::check(every, pattern, debounce, zones),
+    };
+    checked.unwrap_or_else(|error| {
+        let (name, value) = match (&error, pattern) {
+            (WhenError::TimeZone, Some((_, zone))) => ("time_zone", zone),
+            (_, Some((pattern, _))) => ("cron", Some(pattern)),
+            (_, None) => ("time_zone", time_zone.as_deref()),
+        };
+        findings.note(key(name), value.unwrap_or_default(), error.into());
+        When::default()
+    })
 }
 
 fn alerts(
