@@ -123,3 +123,54 @@ fn results_of_one_hook_are_arrivals_for_another_but_not_for_ever() -> Result<()>
         Ok(())
     })
 }
+
+#[test]
+fn a_changed_folder_is_used_at_once_and_a_broken_one_not_at_all() -> Result<()> {
+    on_a_dir(|store| {
+        let folder = tempfile::TempDir::with_prefix("fsd-hook-")?;
+        for entry in Path::new(&ready_hooks()).join("sharpness").read_dir()? {
+            let entry = entry?;
+            std::fs::copy(entry.path(), folder.path().join(entry.file_name()))?;
+        }
+        let drive = Drive::configured(&format!(
+            "state_dir = \"STATE\"\n[[share]]\nname = \"cam\"\nmount = \"MOUNT\"\nurl = \"{}\"\nupload_delay = \"100ms\"\n\
+             [[hook]]\ndir = \"{}\"\nresults_folder = \"results\"\nalert_if = [\"blurred = true\"]\n",
+            store.url(),
+            folder.path().display()
+        ))?
+        .started()?;
+        let hook = || -> Result<Value> {
+            drive.json(&["hooks", "list"])?.get(0).cloned().context("no hook")
+        };
+        let blurred = |name: &str| -> Result<Value> {
+            std::fs::copy(picture("chelsea.png"), drive.path(name))?;
+            drive.wait()?;
+            let path = drive.path(name).to_string_lossy().into_owned();
+            Ok(drive.json(&["hooks", "results", &path])?[0]["fields"]["blurred"].clone())
+        };
+        ensure!(blurred("a.png")? == false, "by the parameters of the folder");
+        let first = hook()?["version"].clone();
+        std::fs::write(folder.path().join("params.toml"), "blurred_below = 1e9\n")?;
+        until("it is another version", || Ok(hook()?["version"] != first))?;
+        ensure!(blurred("b.png")? == true, "by those of now");
+        let second = hook()?["version"].clone();
+        for (file, broken, says) in [
+            ("params.toml", "blurred_below = \"no number\"\n", "blurred_below"),
+            ("sharpness.wgsl", "this is no shader\n", "sharpness.wgsl"),
+            ("hook.toml", "[hook]\nname = \"other\"\n", "hook.toml"),
+        ] {
+            let good = std::fs::read(folder.path().join(file))?;
+            std::fs::write(folder.path().join(file), broken)?;
+            until("it says so", || {
+                Ok(hook()?["unusable"].as_str().is_some_and(|why| why.contains(says)))
+            })?;
+            ensure!(hook()?["version"] == second, "the version before goes on");
+            ensure!(blurred(&format!("{file}.png"))? == true, "and works");
+            std::fs::write(folder.path().join(file), good)?;
+            until("all is well", || Ok(hook()?["unusable"].is_null()))?;
+        }
+        let status = String::from_utf8(drive.run(&["status"])?.stdout)?;
+        ensure!(!status.contains("broken"), "{status}");
+        Ok(())
+    })
+}

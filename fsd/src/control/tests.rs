@@ -103,6 +103,7 @@ fn hook() -> Hook {
         shares: vec!["cam".to_owned()],
         engine: Some(Engine::Cpu),
         error: None,
+        unusable: None,
         paused: false,
         jobs: JobCounts { waiting: 1, done: 5, ..JobCounts::default() },
     }

@@ -7,8 +7,10 @@
 
 mod arrived;
 mod backfill;
+mod check;
 mod gates;
 mod jobs;
+mod live;
 mod media;
 mod replace;
 mod results;
@@ -16,6 +18,7 @@ mod rules;
 mod telling;
 mod worker;
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -25,10 +28,11 @@ use std::time::Duration;
 
 use self::arrived::Arrived;
 use self::jobs::{Outcome, after};
+use self::live::Rules;
 use self::worker::Worker;
 use crate::clock::Clock;
 use crate::events::Events;
-use crate::meta::{Arrival, Inode, Job, JobState, Meta, MetaError};
+use crate::meta::{Arrival, Inode, Job, JobState, Meta, MetaError, Tx};
 use crate::tasks::Tasks;
 use crate::types::{FileKind, Ino, chain};
 use crate::vfs::{Vfs, VfsError};
@@ -37,6 +41,7 @@ use inference_hooks::{Advice, Hook, HookError, HookSource, JobOutput, WorkerConf
 pub use inference_hooks::{Engine, Sandbox};
 
 pub use self::backfill::{Begun, begin};
+pub use self::check::{RuleError, refuse_loops};
 pub use self::rules::{Decides, ResultsPlace, Rule};
 pub use self::telling::{Alert, field_of};
 pub use self::worker::WorkerState;
@@ -52,6 +57,7 @@ const LOOK_AFTER_MAX: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How soon a job is tried again whose file could not be read or whose result could not be written.
 const RETRIES_OF_FILES: u32 = 10;
+const ANOTHER_VERSION: &str = "a job of the hook's version of today looks at it";
 
 /// What hooks are built of.
 #[derive(Debug)]
@@ -77,21 +83,21 @@ pub struct Parts {
 /// The hooks' face to others.
 #[derive(Debug)]
 pub struct Hooks {
-    rules: Arc<[Rule]>,
+    rules: Arc<Rules>,
     worker: Arc<Worker>,
 }
 
 impl Hooks {
     /// The hooks in force.
     #[must_use]
-    pub fn rules(&self) -> &[Rule] {
-        &self.rules
+    pub fn rules(&self) -> Arc<[Rule]> {
+        self.rules.now()
     }
 
-    /// The same, for whoever outlives us.
+    /// What is wrong with folders of hooks that have changed, by their names: the versions before go on.
     #[must_use]
-    pub fn all_rules(&self) -> Arc<[Rule]> {
-        self.rules.clone()
+    pub fn unusable(&self) -> BTreeMap<String, String> {
+        self.rules.unusable()
     }
 
     /// What is known of the worker.
@@ -102,7 +108,7 @@ impl Hooks {
 
     /// Has hooks loaded again that could not run: what was missing may be there now.
     pub fn reload(&self) {
-        for rule in self.rules.iter() {
+        for rule in self.rules.now().iter() {
             self.worker.load(rule.hook.clone());
         }
     }
@@ -118,8 +124,13 @@ pub fn start(parts: Parts) -> Result<Hooks, VfsError> {
     if requeued > 0 {
         tracing::info!(jobs = requeued, "jobs that were running run again");
     }
-    let hooks = Hooks { rules: rules.into(), worker: Arc::new(Worker::start(executable, worker)?) };
+    let hooks = Hooks {
+        rules: Arc::new(Rules::new(rules)),
+        worker: Arc::new(Worker::start(executable, worker)?),
+    };
     hooks.reload();
+    let (rules, worker) = (hooks.rules.clone(), hooks.worker.clone());
+    tasks.spawn("hooks.watch", live::watch(rules, worker, clock.clone(), tasks.clone()));
     let engine = EngineTask {
         vfs,
         meta,
@@ -143,7 +154,7 @@ struct EngineTask {
     events: Arc<Events>,
     clock: Arc<dyn Clock>,
     tasks: Tasks,
-    rules: Arc<[Rule]>,
+    rules: Arc<Rules>,
     worker: Arc<Worker>,
     /// When gates are looked at next that have not spoken in time.
     patient_until: Duration,
@@ -183,7 +194,8 @@ impl EngineTask {
                 let next = self.meta.read(|tx| tx.next_job_due(now))?;
                 let millis =
                     next.map_or(i64::MAX, |due| due.saturating_sub(now)).max(1).unsigned_abs();
-                let has_late_ones = next.is_some() && self.rules.iter().any(|r| r.gate.is_some());
+                let has_late_ones =
+                    next.is_some() && self.rules.now().iter().any(|r| r.gate.is_some());
                 let longest = if has_late_ones { PATIENCE } else { LOOK_AFTER_MAX };
                 return Ok(Duration::from_millis(millis).min(longest));
             };
@@ -200,7 +212,7 @@ impl EngineTask {
         if arrivals.is_empty() {
             return Ok(());
         }
-        let rules = self.rules.clone();
+        let rules = self.rules.now();
         self.meta.write(move |tx| -> Result<(), MetaError> {
             for Arrival { ino, content, again } in arrivals {
                 let inode = tx
@@ -231,7 +243,8 @@ impl EngineTask {
     async fn work(&self, job: Job) -> Result<(), MetaError> {
         let running = Job { state: JobState::Running, changed: self.millis(), ..job };
         self.store(running.clone())?;
-        let rule = self.rules.iter().find(|rule| rule.hook.name() == running.hook);
+        let rules = self.rules.now();
+        let rule = rules.iter().find(|rule| rule.hook.name() == running.hook);
         let (outcome, retries_max) = match rule {
             None => (Outcome::Superseded("the hook is not configured any more"), 0),
             Some(rule) => self.run_job(rule, &running).await,
@@ -245,8 +258,10 @@ impl EngineTask {
                 "a job failed"
             );
         }
-        let version =
-            rule.map_or(running.version.clone(), |rule| rule.hook.version().as_str().to_owned());
+        let version = match rule.filter(|_| outcome != Outcome::Superseded(ANOTHER_VERSION)) {
+            Some(rule) => rule.hook.version().as_str().to_owned(),
+            None => running.version.clone(),
+        };
         let is_told = matches!(outcome, Outcome::Replaced(_));
         let is_not_its_own = matches!(outcome, Outcome::NotWanted(_));
         let job = after(Job { version, ..running }, outcome, retries_max, self.millis());
@@ -270,7 +285,7 @@ impl EngineTask {
 
     /// A gate that has not spoken in time has its fallback say something.
     fn give_up_waiting(&self, now: i64) -> Result<(), MetaError> {
-        for rule in self.rules.iter() {
+        for rule in self.rules.now().iter() {
             let Some(Decides { rule: gate, timeout, .. }) = &rule.gate else { continue };
             let patience = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
             let hook = rule.hook.name();
@@ -294,6 +309,15 @@ impl EngineTask {
     }
 
     async fn run_job(&self, rule: &Rule, job: &Job) -> (Outcome, u32) {
+        let (name, version) = (rule.hook.name(), rule.hook.version().as_str());
+        if job.version != version {
+            let has_job = |tx: &Tx<'_>| tx.has_job(name, version, job.ino, job.content);
+            match self.meta.read(has_job) {
+                Ok(true) => return (Outcome::Superseded(ANOTHER_VERSION), 0),
+                Ok(false) => {}
+                Err(error) => return (failed(&error), RETRIES_OF_FILES),
+            }
+        }
         let limits = rule.hook.limits();
         let retries = (limits.retries_max, RETRIES_OF_FILES);
         let (inode, path) = match self.file_of(job) {

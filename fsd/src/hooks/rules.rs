@@ -1,6 +1,7 @@
 //! Which hooks look at a file: pure.
 
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ pub struct Rule {
     pub shares: Vec<ShareId>,
     /// Where its results go.
     pub results: ResultsPlace,
+    /// Where it was read, and the parameters that hold over those there.
+    pub origin: Option<(PathBuf, toml::Table)>,
     /// The files that it sees.
     files: Files,
     /// How it decides what leaves, if it does.
@@ -69,6 +72,7 @@ impl Rule {
             hook,
             shares,
             results,
+            origin: None,
             files: Files::new(globs, sizes)?,
             gate: None,
             when: When::default(),

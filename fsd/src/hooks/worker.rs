@@ -30,7 +30,7 @@ pub(super) struct Worker {
 
 #[derive(Debug)]
 enum Ask {
-    Load(Arc<Hook>),
+    Load { hook: Arc<Hook>, tell: Option<oneshot::Sender<Result<(), JobError>>> },
     Run { hook: Arc<Hook>, input: OwnedFd, tell: oneshot::Sender<Result<JobOutput, JobError>> },
 }
 
@@ -51,7 +51,18 @@ impl Worker {
     /// Has a hook compiled before the first file needs it.
     pub(super) fn load(&self, hook: Arc<Hook>) {
         // The thread lives as long as we do; if it died, the next job says so.
-        let _ = self.ask.send(Ask::Load(hook));
+        let _ = self.ask.send(Ask::Load { hook, tell: None });
+    }
+
+    /// The same, and waits until it is.
+    ///
+    /// # Errors
+    /// If it can't run.
+    pub(super) async fn try_load(&self, hook: Arc<Hook>) -> Result<(), JobError> {
+        let died = || JobError::WorkerDied("its thread is gone".to_owned());
+        let (tell, told) = oneshot::channel();
+        self.ask.send(Ask::Load { hook, tell: Some(tell) }).map_err(|_| died())?;
+        told.await.map_err(|_| died())?
     }
 
     pub(super) async fn run(&self, hook: Arc<Hook>, input: OwnedFd) -> Result<JobOutput, JobError> {
@@ -73,7 +84,11 @@ impl Thread {
     fn run(mut self, asked: Receiver<Ask>) {
         for ask in asked {
             match ask {
-                Ask::Load(hook) => drop(self.load(&hook)),
+                Ask::Load { hook, tell } => {
+                    let loaded = self.load(&hook);
+                    // Whoever asked may be gone.
+                    let _ = tell.map(|tell| tell.send(loaded));
+                }
                 Ask::Run { hook, input, tell } => {
                     let done = self.load(&hook).and_then(|()| {
                         let deadline = hook.limits().gpu_max + JOB_GRACE;

@@ -209,6 +209,17 @@ impl Tx<'_> {
         Ok(added > 0)
     }
 
+    /// Whether there is a job of this version of the hook for this version of the file.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn has_job(&self, hook: &str, version: &str, ino: Ino, content: u64) -> Result<bool> {
+        let sql =
+            "SELECT 1 FROM job WHERE hook = ?1 AND version = ?2 AND ino = ?3 AND content = ?4";
+        let of = params![hook, version, ino.0.cast_signed(), content.cast_signed()];
+        Ok(self.one(sql, of, |_| Ok(()))?.is_some())
+    }
+
     /// Has a hook rest, whose jobs wait from here on, or go on.
     ///
     /// # Errors

@@ -20,7 +20,9 @@ usage: cargo xtask COMMAND
         the drive against the disk below it, a floor and peers, with the bars that it must reach. WORDS: rows with
         one of them in their names; NAMES: of disk,floor,ours,rclone,juicefs,s3fs; both separated by commas.
         --smaller divides all sizes; --write replaces the marked block of a Markdown file. quick: a few rows against
-        disk and rclone";
+        disk and rclone
+  bench hooks [ARRIVALS]
+        what hooks take beyond their own work, and how many files a second they look at. ARRIVALS: so many while they rest";
 
 fn main() -> anyhow::Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -34,6 +36,7 @@ fn main() -> anyhow::Result<ExitCode> {
             Ok(if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         ["sim", ref options @ ..] => simulate(&workspace_dir(), options),
+        ["bench", "hooks", ref arrivals @ ..] => bench_hooks(&workspace_dir(), arrivals),
         ["bench", ref options @ ..] => done(bench::run(&workspace_dir(), options)),
         [bench::STORE_WORD] => done(bench::run_store()),
         [bench::NAMES_WORD, dir, count] => done(bench::run_names(Path::new(dir), count.parse()?)),
@@ -48,6 +51,24 @@ fn simulate(workspace: &Path, options: &[&str]) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(cargo.status()?.success(), "it can't be built");
     let sim = std::env::current_exe()?.with_file_name("sim");
     let status = std::process::Command::new(sim).args(options).status()?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What is measured is built as it is released; what measures it need not be.
+fn bench_hooks(workspace: &Path, arrivals: &[&str]) -> anyhow::Result<ExitCode> {
+    for build in [
+        &["build", "--quiet", "--release", "--package", "fsd"][..],
+        &["build", "--quiet", "--workspace", "--bin", "bench-hooks"],
+    ] {
+        let mut cargo = std::process::Command::new(env!("CARGO"));
+        anyhow::ensure!(cargo.current_dir(workspace).args(build).status()?.success(), "no build");
+    }
+    let place = workspace.join("target/bench");
+    std::fs::create_dir_all(&place)?;
+    let mut bench =
+        std::process::Command::new(std::env::current_exe()?.with_file_name("bench-hooks"));
+    bench.arg(workspace.join("target/release/fsd")).arg(workspace.join("inference-hooks/hooks"));
+    let status = bench.arg(place).args(arrivals).status()?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -278,6 +278,9 @@ pub struct Hook {
     pub engine: Option<Engine>,
     /// Why it can't run, if it can't.
     pub error: Option<String>,
+    /// What is wrong with its folder, which has changed since it was read: the version before goes on.
+    #[serde(default)]
+    pub unusable: Option<String>,
     /// Whether it rests: its jobs wait.
     #[serde(default)]
     pub paused: bool,

@@ -170,6 +170,12 @@ pub(super) fn hooks(hooks: &[Hook]) -> String {
     for (hook, error) in hooks.iter().filter_map(|hook| Some((hook, hook.error.as_ref()?))) {
         text.push_str(&format!("{}: {error}\n", hook.name));
     }
+    for (hook, why) in hooks.iter().filter_map(|hook| Some((hook, hook.unusable.as_ref()?))) {
+        text.push_str(&format!(
+            "{}: its folder has changed and can't be used, the version before goes on: {why}\n",
+            hook.name
+        ));
+    }
     text
 }
 

@@ -19,8 +19,8 @@ impl Gateway {
         })?;
         let top = self.find(&say.path).await?;
         let share = self.parts.meta.scan(|tx| tx.inode(top))?.map(|inode| inode.share);
-        let mut rules = self.parts.hooks.iter().flat_map(|hooks| hooks.rules());
-        if !share.is_some_and(|share| rules.any(|rule| rule.gate_of(share).is_some())) {
+        let rules = self.rules();
+        if !share.is_some_and(|share| rules.iter().any(|rule| rule.gate_of(share).is_some())) {
             return Err(OperationError::Nonsense(format!(
                 "no hook is a gate for {}; `fsd queue cancel` holds back what waits there",
                 say.path.display()

@@ -333,7 +333,9 @@ impl Operations for Gateway {
             .meta
             .scan(|tx| -> Result<_, MetaError> { Ok((tx.job_counts()?, tx.paused_hooks()?)) })?;
         let engines = hooks.worker().engines;
+        let unusable = hooks.unusable();
         let hook = |rule: &Rule| api::Hook {
+            unusable: unusable.get(rule.hook.name()).cloned(),
             paused: paused.iter().any(|name| name == rule.hook.name()),
             ..self.hook(rule, &counts, &engines)
         };
@@ -341,7 +343,7 @@ impl Operations for Gateway {
     }
 
     async fn hook_jobs(&self, filter: &api::JobFilter) -> Result<Vec<api::Job>, OperationError> {
-        filter.hook.iter().try_for_each(|name| self.rule(name).map(drop))?;
+        filter.hook.iter().try_for_each(|name| self.check_hook(name))?;
         let state = filter.state.map(stored_state);
         let jobs = self.parts.meta.scan(|tx| -> Result<_, MetaError> {
             let jobs = tx.jobs(filter.hook.as_deref(), state, filter.limit)?;
@@ -546,6 +548,7 @@ impl Gateway {
                 .and_then(|engine| engine.as_ref().ok())
                 .map(|&engine| api_engine(engine)),
             error: engine.and_then(|engine| engine.as_ref().err()).cloned(),
+            unusable: None,
             paused: false,
             jobs: api::JobCounts {
                 waiting: count(JobState::Waiting),

@@ -1,6 +1,7 @@
 //! The verbs that steer hooks.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use policies::search::{Search, SearchError};
 
@@ -17,19 +18,24 @@ use crate::types::{FileKind, Ino, chain};
 const JOBS_AT_ONCE: usize = 1000;
 
 impl Gateway {
-    pub(super) fn rule(&self, name: &str) -> Result<&Rule, OperationError> {
-        let mut rules = self.parts.hooks.iter().flat_map(|hooks| hooks.rules());
+    /// The hooks in force.
+    pub(super) fn rules(&self) -> Arc<[Rule]> {
+        self.parts.hooks.as_ref().map_or_else(|| [].into(), |hooks| hooks.rules())
+    }
+
+    pub(super) fn check_hook(&self, name: &str) -> Result<(), OperationError> {
         let no_hook = || OperationError::NoHook { name: name.to_owned() };
-        rules.find(|rule| rule.hook.name() == name).ok_or_else(no_hook)
+        let found = self.rules().iter().any(|rule| rule.hook.name() == name);
+        found.then_some(()).ok_or_else(no_hook)
     }
 
     pub(super) fn have_hooks_rest(&self, pause: &asked::HookPause) -> Result<(), OperationError> {
         let names = match &pause.hook {
-            Some(name) => vec![self.rule(name)?.hook.name().to_owned()],
-            None => {
-                let rules = self.parts.hooks.iter().flat_map(|hooks| hooks.rules());
-                rules.map(|rule| rule.hook.name().to_owned()).collect()
+            Some(name) => {
+                self.check_hook(name)?;
+                vec![name.clone()]
             }
+            None => self.rules().iter().map(|rule| rule.hook.name().to_owned()).collect(),
         };
         let paused = pause.paused;
         self.parts.meta.write(move |tx| -> Result<(), MetaError> {
@@ -43,11 +49,8 @@ impl Gateway {
         &self,
         run: &asked::HookRun,
     ) -> Result<asked::HookBegun, OperationError> {
-        let hook = self.rule(&run.hook)?.hook.name().to_owned();
-        let Some(hooks) = &self.parts.hooks else {
-            return Err(OperationError::NoHook { name: hook });
-        };
-        let rules = hooks.all_rules();
+        self.check_hook(&run.hook)?;
+        let (hook, rules) = (run.hook.clone(), self.rules());
         let top = self.find(&run.path).await?;
         let vfs = &self.parts.vfs;
         vfs.finish_closed().map_err(|error| OperationError::Failed(error.into()))?;
@@ -66,7 +69,7 @@ impl Gateway {
         filter: &asked::ResultFilter,
     ) -> Result<Vec<api::HookResult>, OperationError> {
         let asked::ResultFilter { path, hook, condition, limit } = filter;
-        hook.iter().try_for_each(|name| self.rule(name).map(drop))?;
+        hook.iter().try_for_each(|name| self.check_hook(name))?;
         let search: Search = match condition {
             Some(text) => text
                 .parse()
