@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -238,7 +238,7 @@ async fn serve(start: Start, env: Env, background: Handle) -> anyhow::Result<()>
     let gateway = name_of_gateway(&ground)?;
     let sync = Arc::new(start_sync(&config, &ground, &cache, &shares, gates, gateway.clone()));
     let reporter = start_reports(&ground, &shares, gateway.clone());
-    let hooks = start_hooks(&ground, &vfs, rules)?;
+    let hooks = start_hooks(&ground, &config.state_dir, &vfs, rules)?;
 
     let (ask, asked) = mpsc::channel(1);
     let mounts = mount_all(&shares, &vfs)?;
@@ -395,7 +395,12 @@ fn start_reports(ground: &Ground, shares: &[OpenShare], gateway: String) -> Arc<
     })
 }
 
-fn start_hooks(ground: &Ground, vfs: &Arc<Vfs>, rules: Vec<Rule>) -> anyhow::Result<Option<Hooks>> {
+fn start_hooks(
+    ground: &Ground,
+    state_dir: &Path,
+    vfs: &Arc<Vfs>,
+    rules: Vec<Rule>,
+) -> anyhow::Result<Option<Hooks>> {
     if rules.is_empty() {
         return Ok(None);
     }
@@ -409,7 +414,17 @@ fn start_hooks(ground: &Ground, vfs: &Arc<Vfs>, rules: Vec<Rule>) -> anyhow::Res
         rules,
         executable: "/proc/self/exe".into(),
         worker: worker_config(env),
+        scratch: scratch(state_dir)?,
     })?))
+}
+
+/// Where hooks that are programs run. As root they run as another user, who can't get to the state directory.
+fn scratch(state_dir: &Path) -> anyhow::Result<PathBuf> {
+    if !nix::unistd::Uid::effective().is_root() {
+        return Ok(state_dir.join("programs"));
+    }
+    let state = std::fs::metadata(state_dir).context("look at the state directory")?;
+    Ok(format!("/run/fsd-hooks-{}-{}", state.dev(), state.ino()).into())
 }
 
 async fn open_share(

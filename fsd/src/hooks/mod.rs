@@ -15,22 +15,29 @@ mod rules;
 mod worker;
 
 use std::error::Error;
+use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 use self::arrived::Arrived;
 use self::jobs::{Outcome, after};
 use self::worker::Worker;
+
 use crate::clock::Clock;
 use crate::events::Events;
-use crate::meta::{Inode, Job, JobState, Meta, MetaError};
+use crate::meta::{Inode, Job, JobState, JobsOf, Meta, MetaError, Tx};
 use crate::tasks::Tasks;
 use crate::types::{FileKind, Ino, chain};
 use crate::vfs::{Vfs, VfsError};
-use inference_hooks::{Advice, Hook, HookError, HookSource, JobOutput, WorkerConfig};
+use inference_hooks::{
+    Advice, Change, Context, Hook, HookError, HookSource, JobOutput, Programs, Work, WorkerConfig,
+};
 
 pub use inference_hooks::{Engine, Sandbox};
 
@@ -47,6 +54,8 @@ const THERE_ALREADY: i64 = 1;
 const LOOK_AFTER_MAX: Duration = Duration::from_secs(30);
 /// The time between two looks for gates that have not spoken in time.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Hooks that are programs run so many at a time, beside the one that the worker runs.
+const PROGRAMS_AT_ONCE: usize = 2;
 /// How soon a job is tried again whose file could not be read or whose result could not be written.
 const RETRIES_OF_FILES: u32 = 10;
 
@@ -69,6 +78,8 @@ pub struct Parts {
     pub executable: PathBuf,
     /// How a worker is started.
     pub worker: WorkerConfig,
+    /// Where programs run; see [`Programs::open`].
+    pub scratch: PathBuf,
 }
 
 /// The hooks' face to others.
@@ -110,25 +121,55 @@ impl Hooks {
 /// # Errors
 /// If the metadata store fails, or no thread can be started.
 pub fn start(parts: Parts) -> Result<Hooks, VfsError> {
-    let Parts { vfs, meta, events, clock, tasks, rules, executable, worker } = parts;
+    let Parts { vfs, meta, events, clock, tasks, rules, executable, worker, scratch } = parts;
     let requeued = meta.write(|tx| tx.requeue_running_jobs())?;
     if requeued > 0 {
         tracing::info!(jobs = requeued, "jobs that were running run again");
     }
-    let hooks = Hooks { rules: rules.into(), worker: Arc::new(Worker::start(executable, worker)?) };
+    let programs = Programs::open(&scratch)?;
+    let worker = Arc::new(Worker::start(executable, worker, programs)?);
+    let hooks = Hooks { rules: rules.into(), worker };
     hooks.reload();
-    let engine = EngineTask {
-        vfs,
-        meta,
-        events,
-        clock,
+    let are_programs = hooks.rules.iter().filter(|rule| is_program(&rule.hook));
+    let programs: Arc<[String]> = are_programs.map(|rule| rule.hook.name().to_owned()).collect();
+    let lanes = if programs.is_empty() { 0 } else { PROGRAMS_AT_ONCE };
+    if lanes > 0 {
+        let limits = hooks.worker.programs().limits();
+        tracing::info!(hooks = ?programs, at_once = lanes, ?limits, "hooks that are programs run in sandboxes");
+    }
+    let others: Vec<_> = std::iter::repeat_with(|| Arc::new(Notify::new())).take(lanes).collect();
+    let lane = |lane| EngineTask {
+        vfs: vfs.clone(),
+        meta: meta.clone(),
+        events: events.clone(),
+        clock: clock.clone(),
         tasks: tasks.clone(),
         rules: hooks.rules.clone(),
         worker: hooks.worker.clone(),
+        programs: programs.clone(),
+        lane,
         patient_until: Duration::ZERO,
     };
-    tasks.spawn("hooks.engine", engine.run());
+    for woken in &others {
+        tasks.spawn("hooks.programs", lane(Lane::Programs(woken.clone())).run());
+    }
+    tasks.spawn("hooks.engine", lane(Lane::First { others }).run());
     Ok(hooks)
+}
+
+fn is_program(hook: &Hook) -> bool {
+    match hook.work() {
+        Work::Shaders(_) => false,
+        Work::Command(_) | Work::Container(_) => true,
+    }
+}
+
+/// What a task of the engine does: one does all but run programs, the others do that.
+enum Lane {
+    /// It makes jobs of arrivals, and runs those of the worker. It wakes the others.
+    First { others: Vec<Arc<Notify>> },
+    /// It runs programs.
+    Programs(Arc<Notify>),
 }
 
 /// A path from the root of a share.
@@ -142,6 +183,9 @@ struct EngineTask {
     tasks: Tasks,
     rules: Arc<[Rule]>,
     worker: Arc<Worker>,
+    /// Hooks that are programs.
+    programs: Arc<[String]>,
+    lane: Lane,
     /// When gates are looked at next that have not spoken in time.
     patient_until: Duration,
 }
@@ -159,9 +203,16 @@ impl EngineTask {
             tokio::select! {
                 biased;
                 () = self.tasks.cancelled() => return,
-                () = self.events.arrived.notified() => {}
+                () = self.woken() => {}
                 () = self.clock.sleep(wait) => {}
             }
+        }
+    }
+
+    async fn woken(&self) {
+        match &self.lane {
+            Lane::First { .. } => self.events.arrived.notified().await,
+            Lane::Programs(woken) => woken.notified().await,
         }
     }
 
@@ -169,13 +220,16 @@ impl EngineTask {
     async fn turn(&mut self) -> Result<Duration, MetaError> {
         loop {
             let now = self.millis();
-            self.take_arrivals(now)?;
-            // It looks at all jobs, of which there may be many.
-            if self.clock.monotonic() >= self.patient_until {
-                self.give_up_waiting(now)?;
-                self.patient_until = self.clock.monotonic() + PATIENCE;
+            if let Lane::First { others } = &self.lane {
+                self.take_arrivals(now)?;
+                others.iter().for_each(|other| other.notify_one());
+                // It looks at all jobs, of which there may be many.
+                if self.clock.monotonic() >= self.patient_until {
+                    self.give_up_waiting(now)?;
+                    self.patient_until = self.clock.monotonic() + PATIENCE;
+                }
             }
-            let Some(job) = self.meta.read(|tx| tx.due_jobs(now, 1))?.pop() else {
+            let Some(job) = self.take_job(now)? else {
                 // Of the same moment: what became due since then must not be slept over.
                 let next = self.meta.read(|tx| tx.next_job_due(now))?;
                 let millis =
@@ -190,6 +244,26 @@ impl EngineTask {
             }
             self.events.settled.notify_waiters();
         }
+    }
+
+    /// A job that is due, which from now on is running.
+    fn take_job(&self, now: i64) -> Result<Option<Job>, MetaError> {
+        let is_first = matches!(self.lane, Lane::First { .. });
+        let programs = self.programs.clone();
+        let due = move |tx: &Tx<'_>| -> Result<Option<Job>, MetaError> {
+            let of = if is_first { JobsOf::Others(&programs) } else { JobsOf::These(&programs) };
+            Ok(tx.due_jobs(now, of, 1)?.pop())
+        };
+        if self.meta.read(&due)?.is_none() {
+            return Ok(None);
+        }
+        // Another task may have it by now.
+        self.meta.write(move |tx| -> Result<_, MetaError> {
+            let Some(job) = due(tx)? else { return Ok(None) };
+            let running = Job { state: JobState::Running, changed: now, ..job };
+            tx.put_job(&running)?;
+            Ok(Some(running))
+        })
     }
 
     fn take_arrivals(&self, now: i64) -> Result<(), MetaError> {
@@ -219,9 +293,7 @@ impl EngineTask {
         })
     }
 
-    async fn work(&self, job: Job) -> Result<(), MetaError> {
-        let running = Job { state: JobState::Running, changed: self.millis(), ..job };
-        self.store(running.clone())?;
+    async fn work(&self, running: Job) -> Result<(), MetaError> {
         let rule = self.rules.iter().find(|rule| rule.hook.name() == running.hook);
         let (outcome, retries_max) = match rule {
             None => (Outcome::Superseded("the hook is not configured any more"), 0),
@@ -271,10 +343,6 @@ impl EngineTask {
         Ok(())
     }
 
-    fn store(&self, job: Job) -> Result<(), MetaError> {
-        self.meta.write(move |tx| tx.put_job(&job))
-    }
-
     async fn run_job(&self, rule: &Rule, job: &Job) -> (Outcome, u32) {
         let limits = rule.hook.limits();
         let retries = (limits.retries_max, RETRIES_OF_FILES);
@@ -299,7 +367,11 @@ impl EngineTask {
             Ok(file) => File::from(file),
             Err(error) => return (failed(&error), retries.1),
         };
-        let output = match self.worker.run(rule.hook.clone(), input).await {
+        let context = match self.context(job, &inode, &path) {
+            Ok(context) => context,
+            Err(error) => return (failed(&error), retries.1),
+        };
+        let output = match self.worker.run(rule.hook.clone(), input, context).await {
             Ok(output) => output,
             Err(error) => {
                 let advice = error.advice();
@@ -314,6 +386,18 @@ impl EngineTask {
             Ok(outcome) => (outcome, 0),
             Err(error) => (failed(&error), retries.1),
         }
+    }
+
+    /// What a program is told of a file.
+    fn context(&self, job: &Job, inode: &Inode, path: &Names) -> Result<Context, VfsError> {
+        let jobs = self.meta.read(|tx| tx.jobs_of(job.ino))?;
+        let is_earlier = |other: &Job| other.hook == job.hook && other.content < job.content;
+        let change = match jobs.iter().any(is_earlier) {
+            true => Change::Modified,
+            false => Change::Created,
+        };
+        let share = self.vfs.share(inode.share)?.name.clone();
+        Ok(Context { share, path: OsString::from_vec(path.join(&b'/')), change })
     }
 
     async fn apply(

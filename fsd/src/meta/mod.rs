@@ -30,7 +30,7 @@ use rusqlite::{Connection, OpenFlags};
 use self::batch::Writer;
 use crate::types::Ino;
 
-pub use self::arrivals::{Job, JobId, JobState};
+pub use self::arrivals::{Job, JobId, JobState, JobsOf};
 pub use self::check::StrayName;
 pub use self::gates::Said;
 pub use self::inodes::{Inode, NewInode, ObjectRecord, Share, Stamp, Uploaded};
