@@ -14,7 +14,7 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use crate::hook::{Hook, HookVersion};
+use crate::hook::{Hook, HookVersion, Work};
 use crate::protocol::{
     Deadline, Done, Engine, Failure, FailureKind, FrameError, Hello, Reply, Request, Wire, deadline,
 };
@@ -59,7 +59,7 @@ pub struct JobOutput {
     pub adapter: Option<String>,
     /// Why it was not the GPU.
     pub note: Option<String>,
-    /// The width of the picture as it is shown.
+    /// The width of the picture as it is shown; 0 where a program looked at the file.
     pub width: u32,
     /// Its height.
     pub height: u32,
@@ -72,13 +72,17 @@ pub struct JobOutput {
 impl JobOutput {
     /// The result as the JSON that is kept beside the file: the fields, and what made them.
     pub fn to_json(&self, hook: &Hook) -> Value {
+        let input = match hook.work() {
+            Work::Shaders(_) => serde_json::json!({ "width": self.width, "height": self.height }),
+            Work::Command(_) | Work::Container(_) => Value::Null,
+        };
         serde_json::json!({
             "hook": hook.name(),
             "version": hook.version(),
             "engine": self.engine,
             "adapter": self.adapter,
             "note": self.note,
-            "input": { "width": self.width, "height": self.height },
+            "input": input,
             "result": self.fields,
         })
     }
@@ -87,7 +91,7 @@ impl JobOutput {
 /// A file that a hook made, in memory. It is sealed: what is read once is read again.
 #[derive(Debug)]
 pub struct Derived {
-    /// What its name ends with, in place of the extension of the original.
+    /// What its name ends with, after the name of the original.
     pub suffix: String,
     /// `image/png` or so.
     pub media_type: String,
@@ -97,6 +101,11 @@ pub struct Derived {
 }
 
 impl Derived {
+    /// A file that is sealed and positioned at its start.
+    pub(crate) fn new(suffix: String, media_type: String, bytes: u64, file: File) -> Self {
+        Self { suffix, media_type, bytes, file }
+    }
+
     /// The file, positioned at its start, for copying it elsewhere.
     pub fn into_file(self) -> File {
         self.file
@@ -143,8 +152,17 @@ pub enum JobError {
     /// The worker said what no worker says, and was killed.
     #[error("the hook worker broke the protocol: {0}")]
     Protocol(String),
+    /// A program ended with an error of its own.
+    #[error("{0}")]
+    Program(String),
+    /// A program asks to be run again later.
+    #[error("{0}")]
+    Later(String),
+    /// A program left what can't be taken as its output.
+    #[error("{0}")]
+    BadOutput(String),
     /// No worker could be started.
-    #[error("no hook worker can be started")]
+    #[error("what runs hooks can't be started")]
     Start(#[source] io::Error),
 }
 
@@ -155,6 +173,8 @@ pub enum Advice {
     ParkFile,
     /// Park all jobs of this hook until its folder, or the machine, changes.
     ParkHook,
+    /// Try again after a while, as often as it takes.
+    Later,
     /// Try again, in a new worker if this one is gone, up to [`crate::Limits::retries_max`] times.
     Retry,
 }
@@ -163,13 +183,15 @@ impl JobError {
     /// What to do now.
     pub fn advice(&self) -> Advice {
         match self {
-            Self::BadInput(_) | Self::OverLimit(_) => Advice::ParkFile,
+            Self::BadInput(_) | Self::OverLimit(_) | Self::BadOutput(_) => Advice::ParkFile,
+            Self::Later(_) => Advice::Later,
             Self::HookBroken(_) | Self::NoEngine(_) => Advice::ParkHook,
             Self::Unreadable(_)
             | Self::Timeout(_)
             | Self::WorkerDied(_)
             | Self::DeviceLost(_)
             | Self::Protocol(_)
+            | Self::Program(_)
             | Self::Start(_) => Advice::Retry,
         }
     }
@@ -267,8 +289,12 @@ impl WorkerProcess {
             return Ok(*engine);
         }
         self.loaded.remove(hook.name());
+        let Some(shaders) = hook.shaders() else {
+            let why = format!("hook `{}` is a program, and no shader", hook.name());
+            return Err(JobError::HookBroken(why));
+        };
         let files = worker_files(hook);
-        let limit = hook.limits().compile_max + LOAD_GRACE;
+        let limit = shaders.compile_max + LOAD_GRACE;
         match self.exchange("compiling", &Request::Load { files }, None, limit)? {
             (Reply::Loaded { engine }, _) => {
                 self.loaded.insert(hook.name().to_owned(), (hook.version().clone(), engine));

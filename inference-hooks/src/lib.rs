@@ -9,6 +9,8 @@
 //!                JobOutput            ◄─ memfds ───
 //! ```
 //!
+//! A hook may be a program instead: [`Programs`] runs it in a sandbox or a container of its own.
+//!
 //! Invariant: the daemon's side never decodes a file, compiles a shader or touches a driver.
 
 mod client;
@@ -19,6 +21,7 @@ mod engine;
 mod gpu;
 mod hook;
 mod kernels;
+mod program;
 mod protocol;
 mod ready;
 mod sandbox;
@@ -29,10 +32,12 @@ pub use client::{
     Advice, Derived, JobError, JobOutput, WORKER_ARGUMENT, WorkerConfig, WorkerProcess,
 };
 pub use hook::{
-    API, Expr, ExprError, FILE_BYTES_MAX, FILES_MAX, FieldType, Hook, HookError, HookSource,
-    HookVersion, ImageFormat, ImageOutput, InputSpec, Limits, OutputSpec, ParamType, ParamValue,
-    Params, RECTS_MAX, Rect, ValueError,
+    API, Bounds, Command, Container, Expr, ExprError, FILE_BYTES_MAX, FILES_MAX, FieldType, Hook,
+    HookError, HookSource, HookVersion, Image, ImageFormat, ImageOutput, InputSpec, Limits,
+    OutputSpec, ParamType, ParamValue, Params, Program, RECTS_MAX, Rect, Runtime, Shaders,
+    ValueError, Work,
 };
+pub use program::{Change, Context, Programs};
 pub use protocol::{AdapterInfo, AdapterReport, Engine, Hello, Sandbox};
 pub use ready::{ReadyHook, ready_hooks};
 pub use self_test::{KernelReport, Measured, SelfTest, Tested, self_test};

@@ -53,6 +53,10 @@ pub enum Engine {
     Gpu,
     /// The native code that the hook names as its fallback.
     Cpu,
+    /// A program in a sandbox.
+    Command,
+    /// A program in a container.
+    Container,
 }
 
 /// What a worker says of itself when it is ready.

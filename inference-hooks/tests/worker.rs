@@ -382,6 +382,7 @@ fn a_picture_too_large_for_the_adapter_runs_on_the_twin() {
             );
         }
         Engine::Gpu => println!("SKIP: this adapter binds 144 MB"),
+        Engine::Command | Engine::Container => panic!("it is no program"),
     }
     let error = run(&mut worker, &hook(INVERT, &[]), &large);
     assert!(matches!(error, Ok(_) | Err(JobError::OverLimit(_))), "{error:?}");

@@ -24,6 +24,7 @@ mod owners;
 mod pace;
 mod parts;
 mod posix;
+mod programs;
 mod queue;
 mod random;
 mod recover;

@@ -1,6 +1,8 @@
 //! Hooks, as the configuration has them.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
@@ -17,6 +19,7 @@ use crate::vfs::Vfs;
 /// Starts them, if there are any, or somebody is told of arrivals.
 pub(super) fn start(
     ground: &Ground,
+    state_dir: &Path,
     vfs: &Arc<Vfs>,
     rules: Vec<Rule>,
     has_listeners: bool,
@@ -34,6 +37,7 @@ pub(super) fn start(
         rules,
         executable: "/proc/self/exe".into(),
         worker: worker_config(env),
+        scratch: scratch(state_dir)?,
     })?))
 }
 
@@ -90,4 +94,13 @@ fn worker_config(env: &Env) -> WorkerConfig {
         environment: environment.collect(),
         ..WorkerConfig::default()
     }
+}
+
+/// Where hooks that are programs run. As root they run as another user, who can't get to the state directory.
+fn scratch(state_dir: &Path) -> anyhow::Result<PathBuf> {
+    if !nix::unistd::Uid::effective().is_root() {
+        return Ok(state_dir.join("programs"));
+    }
+    let state = std::fs::metadata(state_dir).context("look at the state directory")?;
+    Ok(format!("/run/fsd-hooks-{}-{}", state.dev(), state.ino()).into())
 }

@@ -7,6 +7,8 @@ use crate::meta::{Job, JobState};
 const FIRST_DELAY_MILLIS: i64 = 1_000;
 const BUSY_MILLIS: i64 = 1_000;
 const DELAY_MILLIS_MAX: i64 = 60_000;
+/// When a program is run again that asks for another time.
+const LATER_MILLIS: i64 = 10_000;
 
 /// What a try came to.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +47,9 @@ pub(super) fn after(job: Job, outcome: Outcome, retries_max: u32, now: i64) -> J
         }
         Outcome::Failed { advice: Advice::ParkHook, error } => {
             Job { state: JobState::Parked, error: Some(error), ..job }
+        }
+        Outcome::Failed { advice: Advice::Later, error } => {
+            Job { state: JobState::Waiting, due: now + LATER_MILLIS, error: Some(error), ..job }
         }
         Outcome::Failed { advice: Advice::Retry, error } => {
             let tries = job.tries + 1;
@@ -94,6 +99,13 @@ mod tests {
     fn a_file_that_is_open_for_writing_is_looked_at_later_and_spends_no_try() {
         let later = after(job(), Outcome::Busy, 0, 50);
         assert_eq!((later.state, later.tries, later.due), (JobState::Waiting, 0, 50 + BUSY_MILLIS));
+    }
+
+    #[test]
+    fn a_program_that_asks_for_another_time_gets_it_and_spends_no_try() {
+        let later = after(job(), failed(Advice::Later), 0, 50);
+        assert_eq!((later.state, later.tries), (JobState::Waiting, 0));
+        assert_eq!((later.due, later.error.as_deref()), (50 + LATER_MILLIS, Some("why")));
     }
 
     #[test]

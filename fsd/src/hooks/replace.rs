@@ -10,9 +10,10 @@ use std::sync::Arc;
 use inference_hooks::JobOutput;
 use policies::Verdict;
 
+use super::engine::JobEngine;
 use super::jobs::{Outcome, after};
 use super::rules::{Rule, path_text};
-use super::{EngineTask, Names};
+use super::run::Names;
 use super::{results, telling};
 use crate::meta::{Inode, Job, Said};
 use crate::types::aside::{marked, stamp};
@@ -26,7 +27,7 @@ const CHUNK_BYTES: usize = 4 << 20;
 /// Names that are tried for an original before that is given up.
 const NAMES_MAX: u32 = 1000;
 
-impl EngineTask {
+impl JobEngine {
     /// Keeps `original`, what the file of `job` holds, in the share `originals`, and puts the picture of `output` in its place.
     pub(super) async fn replace(
         &self,

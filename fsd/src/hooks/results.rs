@@ -83,11 +83,15 @@ pub(super) async fn folder(
         at = match vfs.lookup(at, name).await {
             Ok(found) if found.attr.kind == FileKind::Dir => found.ino,
             Ok(_) => return Err(VfsError::NotDir),
-            Err(VfsError::NoEntry) => {
-                let made = vfs.make_dir(at, name, 0o755, caller)?;
-                vfs.announce_name(at, name);
-                made.ino
-            }
+            Err(VfsError::NoEntry) => match vfs.make_dir(at, name, 0o755, caller) {
+                Ok(made) => {
+                    vfs.announce_name(at, name);
+                    made.ino
+                }
+                // Another hook's result goes there, too.
+                Err(VfsError::Exists) => vfs.lookup(at, name).await?.ino,
+                Err(error) => return Err(error),
+            },
             Err(error) => return Err(error),
         };
     }

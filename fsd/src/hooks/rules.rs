@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use inference_hooks::Hook;
+use inference_hooks::{Hook, Work};
 use policies::chains::{Link, Shape};
 use policies::{Files, Gate, GateRule, When};
 
@@ -91,6 +91,15 @@ impl Rule {
         !own && self.shares.contains(&share) && self.files.has(path, bytes)
     }
 
+    /// Whether it is a program, in a sandbox of its own.
+    #[must_use]
+    pub fn is_program(&self) -> bool {
+        match self.hook.work() {
+            Work::Shaders(_) => false,
+            Work::Command(_) | Work::Container(_) => true,
+        }
+    }
+
     /// Whether what it makes takes the place of what it sees.
     #[must_use]
     pub fn replaces(&self) -> bool {
@@ -111,7 +120,9 @@ impl Rule {
             }
             ResultsPlace::Share(share) => vec![(share.0, String::new())],
         };
-        let tails = self.hook.suffixes().into_iter().map(|tail| tail.to_lowercase());
+        // What a program writes, it alone knows.
+        let suffixes = if self.is_program() { vec![String::new()] } else { self.hook.suffixes() };
+        let tails = suffixes.into_iter().map(|tail| tail.to_lowercase());
         let tails: Vec<_> =
             tails.chain([format!(".{}.json", self.hook.name()).to_lowercase()]).collect();
         let writes = places.iter().flat_map(|(share, head)| {

@@ -1,4 +1,5 @@
-//! The child process that runs hooks, on a thread of its own: talking to it blocks.
+//! What runs hooks: the child process, on a thread of its own, since talking to it blocks, and a thread for each program that
+//! runs.
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -7,7 +8,9 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use inference_hooks::{Engine, Hello, Hook, JobError, JobOutput, WorkerConfig, WorkerProcess};
+use inference_hooks::{
+    Context, Engine, Hello, Hook, JobError, JobOutput, Programs, Work, WorkerConfig, WorkerProcess,
+};
 use tokio::sync::oneshot;
 
 /// Decoding, encoding and the way there and back, beside the time that a hook has on the GPU.
@@ -25,6 +28,7 @@ pub struct WorkerState {
 #[derive(Debug)]
 pub(super) struct Worker {
     ask: SyncSender<Ask>,
+    programs: Arc<Programs>,
     state: Arc<Mutex<WorkerState>>,
 }
 
@@ -36,12 +40,23 @@ enum Ask {
 
 impl Worker {
     /// Starts the thread, which starts the process when there is something to do.
-    pub(super) fn start(executable: PathBuf, config: WorkerConfig) -> std::io::Result<Self> {
+    pub(super) fn start(
+        executable: PathBuf,
+        config: WorkerConfig,
+        programs: Programs,
+    ) -> std::io::Result<Self> {
+        let programs = Arc::new(programs);
         let (ask, asked) = sync_channel(64);
         let state = Arc::new(Mutex::new(WorkerState::default()));
-        let thread = Thread { executable, config, state: state.clone(), process: None };
+        let thread = Thread {
+            executable,
+            config,
+            programs: programs.clone(),
+            state: state.clone(),
+            process: None,
+        };
         std::thread::Builder::new().name("hooks.worker".into()).spawn(move || thread.run(asked))?;
-        Ok(Self { ask, state })
+        Ok(Self { ask, programs, state })
     }
 
     pub(super) fn state(&self) -> WorkerState {
@@ -65,10 +80,27 @@ impl Worker {
         told.await.map_err(|_| died())?
     }
 
-    pub(super) async fn run(&self, hook: Arc<Hook>, input: OwnedFd) -> Result<JobOutput, JobError> {
+    /// Runs a hook; of programs, as many at a time as ask for it.
+    pub(super) async fn run(
+        &self,
+        hook: Arc<Hook>,
+        input: OwnedFd,
+        context: Context,
+    ) -> Result<JobOutput, JobError> {
         let died = || JobError::WorkerDied("its thread is gone".to_owned());
         let (tell, told) = oneshot::channel();
-        self.ask.send(Ask::Run { hook, input, tell }).map_err(|_| died())?;
+        match hook.work() {
+            Work::Shaders(_) => {
+                self.ask.send(Ask::Run { hook, input, tell }).map_err(|_| died())?;
+            }
+            Work::Command(_) | Work::Container(_) => {
+                let programs = self.programs.clone();
+                let thread = std::thread::Builder::new().name("hooks.program".into());
+                // Whoever asked may be gone.
+                let run = move || drop(tell.send(programs.run(&hook, input, &context)));
+                thread.spawn(run).map_err(JobError::Start)?;
+            }
+        }
         told.await.map_err(|_| died())?
     }
 }
@@ -76,6 +108,7 @@ impl Worker {
 struct Thread {
     executable: PathBuf,
     config: WorkerConfig,
+    programs: Arc<Programs>,
     state: Arc<Mutex<WorkerState>>,
     process: Option<WorkerProcess>,
 }
@@ -91,7 +124,7 @@ impl Thread {
                 }
                 Ask::Run { hook, input, tell } => {
                     let done = self.load(&hook).and_then(|()| {
-                        let deadline = hook.limits().gpu_max + JOB_GRACE;
+                        let deadline = hook.limits().run_max + JOB_GRACE;
                         self.process()?.run(&hook, input, deadline)
                     });
                     self.note_process();
@@ -103,7 +136,10 @@ impl Thread {
     }
 
     fn load(&mut self, hook: &Hook) -> Result<(), JobError> {
-        let loaded = self.process().and_then(|process| process.load(hook));
+        let loaded = match hook.work() {
+            Work::Shaders(_) => self.process().and_then(|process| process.load(hook)),
+            Work::Command(_) | Work::Container(_) => self.programs.load(hook),
+        };
         let noted = match &loaded {
             Ok(engine) => Ok(*engine),
             Err(error) => Err(error.to_string()),

@@ -12,6 +12,15 @@ use crate::types::Ino;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct JobId(pub i64);
 
+/// Whose jobs.
+#[derive(Clone, Copy, Debug)]
+pub enum JobsOf<'a> {
+    /// Those of these hooks.
+    These(&'a [String]),
+    /// Those of all others, also of hooks that nobody knows any more.
+    Others(&'a [String]),
+}
+
 /// Where a job stands.
 ///
 /// ```text
@@ -267,10 +276,15 @@ impl Tx<'_> {
     ///
     /// # Errors
     /// If the store fails.
-    pub fn due_jobs(&self, now: i64, count: usize) -> Result<Vec<Job>> {
+    pub fn due_jobs(&self, now: i64, of: JobsOf<'_>, count: usize) -> Result<Vec<Job>> {
+        let (hooks, are_they) = match of {
+            JobsOf::These(hooks) => (hooks, true),
+            JobsOf::Others(hooks) => (hooks, false),
+        };
+        let hooks = serde_json::Value::from(hooks).to_string();
         let sql = "SELECT * FROM job WHERE state = 'waiting' AND due <= ?1 AND hook NOT IN (SELECT hook FROM paused_hook) \
-             ORDER BY rank, due LIMIT ?2";
-        self.all(sql, params![now, limit(count)], job)
+             AND (hook IN (SELECT value FROM json_each(?3))) = ?4 ORDER BY rank, due LIMIT ?2";
+        self.all(sql, params![now, limit(count), hooks, are_they], job)
     }
 
     /// Jobs of one hook or of all, of one state or of all, the newest first.

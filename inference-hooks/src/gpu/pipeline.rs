@@ -68,7 +68,7 @@ impl Gpu {
             self.upload(hook, compiled, &plan, images, &buffers);
             self.submit(compiled, &plan, &buffers)
         })?;
-        self.map(sent, &back, hook.limits().gpu_max)?;
+        self.map(sent, &back, hook.limits().run_max)?;
         let bytes = back
             .get_mapped_range(..)
             .map_err(|error| GpuError::Lost(format!("no result to read: {error}")))?;

@@ -9,18 +9,19 @@ use toml::Spanned;
 
 use super::error::Document;
 use super::file::{self, HookFile, Size};
+use super::program;
 use super::{
     API, Buffer, Element, Expr, FieldType, Hook, HookError, HookSource, ImageFormat, ImageOutput,
-    InputSpec, Limits, OutputSpec, ParamType, Params, Pass, RESERVED_NAMES, check_identifier,
-    params,
+    InputSpec, Limits, OutputSpec, ParamType, Params, Pass, RESERVED_NAMES, Shaders, Work,
+    check_identifier, params,
 };
 use crate::kernels::{self, CpuTwin};
 
-const MIB: u64 = 1 << 20;
-const GIB: u64 = 1 << 30;
+pub(super) const MIB: u64 = 1 << 20;
+pub(super) const GIB: u64 = 1 << 30;
 
-const INPUT_BYTES_DEFAULT: u64 = 128 * MIB;
-const INPUT_BYTES: RangeInclusive<u64> = 1..=4 * GIB;
+pub(super) const INPUT_BYTES_DEFAULT: u64 = 128 * MIB;
+pub(super) const INPUT_BYTES: RangeInclusive<u64> = 1..=4 * GIB;
 /// Two hundred megapixels take 800 MB decoded: more than most adapters bind at once, so such a file runs on the CPU
 /// twin.
 const INPUT_PIXELS_DEFAULT: u64 = 200_000_000;
@@ -29,29 +30,32 @@ const GPU_MS_DEFAULT: u64 = 2_000;
 const COMPILE_MS_DEFAULT: u64 = 5_000;
 const MILLISECONDS: RangeInclusive<u64> = 1..=600_000;
 const MEMORY_DEFAULT: u64 = 2 * GIB;
-const MEMORY: RangeInclusive<u64> = MIB..=64 * GIB;
+pub(super) const MEMORY: RangeInclusive<u64> = MIB..=64 * GIB;
 const _: () = assert!(
     INPUT_BYTES_DEFAULT + INPUT_PIXELS_DEFAULT * (3 + 4) <= MEMORY_DEFAULT,
     "the largest photograph that is let in can be decoded"
 );
-const RETRIES_DEFAULT: u32 = 1;
-const RETRIES: RangeInclusive<u64> = 0..=20;
+pub(super) const RETRIES_DEFAULT: u32 = 1;
+pub(super) const RETRIES: RangeInclusive<u64> = 0..=20;
 const JPEG_QUALITY_DEFAULT: u8 = 85;
 const JPEG_QUALITY: RangeInclusive<u64> = 1..=100;
 const PASSES_MAX: usize = 32;
 /// With the six fixed bindings this stays within what every adapter binds.
 const BUFFERS_MAX: usize = 16;
-const FIELDS_MAX: usize = 256;
+pub(super) const FIELDS_MAX: usize = 256;
 const NAME_CHARS_MAX: usize = 64;
 const SUFFIX_CHARS_MAX: usize = 64;
 
 pub(super) fn hook(source: HookSource) -> Result<Hook, HookError> {
     let text = source.text("hook.toml")?.ok_or(HookError::NoHookFile)?;
     let document = Document { file: "hook.toml", text };
-    let written: HookFile = toml::from_str(text).map_err(|error| document.parse_error(&error))?;
     let settings = source.text("params.toml")?;
     let settings = settings.map(|text| Document { file: "params.toml", text });
     let reader = Reader { document, source: &source };
+    if program::is_one(text) {
+        return program::hook(&reader, settings);
+    }
+    let written: HookFile = toml::from_str(text).map_err(|error| document.parse_error(&error))?;
 
     reader.head(&written.hook)?;
     let params = params::read(document, &written.params, settings)?;
@@ -69,10 +73,13 @@ pub(super) fn hook(source: HookSource) -> Result<Hook, HookError> {
         globs: written.hook.globs.get_ref().clone(),
         input: reader.input(&written.input)?,
         limits: reader.limits(&written.limits)?,
-        fallback: fallback.transpose()?,
+        work: Work::Shaders(Shaders {
+            compile_max: reader.compile_max(&written.limits)?,
+            buffers,
+            passes,
+            fallback: fallback.transpose()?,
+        }),
         params,
-        buffers,
-        passes,
         output,
         source,
     })
@@ -95,13 +102,13 @@ fn pass_names(params: &Params) -> Vec<String> {
     names
 }
 
-struct Reader<'a> {
-    document: Document<'a>,
-    source: &'a HookSource,
+pub(super) struct Reader<'a> {
+    pub(super) document: Document<'a>,
+    pub(super) source: &'a HookSource,
 }
 
 impl Reader<'_> {
-    fn wrong<T>(
+    pub(super) fn wrong<T>(
         &self,
         at: &Spanned<T>,
         key: impl Into<String>,
@@ -111,7 +118,7 @@ impl Reader<'_> {
         self.document.error(at.span(), key, problem, remedy)
     }
 
-    fn head(&self, head: &file::Head) -> Result<(), HookError> {
+    pub(super) fn head(&self, head: &file::Head) -> Result<(), HookError> {
         if *head.api.get_ref() != API {
             let remedy = format!("this fsd speaks api = {API}");
             return Err(self.wrong(&head.api, "hook.api", "is not known", remedy));
@@ -145,23 +152,32 @@ impl Reader<'_> {
     }
 
     fn limits(&self, limits: &file::Limits) -> Result<Limits, HookError> {
-        let time = |key, time: &Option<Spanned<u64>>, default| {
-            let given = time.as_ref().map(|time| self.bounded(key, time, MILLISECONDS));
-            Ok::<_, HookError>(Duration::from_millis(given.transpose()?.unwrap_or(default)))
-        };
         let memory = limits.memory.as_ref();
         let memory = memory.map(|memory| self.size("limits.memory", memory, MEMORY));
         let retries = limits.retries.as_ref();
         let retries = retries.map(|retries| self.bounded("limits.retries", retries, RETRIES));
         Ok(Limits {
-            gpu_max: time("limits.gpu_ms", &limits.gpu_ms, GPU_MS_DEFAULT)?,
-            compile_max: time("limits.compile_ms", &limits.compile_ms, COMPILE_MS_DEFAULT)?,
+            run_max: self.time("limits.gpu_ms", &limits.gpu_ms, GPU_MS_DEFAULT)?,
             memory_bytes_max: memory.transpose()?.unwrap_or(MEMORY_DEFAULT),
             retries_max: retries.transpose()?.unwrap_or(RETRIES_DEFAULT),
         })
     }
 
-    fn bounded<T: Copy + Into<u64>>(
+    fn compile_max(&self, limits: &file::Limits) -> Result<Duration, HookError> {
+        self.time("limits.compile_ms", &limits.compile_ms, COMPILE_MS_DEFAULT)
+    }
+
+    pub(super) fn time(
+        &self,
+        key: &str,
+        time: &Option<Spanned<u64>>,
+        default: u64,
+    ) -> Result<Duration, HookError> {
+        let given = time.as_ref().map(|time| self.bounded(key, time, MILLISECONDS));
+        Ok(Duration::from_millis(given.transpose()?.unwrap_or(default)))
+    }
+
+    pub(super) fn bounded<T: Copy + Into<u64>>(
         &self,
         key: &str,
         value: &Spanned<T>,
@@ -174,7 +190,7 @@ impl Reader<'_> {
         Err(self.wrong(value, key, "is out of range", remedy))
     }
 
-    fn size(
+    pub(super) fn size(
         &self,
         key: &str,
         size: &Spanned<Size>,
@@ -198,8 +214,24 @@ impl Reader<'_> {
     ) -> Result<OutputSpec, HookError> {
         let output = written.get_ref();
         let image = output.image.as_ref().map(|image| self.image(image, params)).transpose()?;
+        let fields = self.fields(output.json.as_ref())?;
+        if fields.len() > FIELDS_MAX {
+            let remedy = format!("{FIELDS_MAX} are allowed");
+            return Err(self.wrong(written, "output.json.fields", "are too many", remedy));
+        }
+        if image.is_none() && fields.is_empty() {
+            let remedy = "add [output.image], or [output.json] with fields";
+            return Err(self.wrong(written, "output", "gives nothing", remedy));
+        }
+        Ok(OutputSpec { image, fields })
+    }
+
+    pub(super) fn fields(
+        &self,
+        json: Option<&file::JsonOutput>,
+    ) -> Result<Vec<(String, FieldType)>, HookError> {
         let mut fields = Vec::new();
-        for (name, kind) in output.json.iter().flat_map(|json| &json.fields) {
+        for (name, kind) in json.iter().flat_map(|json| &json.fields) {
             let key = format!("output.json.fields.{name}");
             check_identifier(self.document, kind.span(), key.clone(), name, &[])?;
             let field = match kind.get_ref().as_str() {
@@ -214,15 +246,7 @@ impl Reader<'_> {
             };
             fields.push((name.clone(), field));
         }
-        if fields.len() > FIELDS_MAX {
-            let remedy = format!("{FIELDS_MAX} are allowed");
-            return Err(self.wrong(written, "output.json.fields", "are too many", remedy));
-        }
-        if image.is_none() && fields.is_empty() {
-            let remedy = "add [output.image], or [output.json] with fields";
-            return Err(self.wrong(written, "output", "gives nothing", remedy));
-        }
-        Ok(OutputSpec { image, fields })
+        Ok(fields)
     }
 
     fn image(&self, image: &file::ImageOutput, params: &Params) -> Result<ImageOutput, HookError> {

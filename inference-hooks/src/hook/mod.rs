@@ -1,5 +1,5 @@
-//! A hook: a folder with `hook.toml` and the shaders it names, read and checked once into values that cannot be
-//! wrong. What a shader contains is checked later and elsewhere, in the worker, because compiling is a risk.
+//! A hook: a folder with `hook.toml` and the shaders or programs it names, read and checked once into values that
+//! cannot be wrong. What a shader contains is checked later and elsewhere, in the worker, because compiling is a risk.
 
 #![cfg_attr(
     not(feature = "gpu"),
@@ -11,6 +11,7 @@ mod error;
 mod expr;
 mod file;
 mod params;
+mod program;
 mod source;
 
 #[cfg(test)]
@@ -23,6 +24,8 @@ use std::time::Duration;
 pub use error::{HookError, ValueError};
 pub use expr::{Expr, ExprError};
 pub use params::{ParamType, ParamValue, Params, RECTS_MAX, Rect};
+pub use program::{Bounds, Command, Container, Image, Program, Runtime};
+pub(crate) use program::{FIELDS_OF_RESULT_MAX, OWN_VARIABLES};
 pub use source::{FILE_BYTES_MAX, FILES_MAX, HookSource, HookVersion};
 
 use crate::kernels::CpuTwin;
@@ -57,11 +60,29 @@ pub struct Hook {
     globs: Vec<String>,
     input: InputSpec,
     params: Params,
-    buffers: Vec<Buffer>,
-    passes: Vec<Pass>,
     output: OutputSpec,
     limits: Limits,
-    fallback: Option<CpuTwin>,
+    work: Work,
+}
+
+/// How a hook does its work.
+#[derive(Clone, Debug)]
+pub enum Work {
+    /// Shaders, in the worker process.
+    Shaders(Shaders),
+    /// A program of this machine, in a sandbox.
+    Command(Command),
+    /// A program that brings its own files, in a container.
+    Container(Container),
+}
+
+/// What runs on the GPU, or on the CPU in its stead.
+#[derive(Clone, Debug)]
+pub struct Shaders {
+    pub(crate) compile_max: Duration,
+    pub(crate) buffers: Vec<Buffer>,
+    pub(crate) passes: Vec<Pass>,
+    pub(crate) fallback: Option<CpuTwin>,
 }
 
 /// What a hook takes.
@@ -69,18 +90,16 @@ pub struct Hook {
 pub struct InputSpec {
     /// Largest file.
     pub bytes_max: u64,
-    /// Largest picture, width times height.
+    /// Largest picture, width times height; a program gets the file as it is, so that this does not bind it.
     pub pixels_max: u64,
 }
 
 /// What a hook may use up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Time on the GPU for one job.
-    pub gpu_max: Duration,
-    /// Time to compile its shaders and run them once.
-    pub compile_max: Duration,
-    /// Memory for one job: the decoded picture, every buffer and the result.
+    /// Time for one job: of shaders on the GPU, of a program from its start to its end.
+    pub run_max: Duration,
+    /// Memory for one job: the decoded picture, every buffer and the result; or what a program takes.
     pub memory_bytes_max: u64,
     /// How often a job is tried again after a crash, a lost device or a timeout.
     pub retries_max: u32,
@@ -246,6 +265,11 @@ impl Hook {
         }
     }
 
+    /// How it does its work.
+    pub fn work(&self) -> &Work {
+        &self.work
+    }
+
     /// What it may use up.
     pub fn limits(&self) -> Limits {
         self.limits
@@ -263,19 +287,27 @@ impl Hook {
 
     /// The name of the CPU code that stands in for its shaders where there is no GPU.
     pub fn fallback(&self) -> Option<&'static str> {
-        self.fallback.map(|twin| twin.name)
+        self.cpu_twin().map(|twin| twin.name)
+    }
+
+    /// None of a hook that is a program.
+    pub(crate) fn shaders(&self) -> Option<&Shaders> {
+        match &self.work {
+            Work::Shaders(shaders) => Some(shaders),
+            Work::Command(_) | Work::Container(_) => None,
+        }
     }
 
     pub(crate) fn cpu_twin(&self) -> Option<CpuTwin> {
-        self.fallback
+        self.shaders()?.fallback
     }
 
     pub(crate) fn buffers(&self) -> &[Buffer] {
-        &self.buffers
+        self.shaders().map_or(&[], |shaders| &shaders.buffers)
     }
 
     pub(crate) fn passes(&self) -> &[Pass] {
-        &self.passes
+        self.shaders().map_or(&[], |shaders| &shaders.passes)
     }
 
     /// The values behind the names of the expressions for the size of a derived picture.

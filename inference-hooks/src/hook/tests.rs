@@ -57,13 +57,10 @@ fn a_hook_is_read_with_its_defaults() {
         ("invert", &["*.png".to_owned()][..], None)
     );
     assert_eq!(hook.input(), InputSpec { bytes_max: 1 << 20, pixels_max: 200_000_000 });
-    let expected = Limits {
-        gpu_max: Duration::from_millis(100),
-        compile_max: Duration::from_secs(5),
-        memory_bytes_max: 64 << 20,
-        retries_max: 3,
-    };
+    let expected =
+        Limits { run_max: Duration::from_millis(100), memory_bytes_max: 64 << 20, retries_max: 3 };
     assert_eq!(hook.limits(), expected);
+    assert_eq!(hook.shaders().unwrap().compile_max, Duration::from_secs(5));
     assert_eq!(hook.params()["amount"], ParamValue::F32(0.5));
     assert_eq!(hook.output_size(7, 9), Ok([7, 9]));
 }
@@ -181,6 +178,7 @@ fn an_error_names_file_line_key_value_and_remedy() {
 fn params_toml_sets_parameters_within_their_bounds() {
     let set = "amount = 1\nzones = [{ x = 0.7, y = 0, width = 0.3, height = 1 }]";
     let hook = parse(HOOK, Some(set)).unwrap();
+    assert_eq!(hook.shaders().unwrap().compile_max, Duration::from_secs(5));
     assert_eq!(hook.params()["amount"], ParamValue::F32(1.0));
     assert_eq!(hook.params()["zones"].number(), 1.0);
 
@@ -246,7 +244,7 @@ fn a_folder_is_read_flat_and_without_hidden_files() {
 fn the_example_of_the_manual_is_a_hook() {
     let manual = include_str!("../../hooks/README.md");
     let blocks: Vec<_> = manual.split("```").skip(1).step_by(2).collect();
-    let [hook, _, shader] = blocks[..] else { panic!("{} blocks of code", blocks.len()) };
+    let [hook, _, shader, ..] = blocks[..] else { panic!("{} blocks of code", blocks.len()) };
     let text = |block: &str, language: &str| block.strip_prefix(language).unwrap().to_owned();
     // What is commented out is valid, too.
     let hook =
@@ -257,6 +255,8 @@ fn the_example_of_the_manual_is_a_hook() {
     let hook = Hook::parse(HookSource::new(BTreeMap::from(files))).unwrap();
     let plain = parse(HOOK.split("[limits]").next().unwrap(), None).unwrap();
     assert_eq!(hook.limits(), plain.limits(), "the manual shows the defaults");
+    let compile_max = |hook: &Hook| hook.shaders().unwrap().compile_max;
+    assert_eq!(compile_max(&hook), compile_max(&plain), "the manual shows the defaults");
     #[cfg(feature = "gpu")]
     crate::gpu::inspect_hook(&hook).unwrap();
 }

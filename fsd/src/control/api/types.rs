@@ -296,6 +296,10 @@ pub enum Engine {
     Gpu,
     /// The processor, by the shader's twin.
     Cpu,
+    /// A program in a sandbox.
+    Command,
+    /// A program in a container.
+    Container,
 }
 
 /// How many jobs are in which state.

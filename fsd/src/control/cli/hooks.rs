@@ -211,6 +211,8 @@ fn results_text(results: &[HookResult]) -> String {
             (Engine::Gpu, Some(adapter)) => format!("GPU {adapter}"),
             (Engine::Gpu, None) => "GPU".to_owned(),
             (Engine::Cpu, _) => "CPU".to_owned(),
+            (Engine::Command, _) => "program".to_owned(),
+            (Engine::Container, _) => "container".to_owned(),
         };
         let path = result.path.as_deref().map(|path| format!("{}: ", path.display()));
         let path = path.unwrap_or_default();

@@ -156,6 +156,8 @@ pub(super) fn hooks(hooks: &[Hook]) -> String {
                 (None, None) => "not loaded",
                 (None, Some(Engine::Gpu)) => "gpu",
                 (None, Some(Engine::Cpu)) => "cpu",
+                (None, Some(Engine::Command)) => "program",
+                (None, Some(Engine::Container)) => "container",
             };
             let engine = if hook.paused { format!("{engine}, paused") } else { engine.to_owned() };
             let version = hook.version.chars().take(12).collect();

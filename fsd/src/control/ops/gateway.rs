@@ -614,6 +614,8 @@ pub(super) fn api_engine(engine: hooks::Engine) -> api::Engine {
     match engine {
         hooks::Engine::Gpu => api::Engine::Gpu,
         hooks::Engine::Cpu => api::Engine::Cpu,
+        hooks::Engine::Command => api::Engine::Command,
+        hooks::Engine::Container => api::Engine::Container,
     }
 }
 
