@@ -59,9 +59,9 @@ pub struct JobOutput {
     pub adapter: Option<String>,
     /// Why it was not the GPU.
     pub note: Option<String>,
-    /// The width of the picture as it is shown.
+    /// The width of the picture as it is shown, or how many columns of numbers the table has.
     pub width: u32,
-    /// Its height.
+    /// Its height, or how many rows the table has.
     pub height: u32,
     /// The fields of its JSON result.
     pub fields: Map<String, Value>,
@@ -78,7 +78,10 @@ impl JobOutput {
             "engine": self.engine,
             "adapter": self.adapter,
             "note": self.note,
-            "input": { "width": self.width, "height": self.height },
+            "input": match hook.table() {
+                None => serde_json::json!({ "width": self.width, "height": self.height }),
+                Some(_) => serde_json::json!({ "columns": self.width, "rows": self.height }),
+            },
             "result": self.fields,
         })
     }

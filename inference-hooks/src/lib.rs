@@ -23,6 +23,7 @@ mod protocol;
 mod ready;
 mod sandbox;
 mod self_test;
+mod table;
 mod worker;
 
 pub use client::{
@@ -31,7 +32,7 @@ pub use client::{
 pub use hook::{
     API, Expr, ExprError, FILE_BYTES_MAX, FILES_MAX, FieldType, Hook, HookError, HookSource,
     HookVersion, ImageFormat, ImageOutput, InputSpec, Limits, OutputSpec, ParamType, ParamValue,
-    Params, RECTS_MAX, Rect, ValueError,
+    Params, RECTS_MAX, Rect, TableFormat, TableOutput, TableSpec, ValueError,
 };
 pub use protocol::{AdapterInfo, AdapterReport, Engine, Hello, Sandbox};
 pub use ready::{ReadyHook, ready_hooks};

@@ -11,7 +11,9 @@ mod error;
 mod expr;
 mod file;
 mod params;
+mod shape;
 mod source;
+mod table;
 
 #[cfg(test)]
 mod tests;
@@ -24,6 +26,10 @@ pub use error::{HookError, ValueError};
 pub use expr::{Expr, ExprError};
 pub use params::{ParamType, ParamValue, Params, RECTS_MAX, Rect};
 pub use source::{FILE_BYTES_MAX, FILES_MAX, HookSource, HookVersion};
+pub use table::{TableFormat, TableOutput, TableSpec};
+
+pub(crate) use shape::Shape;
+pub(crate) use table::CellType;
 
 use crate::kernels::CpuTwin;
 use error::Document;
@@ -56,6 +62,7 @@ pub struct Hook {
     description: String,
     globs: Vec<String>,
     input: InputSpec,
+    table: Option<TableSpec>,
     params: Params,
     buffers: Vec<Buffer>,
     passes: Vec<Pass>,
@@ -91,6 +98,8 @@ pub struct Limits {
 pub struct OutputSpec {
     /// A derived picture.
     pub image: Option<ImageOutput>,
+    /// A derived table.
+    pub table: Option<TableOutput>,
     /// The fields of its JSON result, in the order of the generated `Report` structure.
     pub fields: Vec<(String, FieldType)>,
 }
@@ -154,6 +163,18 @@ pub(crate) enum Element {
     F32,
     Vec4F32,
     AtomicU32,
+}
+
+impl FieldType {
+    fn parse(name: &str) -> Option<Self> {
+        match name {
+            "u32" => Some(Self::U32),
+            "i32" => Some(Self::I32),
+            "f32" => Some(Self::F32),
+            "bool" => Some(Self::Bool),
+            _ => None,
+        }
+    }
 }
 
 impl Element {
@@ -229,6 +250,11 @@ impl Hook {
         self.input
     }
 
+    /// How it takes tables; none if it takes pictures.
+    pub fn table(&self) -> Option<&TableSpec> {
+        self.table.as_ref()
+    }
+
     /// What it gives.
     pub fn output(&self) -> &OutputSpec {
         &self.output
@@ -266,25 +292,37 @@ impl Hook {
         &self.passes
     }
 
-    /// The values behind the names of the expressions for the size of a derived picture.
-    fn input_values(&self, width: u32, height: u32) -> Vec<f64> {
-        let (width, height) = (f64::from(width), f64::from(height));
+    /// The values behind the names of the expressions for the size of what is derived.
+    fn input_values(&self, input: Shape) -> Vec<f64> {
         let params = self.params.values().map(ParamValue::number);
-        [width, height, width * height].into_iter().chain(params).collect()
+        input.values().into_iter().chain(params).collect()
     }
 
     /// The values behind the names of the expressions for dispatches and buffers.
-    pub(crate) fn pass_values(&self, input: [u32; 2], output: [u32; 2]) -> Vec<f64> {
-        let mut values = self.input_values(input[0], input[1]);
-        values.extend(output.map(f64::from));
+    pub(crate) fn pass_values(&self, input: Shape, output: [u32; 2]) -> Vec<f64> {
+        let mut values = self.input_values(input);
+        match input {
+            Shape::Image { .. } => values.extend(output.map(f64::from)),
+            Shape::Table { .. } => values.push(output[1].into()),
+        }
         values
     }
 
-    /// The size of the derived picture for an input's size: the input's size if there is no derived picture.
-    pub(crate) fn output_size(&self, width: u32, height: u32) -> Result<[u32; 2], ExprError> {
-        let Some(image) = &self.output.image else { return Ok([width, height]) };
-        let values = self.input_values(width, height);
-        Ok([image.width.count(&values)?.max(1), image.height.count(&values)?.max(1)])
+    /// The size of what is derived: of a picture, width and height, the input's if there is none; of a table, its
+    /// columns and rows, none if there is no table.
+    pub(crate) fn output_size(&self, input: Shape) -> Result<[u32; 2], ExprError> {
+        match (input, &self.output.image, &self.output.table) {
+            (Shape::Image { size }, None, _) => Ok(size),
+            (Shape::Image { .. }, Some(image), _) => {
+                let values = self.input_values(input);
+                Ok([image.width.count(&values)?.max(1), image.height.count(&values)?.max(1)])
+            }
+            (Shape::Table { .. }, _, None) => Ok([0, 0]),
+            (Shape::Table { .. }, _, Some(table)) => {
+                let columns = u32::try_from(table.columns.len()).unwrap_or(u32::MAX);
+                Ok([columns, table.rows.count(&self.input_values(input))?])
+            }
+        }
     }
 }
 
