@@ -44,15 +44,13 @@ impl Gpu {
             passes.push(self.scoped(|| self.compile_pass(pass, &bindings, inspected))?);
         }
         let compiled = Compiled { bindings, passes };
-        let tried = match hook.table() {
-            None => self.run(hook, &compiled, &[RgbaImage::new(1, 1)]),
-            Some(_) => self.run(hook, &compiled, &[Table::smallest()]),
+        let (what, tried) = match hook.table() {
+            None => ("a picture of one pixel", self.run(hook, &compiled, &[RgbaImage::new(1, 1)])),
+            Some(_) => ("a table of one cell", self.run(hook, &compiled, &[Table::smallest()])),
         };
         match tried {
             Ok(_) => Ok(compiled),
-            Err(GpuError::TooLarge(why)) => {
-                Err(GpuError::Broken(format!("on an input of one pixel or cell: {why}")))
-            }
+            Err(GpuError::TooLarge(why)) => Err(GpuError::Broken(format!("on {what}: {why}"))),
             Err(error) => Err(error),
         }
     }
