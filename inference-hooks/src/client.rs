@@ -59,9 +59,9 @@ pub struct JobOutput {
     pub adapter: Option<String>,
     /// Why it was not the GPU.
     pub note: Option<String>,
-    /// The width of the picture as it is shown; 0 where a program looked at the file.
+    /// The width of the picture as it is shown, or how many columns of numbers the table has; 0 where a program looked at the file.
     pub width: u32,
-    /// Its height.
+    /// Its height, or how many rows the table has.
     pub height: u32,
     /// The fields of its JSON result.
     pub fields: Map<String, Value>,
@@ -72,9 +72,11 @@ pub struct JobOutput {
 impl JobOutput {
     /// The result as the JSON that is kept beside the file: the fields, and what made them.
     pub fn to_json(&self, hook: &Hook) -> Value {
-        let input = match hook.work() {
-            Work::Shaders(_) => serde_json::json!({ "width": self.width, "height": self.height }),
-            Work::Command(_) | Work::Container(_) => Value::Null,
+        let (width, height) = (self.width, self.height);
+        let input = match (hook.work(), hook.table()) {
+            (Work::Shaders(_), None) => serde_json::json!({ "width": width, "height": height }),
+            (Work::Shaders(_), Some(_)) => serde_json::json!({ "columns": width, "rows": height }),
+            (Work::Command(_) | Work::Container(_), _) => Value::Null,
         };
         serde_json::json!({
             "hook": hook.name(),

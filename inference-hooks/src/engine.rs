@@ -10,11 +10,11 @@ use serde_json::{Map, Value};
 use crate::decode::decode;
 use crate::encode::{Written, encode};
 #[cfg(feature = "gpu")]
-use crate::gpu::{self, Compiled, Gpu, GpuError};
-use crate::hook::Hook;
-use crate::hook::ImageFormat;
-use crate::kernels::{CpuInput, CpuTwin};
+use crate::gpu::{self, Compiled, Gpu, GpuError, Subject};
+use crate::hook::{ExprError, Hook, ImageFormat, Shape};
+use crate::kernels::{CpuInput, CpuOutput, CpuTwin, Run, TableInput};
 use crate::protocol::{AdapterInfo, DerivedInfo, Done, Engine, Failure, FailureKind};
+use crate::table::{Table, check_rows, write};
 
 /// The engines of a worker.
 #[derive(Debug)]
@@ -38,6 +38,7 @@ struct Made {
     engine: Engine,
     note: Option<String>,
     image: Option<RgbaImage>,
+    rows: Vec<u32>,
     fields: Map<String, Value>,
 }
 
@@ -108,6 +109,11 @@ impl Engines {
         // An eighth of the process is for the drivers, the compiled hooks and ourselves.
         let memory = hook.limits().memory_bytes_max.min(memory_bytes_max / 8 * 7);
         let bytes = read(file, hook.input().bytes_max)?;
+        if let Some(spec) = hook.table() {
+            let table = Table::decode(&bytes, spec, memory)?;
+            drop(bytes);
+            return self.run_table(loaded, table, memory);
+        }
         let (image, came) = decode(&bytes, hook.input().pixels_max, memory)?;
         drop(bytes);
         let (width, height) = image.dimensions();
@@ -132,54 +138,125 @@ impl Engines {
         Ok((Done { engine, note, width, height, fields, derived }, files))
     }
 
-    #[cfg(feature = "gpu")]
-    fn make(&self, loaded: &Loaded, image: RgbaImage, memory: u64) -> Result<Made, Failure> {
-        let images = [image];
-        let note = match (&self.gpu, &loaded.compiled) {
-            (Ok(gpu), Some(compiled)) => match gpu.run(&loaded.hook, compiled, &images) {
-                Ok(mut outputs) => {
-                    let output = outputs.pop().ok_or_else(|| {
-                        Failure::new(FailureKind::DeviceLost, "the GPU gave no result")
-                    })?;
-                    let gpu::GpuOutput { image, fields } = output;
-                    return Ok(Made { engine: Engine::Gpu, note: None, image, fields });
-                }
-                Err(error @ (GpuError::TooLarge(_) | GpuError::OutOfMemory(_))) => {
-                    if loaded.hook.cpu_twin().is_none() {
-                        return Err(failure(error));
-                    }
-                    error.to_string()
-                }
-                Err(error) => return Err(failure(error)),
-            },
-            (Err(why), _) => why.clone(),
-            (Ok(_), None) => unreachable!("a hook is loaded with its pipelines"),
+    fn run_table(
+        &self,
+        loaded: &Loaded,
+        table: Table,
+        memory: u64,
+    ) -> Result<(Done, Vec<Vec<u8>>), Failure> {
+        let hook = &loaded.hook;
+        let [_, out_rows] = hook.output_size(table.shape()).map_err(output_size)?;
+        check_rows(out_rows)?;
+        let made = match self.make_on_gpu(loaded, &table)? {
+            Ok(made) => made,
+            Err(note) => make_table_on_cpu(hook, &table, out_rows, memory, note)?,
         };
-        let [image] = images;
-        make_on_cpu(&loaded.hook, &image, memory, note)
+        let (mut derived, mut files) = (Vec::new(), Vec::new());
+        if let Some(output) = &hook.output().table {
+            let media_type = output.format.media_type().to_owned();
+            derived.push(DerivedInfo { suffix: output.suffix.clone(), media_type });
+            files.push(write(output, &made.rows, &table)?);
+        }
+        let width = u32::try_from(table.columns.len()).unwrap_or(u32::MAX);
+        let Made { engine, note, fields, .. } = made;
+        Ok((Done { engine, note, width, height: table.rows, fields, derived }, files))
+    }
+
+    fn make(&self, loaded: &Loaded, image: RgbaImage, memory: u64) -> Result<Made, Failure> {
+        match self.make_on_gpu(loaded, &image)? {
+            Ok(made) => Ok(made),
+            Err(note) => make_on_cpu(&loaded.hook, &image, memory, note),
+        }
+    }
+
+    /// What the shaders give, or why the CPU twin has to do it.
+    #[cfg(feature = "gpu")]
+    fn make_on_gpu(
+        &self,
+        loaded: &Loaded,
+        input: &impl Subject,
+    ) -> Result<Result<Made, String>, Failure> {
+        match (&self.gpu, &loaded.compiled) {
+            (Ok(gpu), Some(compiled)) => {
+                match gpu.run(&loaded.hook, compiled, std::slice::from_ref(input)) {
+                    Ok(mut outputs) => {
+                        let output = outputs.pop().ok_or_else(|| {
+                            Failure::new(FailureKind::DeviceLost, "the GPU gave no result")
+                        })?;
+                        let gpu::GpuOutput { image, rows, fields } = output;
+                        Ok(Ok(Made { engine: Engine::Gpu, note: None, image, rows, fields }))
+                    }
+                    Err(error @ (GpuError::TooLarge(_) | GpuError::OutOfMemory(_)))
+                        if loaded.hook.cpu_twin().is_some() =>
+                    {
+                        Ok(Err(error.to_string()))
+                    }
+                    Err(error) => Err(failure(error)),
+                }
+            }
+            (Err(why), _) => Ok(Err(why.clone())),
+            (Ok(_), None) => unreachable!("a hook is loaded with its pipelines"),
+        }
     }
 
     #[cfg(not(feature = "gpu"))]
-    fn make(&self, loaded: &Loaded, image: RgbaImage, memory: u64) -> Result<Made, Failure> {
-        make_on_cpu(&loaded.hook, &image, memory, self.adapter().err().unwrap_or_default())
+    fn make_on_gpu<T>(
+        &self,
+        _loaded: &Loaded,
+        _input: &T,
+    ) -> Result<Result<Made, String>, Failure> {
+        Ok(Err(self.adapter().err().unwrap_or_default()))
     }
 }
 
+fn output_size(error: ExprError) -> Failure {
+    Failure::new(FailureKind::HookBroken, format!("the size of its output {error}"))
+}
+
 fn make_on_cpu(hook: &Hook, image: &RgbaImage, memory: u64, note: String) -> Result<Made, Failure> {
-    let Some(twin) = hook.cpu_twin() else {
+    let Some((twin, Run::Image(run))) = hook.cpu_twin().map(|twin| (twin, twin.run)) else {
         return Err(Failure::new(FailureKind::NoEngine, note));
     };
     let (width, height) = image.dimensions();
-    let size = hook.output_size(width, height);
-    let output_size = size.map_err(|error| {
-        Failure::new(FailureKind::HookBroken, format!("the size of output.image {error}"))
-    })?;
+    let shape = Shape::Image { size: [width, height] };
+    let output_size = hook.output_size(shape).map_err(output_size)?;
     check_memory(&twin, image, output_size, memory)?;
-    let mut output = (twin.run)(&CpuInput { image, params: hook.params(), output_size });
-    // The twin may know more than this hook asks for.
-    output.fields.retain(|name, _| hook.output().fields.iter().any(|(asked, _)| asked == name));
-    let image = output.image.filter(|_| hook.output().image.is_some());
-    Ok(Made { engine: Engine::Cpu, note: Some(note), image, fields: output.fields })
+    let mut output = run(&CpuInput { image, params: hook.params(), output_size });
+    let image = output.image.take().filter(|_| hook.output().image.is_some());
+    Ok(Made { image, ..of_twin(hook, output, note) })
+}
+
+fn make_table_on_cpu(
+    hook: &Hook,
+    table: &Table,
+    out_rows: u32,
+    memory: u64,
+    note: String,
+) -> Result<Made, Failure> {
+    let Some((twin, Run::Table(run))) = hook.cpu_twin().map(|twin| (twin, twin.run)) else {
+        return Err(Failure::new(FailureKind::NoEngine, note));
+    };
+    let cells = u64::from(table.rows) * table.columns.len() as u64;
+    let words = u64::from(out_rows) * twin.columns.len() as u64;
+    // The times beside the cells; the result as words, and again, longer, as text.
+    let bytes = cells * (4 + twin.bytes_per_pixel) + u64::from(table.rows) * 16 + words * 24;
+    if bytes > memory {
+        return Err(Failure::new(
+            FailureKind::OverLimit,
+            format!(
+                "{cells} cells need {bytes} bytes of memory; the hook and its worker allow {memory}"
+            ),
+        ));
+    }
+    let output = run(&TableInput { table, params: hook.params(), out_rows });
+    Ok(of_twin(hook, output, note))
+}
+
+/// What this hook asks for of all that the twin knows.
+fn of_twin(hook: &Hook, output: CpuOutput, note: String) -> Made {
+    let CpuOutput { image, rows, mut fields } = output;
+    fields.retain(|name, _| hook.output().fields.iter().any(|(asked, _)| asked == name));
+    Made { engine: Engine::Cpu, note: Some(note), image, rows, fields }
 }
 
 fn check_memory(

@@ -26,6 +26,7 @@ mod protocol;
 mod ready;
 mod sandbox;
 mod self_test;
+mod table;
 mod worker;
 
 pub use client::{
@@ -35,7 +36,7 @@ pub use hook::{
     API, Bounds, Command, Container, Expr, ExprError, FILE_BYTES_MAX, FILES_MAX, FieldType, Hook,
     HookError, HookSource, HookVersion, Image, ImageFormat, ImageOutput, InputSpec, Limits,
     OutputSpec, ParamType, ParamValue, Params, Program, RECTS_MAX, Rect, Runtime, Shaders,
-    ValueError, Work,
+    TableFormat, TableOutput, TableSpec, ValueError, Work,
 };
 pub use program::{Change, Context, Programs};
 pub use protocol::{AdapterInfo, AdapterReport, Engine, Hello, Sandbox};

@@ -44,6 +44,7 @@ macro_rules! ready_hook {
 const READY_HOOKS: &[ReadyHook] = &[
     ready_hook!("privacy-blur": "hook.toml", "params.toml", "blur.wgsl"),
     ready_hook!("sharpness": "hook.toml", "sharpness.wgsl"),
+    ready_hook!("telemetry": "hook.toml", "telemetry.wgsl"),
     ready_hook!("thumbnail": "hook.toml", "thumbnail.wgsl"),
 ];
 

@@ -33,7 +33,7 @@ pub struct Tested {
 /// A figure, or why there is none.
 pub type Measured = Result<f64, String>;
 
-/// The shaders of a ready hook beside its CPU twin, on the same pictures.
+/// The shaders of a ready hook beside its CPU twin, on the same pictures or tables.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KernelReport {
     /// The hook.
@@ -44,7 +44,7 @@ pub struct KernelReport {
     pub channel_apart: u8,
     /// How far numbers are apart at most, relative to the larger one or to 1.
     pub relative_apart: f64,
-    /// Milliseconds for a picture of 1920 x 1080, with the way there and back.
+    /// Milliseconds for a picture of 1920 x 1080, or a table of 20,000 rows and 4 columns, with the way there and back.
     pub gpu_millis: f64,
     /// The same on the CPU.
     pub cpu_millis: f64,
@@ -82,12 +82,16 @@ mod with_gpu {
     use crate::gpu::{Gpu, GpuError, adapters};
     use crate::hook::{Hook, HookError};
     use crate::kernels::Apart;
-    use crate::kernels::apart::{apart, on_cpu, picture};
+    use crate::kernels::apart::{apart, on_cpu, picture, table_on_cpu, tables_apart};
     use crate::ready::{ReadyHook, ready_hooks};
+    use crate::table::Table;
 
     /// Pictures with every kind of edge, and the one that is timed.
     const SIZES: &[[u32; 2]] = &[[1, 1], [3, 5], [2, 300], [640, 427], [1031, 769]];
     const TIMED: [u32; 2] = [1920, 1080];
+    /// Tables, rows and columns, and the one that is timed.
+    const TABLES: &[[u32; 2]] = &[[1, 1], [59, 3], [61, 1], [1000, 8]];
+    const TIMED_TABLE: [u32; 2] = [20_000, 4];
 
     /// Tests the adapter that hooks would use; a program on the CPU that stands in for one only if `allow_software` says so.
     #[must_use]
@@ -146,6 +150,9 @@ mod with_gpu {
 
     fn compare(gpu: &Gpu, ready: &ReadyHook) -> Result<Outcome, KernelError> {
         let hook = Hook::parse(ready.source())?;
+        if hook.table().is_some() {
+            return compare_tables(gpu, &hook);
+        }
         let tolerance = hook.cpu_twin().ok_or(KernelError::NoTwin)?.tolerance;
         let compiled = gpu.compile(&hook)?;
         let mut outcome = Outcome::default();
@@ -160,6 +167,30 @@ mod with_gpu {
             for found in found {
                 let apart = apart(&found, &expected).map_err(KernelError::Different)?;
                 outcome.apart = outcome.apart.worst(apart);
+            }
+        }
+        outcome.agrees = outcome.apart.is_within(tolerance);
+        Ok(outcome)
+    }
+
+    fn compare_tables(gpu: &Gpu, hook: &Hook) -> Result<Outcome, KernelError> {
+        let tolerance = hook.cpu_twin().ok_or(KernelError::NoTwin)?.tolerance;
+        let compiled = gpu.compile(hook)?;
+        let mut outcome = Outcome::default();
+        for &[rows, cols] in TABLES.iter().chain([&TIMED_TABLE]) {
+            let table = Table::readings(rows, cols);
+            let begin = now();
+            let found = gpu.run(hook, &compiled, std::slice::from_ref(&table))?;
+            outcome.gpu_millis = millis_since(begin);
+            let begin = now();
+            let expected = table_on_cpu(hook, &table).ok_or(KernelError::NoTwin)?;
+            outcome.cpu_millis = millis_since(begin);
+            for found in found {
+                let rows = tables_apart(hook, &found.rows, &expected.rows);
+                let rows = rows.map_err(KernelError::Different)?;
+                let apart = apart(&found, &expected).map_err(KernelError::Different)?;
+                outcome.apart = outcome.apart.worst(apart);
+                outcome.apart.relative = outcome.apart.relative.max(rows);
             }
         }
         outcome.agrees = outcome.apart.is_within(tolerance);

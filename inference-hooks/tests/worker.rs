@@ -205,6 +205,78 @@ fn check_ready_hooks(worker: &mut WorkerProcess, engine: Engine, adapter: Option
     assert!(file.write_all(b"more").is_err(), "a derived file is sealed");
 }
 
+/// A day of a machine, a reading a minute: a daily cycle, noise, and three spikes.
+fn sensor_file() -> String {
+    let mut text = "timestamp;temperature;pressure;state\n".to_owned();
+    for minute in 0..1440_u32 {
+        let noise = |seed: u32| {
+            let mixed = (minute.wrapping_mul(2_654_435_761) ^ seed).rotate_left(13);
+            f64::from(mixed.wrapping_mul(2_246_822_519) >> 8) / f64::from(1_u32 << 24) - 0.5
+        };
+        let cycle = (f64::from(minute) / 1440.0 * std::f64::consts::TAU).sin();
+        let spike = if [400, 1001].contains(&minute) { 15.0 } else { 0.0 };
+        let temperature = 20.0 + 6.0 * cycle + noise(1) + spike;
+        let temperature = if minute == 77 { String::new() } else { format!("{temperature:.2}") };
+        let pressure = 1013.0 + noise(2) - if minute == 1200 { 40.0 } else { 0.0 };
+        let (hour, minute) = (minute / 60, minute % 60);
+        text.push_str(&format!(
+            "2024-05-01T{hour:02}:{minute:02}:00Z;{temperature};{pressure:.2};ok\n"
+        ));
+    }
+    text
+}
+
+/// The spikes of `sensor_file` and nothing else, whichever engine looks for them.
+fn check_telemetry(worker: &mut WorkerProcess, engine: Engine) {
+    let ready = ready_hooks().iter().find(|ready| ready.name == "telemetry").unwrap();
+    let mut files = ready.source().files().clone();
+    files.insert("params.toml".to_owned(), b"window_seconds = 3600".to_vec());
+    let text = String::from_utf8(files["hook.toml"].clone()).unwrap();
+    let text = text.replace("gpu_ms = 5000", "gpu_ms = 60_000\ncompile_ms = 60_000");
+    files.insert("hook.toml".to_owned(), text.into_bytes());
+    let hook = Hook::parse(HookSource::new(files)).unwrap();
+    let mut output = run(worker, &hook, sensor_file().as_bytes()).unwrap();
+    assert_eq!(output.engine, engine);
+    let json = output.to_json(&hook);
+    assert_eq!(json["input"], json!({ "columns": 2, "rows": 1440 }));
+    let count = |name: &str| json["result"][name].as_u64();
+    let counts = ["rows", "columns", "windows", "missing", "anomalies"].map(count);
+    assert_eq!(counts, [1440, 2, 24, 1, 3].map(Some), "{json}");
+    let derived = output.derived.remove(0);
+    let kind = (derived.suffix.as_str(), derived.media_type.as_str());
+    assert_eq!(kind, (".summary.csv", "text/csv"));
+    let summary = String::from_utf8(derived.read().unwrap()).unwrap();
+    let rows: Vec<Vec<_>> = summary.lines().map(|line| line.split(',').collect()).collect();
+    assert_eq!((rows.len(), rows[0][0], rows[0][11]), (49, "start", "anomalies"));
+    let found = rows[1..].iter().filter(|row| row[11] != "0").map(|row| [row[0], row[1], row[11]]);
+    let planted = [
+        ["2024-05-01T06:00:00Z", "temperature", "1"],
+        ["2024-05-01T16:00:00Z", "temperature", "1"],
+        ["2024-05-01T20:00:00Z", "pressure", "1"],
+    ];
+    assert_eq!(found.collect::<Vec<_>>(), planted);
+
+    let bad = run(worker, &hook, b"PAR1 and nothing else").expect_err("no table");
+    assert!(matches!(bad, JobError::BadInput(_)), "{bad:?}");
+    run(worker, &hook, sensor_file().as_bytes()).unwrap();
+}
+
+#[test]
+fn spikes_of_a_sensor_are_found_on_the_gpu() {
+    let Some(mut worker) = gpu_worker() else { return };
+    check_telemetry(&mut worker, Engine::Gpu);
+}
+
+#[test]
+fn spikes_of_a_sensor_are_found_without_a_gpu() {
+    let mut worker = cpu_worker();
+    if worker.hello().adapter.is_ok() {
+        println!("SKIP: this machine has a GPU");
+        return;
+    }
+    check_telemetry(&mut worker, Engine::Cpu);
+}
+
 #[test]
 fn a_hook_without_a_twin_needs_a_gpu() {
     let mut worker = cpu_worker();

@@ -1,6 +1,8 @@
 //! `cargo xtask bench hooks`: how long a hook takes beyond its own work, and how many files a second it looks at, with the bars that it
 //! must reach. Ours and what it is measured against run in one process tree, one after the other.
 
+#![expect(clippy::disallowed_methods, reason = "it measures in real time")]
+
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};

@@ -77,7 +77,7 @@ fn a_program_decides_what_leaves_whatever_is_killed() -> Result<()> {
         let hook = TempDir::new()?;
         std::fs::set_permissions(hook.path(), std::fs::Permissions::from_mode(0o700))?;
         let mut drive =
-            gated(&store.url(), hook.path())?.with_variables(store.variables()).started()?;
+            gated(store.url(), hook.path())?.with_variables(store.variables()).started()?;
         std::fs::create_dir(drive.path("line"))?;
         for number in 0..4 {
             std::fs::write(drive.path(&format!("line/short-{number}.csv")), "a\nb\n")?;

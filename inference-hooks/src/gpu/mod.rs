@@ -9,6 +9,7 @@ mod pipeline;
 mod plan;
 mod prelude;
 mod speed;
+mod subject;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -22,11 +23,14 @@ use thiserror::Error;
 pub(crate) use device::{Gpu, adapters};
 pub(crate) use inspect::{ShaderError, inspect_hook};
 pub(crate) use pipeline::Compiled;
+pub(crate) use subject::Subject;
 
 /// What a hook gives for one file of a batch.
 #[derive(Debug)]
 pub(crate) struct GpuOutput {
     pub(crate) image: Option<RgbaImage>,
+    /// The rows of a derived table.
+    pub(crate) rows: Vec<u32>,
     pub(crate) fields: Map<String, Value>,
 }
 

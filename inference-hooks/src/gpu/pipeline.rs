@@ -10,8 +10,10 @@ use super::device::{Gpu, ready};
 use super::inspect::{Inspected, inspect};
 use super::plan::Plan;
 use super::prelude::{self, Access, Binding, Resource};
+use super::subject::{Subject, members};
 use super::{GpuError, GpuOutput};
-use crate::hook::{FieldType, Hook, ParamValue, Pass};
+use crate::hook::{FieldType, Hook, ParamValue, Pass, Shape};
+use crate::table::Table;
 
 /// A hook's pipelines.
 #[derive(Debug)]
@@ -29,7 +31,7 @@ struct CompiledPass {
 }
 
 impl Gpu {
-    /// Compiles a hook and runs it once on a single pixel, since drivers put off the larger part of compiling until then.
+    /// Compiles a hook and runs it once on a single pixel or cell, since drivers put off the larger part of compiling until then.
     ///
     /// # Errors
     /// A shader is wrong, or too much for the driver.
@@ -42,16 +44,18 @@ impl Gpu {
             passes.push(self.scoped(|| self.compile_pass(pass, &bindings, inspected))?);
         }
         let compiled = Compiled { bindings, passes };
-        match self.run(hook, &compiled, &[RgbaImage::new(1, 1)]) {
+        let (what, tried) = match hook.table() {
+            None => ("a picture of one pixel", self.run(hook, &compiled, &[RgbaImage::new(1, 1)])),
+            Some(_) => ("a table of one cell", self.run(hook, &compiled, &[Table::smallest()])),
+        };
+        match tried {
             Ok(_) => Ok(compiled),
-            Err(GpuError::TooLarge(why)) => {
-                Err(GpuError::Broken(format!("on a picture of one pixel: {why}")))
-            }
+            Err(GpuError::TooLarge(why)) => Err(GpuError::Broken(format!("on {what}: {why}"))),
             Err(error) => Err(error),
         }
     }
 
-    /// Runs a compiled hook over a batch of pictures with one dispatch for each pass.
+    /// Runs a compiled hook over a batch of files with one dispatch for each pass.
     ///
     /// # Errors
     /// After [`GpuError::Timeout`] and [`GpuError::Lost`] the device is of no use any more.
@@ -59,13 +63,12 @@ impl Gpu {
         &self,
         hook: &Hook,
         compiled: &Compiled,
-        images: &[RgbaImage],
+        inputs: &[impl Subject],
     ) -> Result<Vec<GpuOutput>, GpuError> {
-        let sizes: Vec<_> = images.iter().map(|i| [i.width(), i.height()]).collect();
-        let plan = Plan::new(hook, &compiled.bindings, &sizes, &self.limits)?;
+        let plan = Plan::new(hook, &compiled.bindings, inputs, &self.limits)?;
         let (sent, back) = self.scoped(|| {
             let buffers = self.buffers(&compiled.bindings, &plan);
-            self.upload(hook, compiled, &plan, images, &buffers);
+            self.upload(hook, compiled, &plan, inputs, &buffers);
             self.submit(compiled, &plan, &buffers)
         })?;
         self.map(sent, &back, hook.limits().run_max)?;
@@ -177,7 +180,7 @@ impl Gpu {
         hook: &Hook,
         compiled: &Compiled,
         plan: &Plan,
-        images: &[RgbaImage],
+        inputs: &[impl Subject],
         buffers: &[wgpu::Buffer],
     ) {
         let put = |buffer, words: Vec<u32>| {
@@ -186,13 +189,14 @@ impl Gpu {
         };
         for (binding, buffer) in compiled.bindings.iter().zip(buffers) {
             match binding.resource {
-                Resource::Files => put(buffer, plan.files.iter().flat_map(|f| f.words()).collect()),
+                Resource::Files => put(buffer, plan.files.iter().flat_map(members).collect()),
                 Resource::Batch => put(buffer, plan.batch.clone()),
                 Resource::Params => put(buffer, hook.params().values().map(param_word).collect()),
                 Resource::List(index) => put(buffer, list_words(hook, index)),
                 Resource::Input => {
-                    for (file, image) in plan.files.iter().zip(images) {
-                        self.queue.write_buffer(buffer, u64::from(file.offset) * 4, image.as_raw());
+                    for (file, input) in plan.files.iter().zip(inputs) {
+                        let at = u64::from(file.offset) * 4;
+                        self.queue.write_buffer(buffer, at, &input.bytes());
                     }
                 }
                 // Fresh buffers hold zeros.
@@ -311,13 +315,24 @@ fn read(hook: &Hook, compiled: &Compiled, plan: &Plan, bytes: &[u8]) -> Vec<GpuO
     };
     let report_bytes = hook.output().fields.len() as u64 * 4;
     let file = |(file, index): (&super::plan::File, u64)| {
-        let image = part(Resource::Output, u64::from(file.out_offset) * 4, file.out_bytes());
+        let derived = part(Resource::Output, u64::from(file.out_offset) * 4, file.out_bytes());
         let [width, height] = file.out_size;
-        let image = image.and_then(|bytes| RgbaImage::from_raw(width, height, bytes.to_vec()));
+        let (image, rows) = match file.shape {
+            Shape::Image { .. } => {
+                let pixels = derived.map(<[u8]>::to_vec);
+                (pixels.and_then(|bytes| RgbaImage::from_raw(width, height, bytes)), Vec::new())
+            }
+            Shape::Table { .. } => (None, words(derived.unwrap_or_default())),
+        };
         let report = part(Resource::Report, index * report_bytes, report_bytes);
-        GpuOutput { image, fields: fields(hook, report.unwrap_or_default()) }
+        GpuOutput { image, rows, fields: fields(hook, report.unwrap_or_default()) }
     };
     plan.files.iter().zip(0..).map(file).collect()
+}
+
+fn words(bytes: &[u8]) -> Vec<u32> {
+    let (words, _) = bytes.as_chunks::<4>();
+    words.iter().map(|word| u32::from_le_bytes(*word)).collect()
 }
 
 fn fields(hook: &Hook, report: &[u8]) -> Map<String, Value> {

@@ -1,8 +1,9 @@
-//! Sizes and dispatches for a batch of pictures, checked against the adapter's limits before anything is created.
+//! Sizes and dispatches for a batch of files, checked against the adapter's limits before anything is created.
 
 use super::GpuError;
 use super::prelude::{Access, Binding, Resource};
-use crate::hook::{Hook, ParamValue};
+use super::subject::{Subject, larger, members, words_of};
+use crate::hook::{Hook, ParamValue, Shape};
 
 /// Smallest buffer: none may be empty, and uniforms are whole multiples of it.
 const BUFFER_BYTES_MIN: u64 = 16;
@@ -10,22 +11,15 @@ const BUFFER_BYTES_MIN: u64 = 16;
 /// Where a file's data lies. In the shader: `File`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct File {
+    pub(super) shape: Shape,
     /// In words, as all offsets and lengths here.
     pub(super) offset: u32,
-    pub(super) size: [u32; 2],
+    pub(super) left_out: u32,
     pub(super) out_offset: u32,
     pub(super) out_size: [u32; 2],
 }
 
 impl File {
-    /// The members of the shader's structure.
-    pub(super) fn words(self) -> [u32; 8] {
-        let [width, height] = self.size;
-        let [out_width, out_height] = self.out_size;
-        let (len, out_len) = (width * height, out_width * out_height);
-        [self.offset, len, width, height, self.out_offset, out_len, out_width, out_height]
-    }
-
     pub(super) fn out_bytes(self) -> u64 {
         u64::from(self.out_size[0]) * u64::from(self.out_size[1]) * 4
     }
@@ -47,29 +41,28 @@ impl Plan {
     pub(super) fn new(
         hook: &Hook,
         bindings: &[Binding],
-        images: &[[u32; 2]],
+        inputs: &[impl Subject],
         limits: &wgpu::Limits,
     ) -> Result<Self, GpuError> {
-        let count = u32::try_from(images.len()).unwrap_or(u32::MAX);
-        let files = place(hook, images)?;
-        let largest = |size: fn(&File) -> [u32; 2]| {
-            files.iter().map(size).fold([1, 1], |a, b| [a[0].max(b[0]), a[1].max(b[1])])
-        };
-        let values = hook.pass_values(largest(|file| file.size), largest(|file| file.out_size));
+        let count = u32::try_from(inputs.len()).unwrap_or(u32::MAX);
+        let files = place(hook, inputs)?;
+        let shape = files.iter().map(|file| file.shape).reduce(larger);
+        let shape =
+            shape.ok_or_else(|| GpuError::Broken("there is no file to run on".to_owned()))?;
+        let out_size = files.iter().map(|file| file.out_size);
+        let out_size = out_size.fold([1, 1], |a, b| [a[0].max(b[0]), a[1].max(b[1])]);
+        let values = hook.pass_values(shape, out_size);
         let mut batch = vec![count];
         for buffer in hook.buffers() {
             let problem = |error| GpuError::Broken(format!("buffers.{}.len {error}", buffer.name));
             batch.push(buffer.len.count(&values).map_err(problem)?);
         }
-        let words = |size: fn(File) -> u64| files.iter().map(|file| size(*file)).sum::<u64>();
         let mut sizes = Vec::new();
         for binding in bindings {
             let bytes = match binding.resource {
-                Resource::Files => u64::from(count) * 32,
-                Resource::Input => {
-                    words(|file| u64::from(file.size[0]) * u64::from(file.size[1])) * 4
-                }
-                Resource::Output => words(File::out_bytes),
+                Resource::Files => files.iter().map(|file| members(file).len() as u64 * 4).sum(),
+                Resource::Input => files.iter().map(|file| words_of(file.shape) * 4).sum(),
+                Resource::Output => files.iter().map(|file| file.out_bytes()).sum(),
                 Resource::Report => u64::from(count) * hook.output().fields.len() as u64 * 4,
                 Resource::Params => hook.params().len() as u64 * 4,
                 Resource::Batch => batch.len() as u64 * 4,
@@ -110,8 +103,7 @@ impl Plan {
         }
         // Beside the buffers: the upload's staging copy of the input and the results on their way back.
         let sum = self.sizes.iter().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes));
-        let input: u64 =
-            self.files.iter().map(|f| u64::from(f.size[0]) * u64::from(f.size[1])).sum();
+        let input: u64 = self.files.iter().map(|file| words_of(file.shape)).sum();
         let output: u64 = self.files.iter().map(|file| file.out_bytes()).sum();
         let bytes = sum.saturating_add(input * 4 * 2).saturating_add(output * 2);
         let limit = hook.limits().memory_bytes_max;
@@ -124,18 +116,22 @@ impl Plan {
     }
 }
 
-fn place(hook: &Hook, images: &[[u32; 2]]) -> Result<Vec<File>, GpuError> {
-    let too_large = || GpuError::TooLarge("the pictures have more than 2^32 pixels".to_owned());
-    let pixels = |[width, height]: [u32; 2]| width.checked_mul(height).ok_or_else(too_large);
+fn place(hook: &Hook, inputs: &[impl Subject]) -> Result<Vec<File>, GpuError> {
+    let next = |offset: u32, words: u64| {
+        let next = u32::try_from(words).ok().and_then(|words| offset.checked_add(words));
+        next.ok_or_else(|| GpuError::TooLarge("the files have more than 2^32 words".to_owned()))
+    };
     let (mut offset, mut out_offset) = (0_u32, 0_u32);
     let mut files = Vec::new();
-    for size in images {
+    for input in inputs {
+        let shape = input.shape();
         let out_size = hook
-            .output_size(size[0], size[1])
-            .map_err(|error| GpuError::Broken(format!("the size of output.image {error}")))?;
-        files.push(File { offset, size: *size, out_offset, out_size });
-        offset = offset.checked_add(pixels(*size)?).ok_or_else(too_large)?;
-        out_offset = out_offset.checked_add(pixels(out_size)?).ok_or_else(too_large)?;
+            .output_size(shape)
+            .map_err(|error| GpuError::Broken(format!("the size of its output {error}")))?;
+        let file = File { shape, offset, left_out: input.left_out(), out_offset, out_size };
+        files.push(file);
+        offset = next(offset, words_of(shape))?;
+        out_offset = next(out_offset, file.out_bytes() / 4)?;
     }
     Ok(files)
 }

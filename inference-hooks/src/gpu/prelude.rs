@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use super::subject::{IMAGE_MEMBERS, TABLE_MEMBERS};
 use crate::hook::{FieldType, Hook, ParamType};
 
 /// What a binding of group 0 is to the host.
@@ -10,9 +11,9 @@ use crate::hook::{FieldType, Hook, ParamType};
 pub(super) enum Resource {
     /// One `File` for each file of the batch.
     Files,
-    /// All decoded pictures, packed.
+    /// All decoded files, packed.
     Input,
-    /// All derived pictures, packed.
+    /// All derived pictures or tables, packed.
     Output,
     /// One `Report` for each file.
     Report,
@@ -57,6 +58,9 @@ pub(super) fn bindings(hook: &Hook) -> Vec<Binding> {
         binding("input", Resource::Input, Access::Read, array("u32")),
         binding("batch", Resource::Batch, Access::Uniform, "Batch".to_owned()),
     ];
+    if hook.output().table.is_some() {
+        bindings.push(binding("output", Resource::Output, Access::ReadWrite, array("Row")));
+    }
     if hook.output().image.is_some() {
         bindings.push(binding("output", Resource::Output, Access::ReadWrite, array("u32")));
     }
@@ -82,11 +86,9 @@ pub(super) fn bindings(hook: &Hook) -> Vec<Binding> {
 
 /// The generated source for a hook.
 pub(super) fn source(hook: &Hook) -> String {
-    let mut text = String::from(
-        "\n// Generated from hook.toml.\n\
-         struct File { offset: u32, len: u32, width: u32, height: u32, \
-         out_offset: u32, out_len: u32, out_width: u32, out_height: u32 }\n",
-    );
+    let mut text = String::from("\n// Generated from hook.toml.\n");
+    let members = if hook.table().is_some() { TABLE_MEMBERS } else { IMAGE_MEMBERS };
+    structure(&mut text, "File", members.iter().map(|name| ((*name).to_owned(), "u32")));
     let lens = hook.buffers().iter().map(|buffer| (format!("{}_len", buffer.name), "u32"));
     structure(&mut text, "Batch", std::iter::once(("files".to_owned(), "u32")).chain(lens));
     if !hook.params().is_empty() {
@@ -105,6 +107,10 @@ pub(super) fn source(hook: &Hook) -> String {
             FieldType::F32 => (name.clone(), "f32"),
         });
         structure(&mut text, "Report", fields);
+    }
+    if let Some(table) = &hook.output().table {
+        let cells = table.columns.iter().map(|(name, kind)| (name.clone(), kind.wgsl()));
+        structure(&mut text, "Row", cells);
     }
     for (number, Binding { name, access, element, .. }) in bindings(hook).iter().enumerate() {
         let space = match access {

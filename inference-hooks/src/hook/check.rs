@@ -13,7 +13,7 @@ use super::program;
 use super::{
     API, Buffer, Element, Expr, FieldType, Hook, HookError, HookSource, ImageFormat, ImageOutput,
     InputSpec, Limits, OutputSpec, ParamType, Params, Pass, RESERVED_NAMES, Shaders, Work,
-    check_identifier, params,
+    check_identifier, params, table,
 };
 use crate::kernels::{self, CpuTwin};
 
@@ -60,11 +60,14 @@ pub(super) fn hook(source: HookSource) -> Result<Hook, HookError> {
     reader.head(&written.hook)?;
     let params = params::read(document, &written.params, settings)?;
     reader.no_shared_names(&written)?;
-    let output = reader.output(&written.output, &params)?;
-    let buffers = reader.buffers(&written.buffers, &params)?;
-    let passes = reader.passes(&written, &params, &output)?;
+    let table = reader.table_input(&written.input)?;
+    let names = Names::of(&params, table.is_some());
+    reader.no_hidden_names(&written, &names)?;
+    let output = reader.output(&written.output, &names)?;
+    let buffers = reader.buffers(&written.buffers, &names)?;
+    let passes = reader.passes(&written, &names, &output)?;
     let fallback = written.fallback.as_ref();
-    let fallback = fallback.map(|fallback| reader.fallback(fallback, &params, &output));
+    let fallback = fallback.map(|fallback| reader.fallback(fallback, &params, &output, &names));
     Ok(Hook {
         version: source.version(),
         name: written.hook.name.get_ref().clone(),
@@ -72,6 +75,7 @@ pub(super) fn hook(source: HookSource) -> Result<Hook, HookError> {
         description: written.hook.description.clone(),
         globs: written.hook.globs.get_ref().clone(),
         input: reader.input(&written.input)?,
+        table,
         limits: reader.limits(&written.limits)?,
         work: Work::Shaders(Shaders {
             compile_max: reader.compile_max(&written.limits)?,
@@ -85,21 +89,32 @@ pub(super) fn hook(source: HookSource) -> Result<Hook, HookError> {
     })
 }
 
-/// The names that size expressions of a derived picture may use; their values come from `Hook::input_values`.
-fn input_names(params: &Params) -> Vec<String> {
-    let fixed = ["width", "height", "len"].map(str::to_owned);
-    let params = params.iter().map(|(name, value)| match value.kind() {
-        ParamType::Rects => format!("{name}_count"),
-        ParamType::U32 | ParamType::I32 | ParamType::F32 | ParamType::Bool => name.clone(),
-    });
-    fixed.into_iter().chain(params).collect()
+/// The names that expressions may use.
+struct Names {
+    /// Of the kind of input: their values come from `Shape::values`.
+    fixed: &'static [&'static str],
+    /// In the size of what is derived; their values come from `Hook::input_values`.
+    input: Vec<String>,
+    /// In dispatches and buffers; their values come from `Hook::pass_values`.
+    pass: Vec<String>,
+    of_table: bool,
 }
 
-/// The names that dispatches and buffers may use; their values come from `Hook::pass_values`.
-fn pass_names(params: &Params) -> Vec<String> {
-    let mut names = input_names(params);
-    names.extend(["out_width", "out_height"].map(str::to_owned));
-    names
+impl Names {
+    fn of(params: &Params, of_table: bool) -> Self {
+        let (fixed, outputs): (&[_], &[_]) = match of_table {
+            false => (&["width", "height", "len"], &["out_width", "out_height"]),
+            true => (&table::NAMES, &["out_rows"]),
+        };
+        let params = params.iter().map(|(name, value)| match value.kind() {
+            ParamType::Rects => format!("{name}_count"),
+            ParamType::U32 | ParamType::I32 | ParamType::F32 | ParamType::Bool => name.clone(),
+        });
+        let input: Vec<_> = fixed.iter().map(|name| (*name).to_owned()).chain(params).collect();
+        let mut pass = input.clone();
+        pass.extend(outputs.iter().map(|name| (*name).to_owned()));
+        Self { fixed, input, pass, of_table }
+    }
 }
 
 pub(super) struct Reader<'a> {
@@ -137,8 +152,8 @@ impl Reader<'_> {
     }
 
     fn input(&self, input: &file::Input) -> Result<InputSpec, HookError> {
-        if input.kind.get_ref() != "image" {
-            let remedy = "this fsd reads kind = \"image\" only";
+        if !["image", "table"].contains(&input.kind.get_ref().as_str()) {
+            let remedy = "the kinds are \"image\" and \"table\"";
             return Err(self.wrong(&input.kind, "input.kind", "is not supported", remedy));
         }
         let bytes = input.max_bytes.as_ref();
@@ -210,20 +225,37 @@ impl Reader<'_> {
     fn output(
         &self,
         written: &Spanned<file::Output>,
-        params: &Params,
+        names: &Names,
     ) -> Result<OutputSpec, HookError> {
         let output = written.get_ref();
-        let image = output.image.as_ref().map(|image| self.image(image, params)).transpose()?;
+        let image = output.image.as_ref();
+        if let Some(image) = image.filter(|_| names.of_table) {
+            let remedy = "write [output.table] or [output.json]";
+            return Err(self.wrong(&image.suffix, "output.image", "is not made of tables", remedy));
+        }
+        let image = image.map(|image| self.image(image, names)).transpose()?;
+        let table = output.table.as_ref();
+        if let Some(table) = table.filter(|_| !names.of_table) {
+            let remedy = "write kind = \"table\" in [input], or leave it out";
+            return Err(self.wrong(
+                &table.suffix,
+                "output.table",
+                "is made of tables only",
+                remedy,
+            ));
+        }
+        let table = table.map(|table| self.table_output(table, &names.input)).transpose()?;
         let fields = self.fields(output.json.as_ref())?;
         if fields.len() > FIELDS_MAX {
             let remedy = format!("{FIELDS_MAX} are allowed");
             return Err(self.wrong(written, "output.json.fields", "are too many", remedy));
         }
-        if image.is_none() && fields.is_empty() {
-            let remedy = "add [output.image], or [output.json] with fields";
+        if image.is_none() && table.is_none() && fields.is_empty() {
+            let remedy =
+                "add [output.image], or [output.json] with fields, or, of a table, [output.table]";
             return Err(self.wrong(written, "output", "gives nothing", remedy));
         }
-        Ok(OutputSpec { image, fields })
+        Ok(OutputSpec { image, table, fields })
     }
 
     pub(super) fn fields(
@@ -234,32 +266,31 @@ impl Reader<'_> {
         for (name, kind) in json.iter().flat_map(|json| &json.fields) {
             let key = format!("output.json.fields.{name}");
             check_identifier(self.document, kind.span(), key.clone(), name, &[])?;
-            let field = match kind.get_ref().as_str() {
-                "u32" => FieldType::U32,
-                "i32" => FieldType::I32,
-                "f32" => FieldType::F32,
-                "bool" => FieldType::Bool,
-                _ => {
-                    let remedy = "the types are u32, i32, f32 and bool";
-                    return Err(self.wrong(kind, key, "is not a type", remedy));
-                }
-            };
+            let field = FieldType::parse(kind.get_ref()).ok_or_else(|| {
+                let remedy = "the types are u32, i32, f32 and bool";
+                self.wrong(kind, key, "is not a type", remedy)
+            })?;
             fields.push((name.clone(), field));
         }
         Ok(fields)
     }
 
-    fn image(&self, image: &file::ImageOutput, params: &Params) -> Result<ImageOutput, HookError> {
-        let suffix = image.suffix.get_ref();
+    pub(super) fn suffix(&self, key: &str, suffix: &Spanned<String>) -> Result<String, HookError> {
+        let text = suffix.get_ref();
         let sound = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-        if suffix.len() < 2
-            || suffix.len() > SUFFIX_CHARS_MAX
-            || !suffix.starts_with('.')
-            || !suffix.chars().all(sound)
+        if text.len() < 2
+            || text.len() > SUFFIX_CHARS_MAX
+            || !text.starts_with('.')
+            || !text.chars().all(sound)
         {
             let remedy = "write \".thumb.png\" or so: a dot, then letters, digits, `.`, `-`, `_`";
-            return Err(self.wrong(&image.suffix, "output.image.suffix", "is no suffix", remedy));
+            return Err(self.wrong(suffix, key, "is no suffix", remedy));
         }
+        Ok(text.clone())
+    }
+
+    fn image(&self, image: &file::ImageOutput, names: &Names) -> Result<ImageOutput, HookError> {
+        let suffix = self.suffix("output.image.suffix", &image.suffix)?;
         let quality = image.quality.as_ref();
         let quality = quality
             .map(|quality| self.bounded("output.image.quality", quality, JPEG_QUALITY))
@@ -287,29 +318,32 @@ impl Reader<'_> {
                 return Err(self.wrong(&image.format, key, "cannot be written", remedy));
             }
         };
-        let names = input_names(params);
         let size = |key, text: &Option<Spanned<String>>, default| match text {
-            Some(text) => self.expr(key, text, &names),
+            Some(text) => self.expr(key, text, &names.input),
             None => Ok(Expr::variable(default)),
         };
         Ok(ImageOutput {
-            suffix: suffix.clone(),
+            suffix,
             format,
             width: size("output.image.width", &image.width, 0)?,
             height: size("output.image.height", &image.height, 1)?,
         })
     }
 
-    fn expr(&self, key: &str, text: &Spanned<String>, names: &[String]) -> Result<Expr, HookError> {
+    pub(super) fn expr(
+        &self,
+        key: &str,
+        text: &Spanned<String>,
+        names: &[String],
+    ) -> Result<Expr, HookError> {
         Expr::parse(text.get_ref(), names).map_err(|problem| self.wrong(text, key, problem, ""))
     }
 
     fn buffers(
         &self,
         written: &BTreeMap<String, Spanned<file::Buffer>>,
-        params: &Params,
+        names: &Names,
     ) -> Result<Vec<Buffer>, HookError> {
-        let names = pass_names(params);
         let mut buffers = Vec::new();
         for (name, buffer) in written {
             let key = format!("buffers.{name}");
@@ -326,7 +360,7 @@ impl Reader<'_> {
                     format!("the types are {}", Element::ALL.map(Element::name).join(", "));
                 self.wrong(&buffer.kind, key, "is not a type", remedy)
             })?;
-            let len = self.expr(&format!("buffers.{name}.len"), &buffer.len, &names)?;
+            let len = self.expr(&format!("buffers.{name}.len"), &buffer.len, &names.pass)?;
             buffers.push(Buffer { name: name.clone(), element, len });
         }
         Ok(buffers)
@@ -340,10 +374,18 @@ impl Reader<'_> {
         Err(self.wrong(buffer, format!("buffers.{name}"), "is a parameter, too", remedy))
     }
 
+    /// A parameter of the name of a size could not be said in an expression.
+    fn no_hidden_names(&self, written: &HookFile, names: &Names) -> Result<(), HookError> {
+        let hidden = written.params.iter().find(|(name, _)| names.fixed.contains(&name.as_str()));
+        let Some((name, param)) = hidden else { return Ok(()) };
+        let problem = "has the name of a size of the input";
+        Err(self.wrong(param, format!("params.{name}"), problem, "rename it"))
+    }
+
     fn passes(
         &self,
         written: &HookFile,
-        params: &Params,
+        names: &Names,
         output: &OutputSpec,
     ) -> Result<Vec<Pass>, HookError> {
         let count = written.pass.len();
@@ -352,11 +394,10 @@ impl Reader<'_> {
             let problem = format!("has {count} passes");
             return Err(self.wrong(&written.hook.name, "hook.name", problem, remedy));
         }
-        let names = pass_names(params);
         let buffers = || written.buffers.keys().map(String::as_str);
-        let image = output.image.as_ref().map(|_| "output");
+        let derived = (output.image.is_some() || output.table.is_some()).then_some("output");
         let report = (!output.fields.is_empty()).then_some("report");
-        let writable: Vec<_> = buffers().chain(image).chain(report).collect();
+        let writable: Vec<_> = buffers().chain(derived).chain(report).collect();
         let readable: Vec<_> = writable.iter().copied().chain(["input"]).collect();
         let pass = |(index, pass): (usize, &file::Pass)| {
             let key = |name: &str| format!("pass[{index}].{name}");
@@ -374,8 +415,8 @@ impl Reader<'_> {
                 shader: shader.clone(),
                 entry: pass.entry.get_ref().clone(),
                 dispatch: [
-                    self.expr(&key("dispatch[0]"), x, &names)?,
-                    self.expr(&key("dispatch[1]"), y, &names)?,
+                    self.expr(&key("dispatch[0]"), x, &names.pass)?,
+                    self.expr(&key("dispatch[1]"), y, &names.pass)?,
                 ],
                 reads: owned(&pass.reads),
                 writes: owned(&pass.writes),
@@ -396,6 +437,7 @@ impl Reader<'_> {
         fallback: &file::Fallback,
         params: &Params,
         output: &OutputSpec,
+        names: &Names,
     ) -> Result<CpuTwin, HookError> {
         let wrong = |problem: String, remedy: String| {
             self.wrong(&fallback.cpu, "fallback.cpu", problem, remedy)
@@ -406,6 +448,10 @@ impl Reader<'_> {
             let known: Vec<_> = known.collect();
             wrong("does not exist".to_owned(), format!("there are {}", known.join(", ")))
         })?;
+        if names.of_table != twin.run.is_of_table() {
+            let remedy = "take one for the same input.kind".to_owned();
+            return Err(wrong("is for another kind of input".to_owned(), remedy));
+        }
         for (param, kind) in twin.params {
             if params.get(*param).map(|value| value.kind()) != Some(*kind) {
                 let remedy = format!("declare {param} = {{ type = \"{kind}\", .. }} in [params]");
@@ -419,6 +465,17 @@ impl Reader<'_> {
             let known: Vec<_> = twin.fields.iter().map(|(name, _)| *name).collect();
             let remedy = format!("its fields are {}", known.join(", "));
             return Err(wrong(format!("gives no field `{field}` of that type"), remedy));
+        }
+        if let Some(table) = &output.table
+            && !table
+                .columns
+                .iter()
+                .map(|(name, kind)| (name.as_str(), *kind))
+                .eq(twin.columns.iter().copied())
+        {
+            let known: Vec<_> = twin.columns.iter().map(|(name, _)| *name).collect();
+            let remedy = format!("declare {}, in this order", known.join(", "));
+            return Err(wrong("gives other columns in its table".to_owned(), remedy));
         }
         if output.image.is_some() && !twin.image {
             let remedy = "leave [output.image] out".to_owned();

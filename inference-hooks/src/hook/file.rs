@@ -42,6 +42,19 @@ pub(super) struct Input {
     pub(super) kind: Spanned<String>,
     pub(super) max_bytes: Option<Spanned<Size>>,
     pub(super) max_pixels: Option<Spanned<u64>>,
+    pub(super) max_rows: Option<Spanned<u32>>,
+    pub(super) max_columns: Option<Spanned<u32>>,
+    pub(super) columns: Option<Spanned<Vec<String>>>,
+    pub(super) time: Option<Spanned<Names>>,
+    pub(super) delimiter: Option<Spanned<String>>,
+}
+
+/// A name, or several, the best first.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Names {
+    One(String),
+    Many(Vec<String>),
 }
 
 /// A number of bytes: `4096` or `"64MiB"`.
@@ -87,6 +100,7 @@ pub(super) struct Pass {
 pub(super) struct Output {
     pub(super) image: Option<ImageOutput>,
     pub(super) json: Option<JsonOutput>,
+    pub(super) table: Option<TableOutput>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -97,6 +111,23 @@ pub(super) struct ImageOutput {
     pub(super) quality: Option<Spanned<u8>>,
     pub(super) width: Option<Spanned<String>>,
     pub(super) height: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TableOutput {
+    pub(super) suffix: Spanned<String>,
+    pub(super) format: Spanned<String>,
+    pub(super) rows: Spanned<String>,
+    pub(super) columns: Spanned<Vec<TableColumn>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TableColumn {
+    pub(super) name: Spanned<String>,
+    #[serde(rename = "type")]
+    pub(super) kind: Spanned<String>,
 }
 
 #[derive(Debug, Deserialize)]

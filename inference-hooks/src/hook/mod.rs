@@ -12,7 +12,9 @@ mod expr;
 mod file;
 mod params;
 mod program;
+mod shape;
 mod source;
+mod table;
 
 #[cfg(test)]
 mod tests;
@@ -27,6 +29,10 @@ pub use params::{ParamType, ParamValue, Params, RECTS_MAX, Rect};
 pub use program::{Bounds, Command, Container, Image, Program, Runtime};
 pub(crate) use program::{FIELDS_OF_RESULT_MAX, OWN_VARIABLES};
 pub use source::{FILE_BYTES_MAX, FILES_MAX, HookSource, HookVersion};
+pub use table::{TableFormat, TableOutput, TableSpec};
+
+pub(crate) use shape::Shape;
+pub(crate) use table::CellType;
 
 use crate::kernels::CpuTwin;
 use error::Document;
@@ -59,6 +65,7 @@ pub struct Hook {
     description: String,
     globs: Vec<String>,
     input: InputSpec,
+    table: Option<TableSpec>,
     params: Params,
     output: OutputSpec,
     limits: Limits,
@@ -110,6 +117,8 @@ pub struct Limits {
 pub struct OutputSpec {
     /// A derived picture.
     pub image: Option<ImageOutput>,
+    /// A derived table.
+    pub table: Option<TableOutput>,
     /// The fields of its JSON result, in the order of the generated `Report` structure.
     pub fields: Vec<(String, FieldType)>,
 }
@@ -173,6 +182,18 @@ pub(crate) enum Element {
     F32,
     Vec4F32,
     AtomicU32,
+}
+
+impl FieldType {
+    fn parse(name: &str) -> Option<Self> {
+        match name {
+            "u32" => Some(Self::U32),
+            "i32" => Some(Self::I32),
+            "f32" => Some(Self::F32),
+            "bool" => Some(Self::Bool),
+            _ => None,
+        }
+    }
 }
 
 impl Element {
@@ -248,6 +269,11 @@ impl Hook {
         self.input
     }
 
+    /// How it takes tables; none if it takes pictures.
+    pub fn table(&self) -> Option<&TableSpec> {
+        self.table.as_ref()
+    }
+
     /// What it gives.
     pub fn output(&self) -> &OutputSpec {
         &self.output
@@ -255,14 +281,17 @@ impl Hook {
 
     /// What the names of the files that it makes may end with.
     pub fn suffixes(&self) -> Vec<String> {
-        let Some(image) = &self.output.image else { return Vec::new() };
+        let mut suffixes =
+            Vec::from_iter(self.output.table.iter().map(|table| table.suffix.clone()));
+        let Some(image) = &self.output.image else { return suffixes };
         match image.format {
-            ImageFormat::Png | ImageFormat::Jpeg { .. } => vec![image.suffix.clone()],
+            ImageFormat::Png | ImageFormat::Jpeg { .. } => suffixes.push(image.suffix.clone()),
             ImageFormat::Same { .. } => {
                 let extensions = crate::encode::extensions();
-                extensions.map(|extension| format!("{}.{extension}", image.suffix)).collect()
+                suffixes.extend(extensions.map(|ext| format!("{}.{ext}", image.suffix)));
             }
         }
+        suffixes
     }
 
     /// How it does its work.
@@ -310,25 +339,37 @@ impl Hook {
         self.shaders().map_or(&[], |shaders| &shaders.passes)
     }
 
-    /// The values behind the names of the expressions for the size of a derived picture.
-    fn input_values(&self, width: u32, height: u32) -> Vec<f64> {
-        let (width, height) = (f64::from(width), f64::from(height));
+    /// The values behind the names of the expressions for the size of what is derived.
+    fn input_values(&self, input: Shape) -> Vec<f64> {
         let params = self.params.values().map(ParamValue::number);
-        [width, height, width * height].into_iter().chain(params).collect()
+        input.values().into_iter().chain(params).collect()
     }
 
     /// The values behind the names of the expressions for dispatches and buffers.
-    pub(crate) fn pass_values(&self, input: [u32; 2], output: [u32; 2]) -> Vec<f64> {
-        let mut values = self.input_values(input[0], input[1]);
-        values.extend(output.map(f64::from));
+    pub(crate) fn pass_values(&self, input: Shape, output: [u32; 2]) -> Vec<f64> {
+        let mut values = self.input_values(input);
+        match input {
+            Shape::Image { .. } => values.extend(output.map(f64::from)),
+            Shape::Table { .. } => values.push(output[1].into()),
+        }
         values
     }
 
-    /// The size of the derived picture for an input's size: the input's size if there is no derived picture.
-    pub(crate) fn output_size(&self, width: u32, height: u32) -> Result<[u32; 2], ExprError> {
-        let Some(image) = &self.output.image else { return Ok([width, height]) };
-        let values = self.input_values(width, height);
-        Ok([image.width.count(&values)?.max(1), image.height.count(&values)?.max(1)])
+    /// The size of what is derived: of a picture, width and height, the input's if there is none; of a table, its
+    /// columns and rows, none if there is no table.
+    pub(crate) fn output_size(&self, input: Shape) -> Result<[u32; 2], ExprError> {
+        match (input, &self.output.image, &self.output.table) {
+            (Shape::Image { size }, None, _) => Ok(size),
+            (Shape::Image { .. }, Some(image), _) => {
+                let values = self.input_values(input);
+                Ok([image.width.count(&values)?.max(1), image.height.count(&values)?.max(1)])
+            }
+            (Shape::Table { .. }, _, None) => Ok([0, 0]),
+            (Shape::Table { .. }, _, Some(table)) => {
+                let columns = u32::try_from(table.columns.len()).unwrap_or(u32::MAX);
+                Ok([columns, table.rows.count(&self.input_values(input))?])
+            }
+        }
     }
 }
 

@@ -211,6 +211,7 @@ pub(super) fn hook(reader: &Reader<'_>, settings: Option<Document<'_>>) -> Resul
         description: written.hook.description.clone(),
         globs: written.hook.globs.get_ref().clone(),
         input: InputSpec { bytes_max, pixels_max: u64::MAX },
+        table: None,
         params: params::read(document, &written.params, settings)?,
         output: reader.program_output(&written.output)?,
         limits: reader.program_limits(&written.limits)?,
@@ -366,7 +367,7 @@ impl Reader<'_> {
             let remedy = format!("{FIELDS_MAX} are allowed");
             return Err(self.wrong(json, "output.json.fields", "are too many", remedy));
         }
-        Ok(OutputSpec { image: None, fields })
+        Ok(OutputSpec { image: None, table: None, fields })
     }
 
     fn program_limits(&self, limits: &LimitsTable) -> Result<Limits, HookError> {

@@ -62,7 +62,7 @@ fn a_hook_is_read_with_its_defaults() {
     assert_eq!(hook.limits(), expected);
     assert_eq!(hook.shaders().unwrap().compile_max, Duration::from_secs(5));
     assert_eq!(hook.params()["amount"], ParamValue::F32(0.5));
-    assert_eq!(hook.output_size(7, 9), Ok([7, 9]));
+    assert_eq!(hook.output_size(Shape::Image { size: [7, 9] }), Ok([7, 9]));
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn an_error_names_file_line_key_value_and_remedy() {
         (
             "kind = \"image\"",
             "kind = \"csv\"",
-            "hook.toml:7: input.kind = \"csv\" is not supported; this fsd reads kind = \"image\" only",
+            "hook.toml:7: input.kind = \"csv\" is not supported; the kinds are \"image\" and \"table\"",
         ),
         (
             "\"1MiB\"",
@@ -148,7 +148,7 @@ fn an_error_names_file_line_key_value_and_remedy() {
         (
             "retries = 3",
             "retries = 3\n[fallback]\ncpu = \"builtin:blur\"",
-            "hook.toml:33: fallback.cpu = \"builtin:blur\" does not exist; there are builtin:privacy-blur, builtin:sharpness, builtin:thumbnail",
+            "hook.toml:33: fallback.cpu = \"builtin:blur\" does not exist; there are builtin:privacy-blur, builtin:sharpness, builtin:telemetry, builtin:thumbnail",
         ),
         (
             "retries = 3",
@@ -172,6 +172,78 @@ fn an_error_names_file_line_key_value_and_remedy() {
     assert!(nothing.contains("gives nothing; add [output.image], or [output.json]"), "{nothing}");
     assert!(matches!(parse("", None), Err(HookError::Value(_))));
     assert!(matches!(Hook::parse(HookSource::new(BTreeMap::new())), Err(HookError::NoHookFile)));
+}
+
+#[test]
+fn what_is_said_of_tables_is_checked() {
+    let ready = crate::ready_hooks().iter().find(|ready| ready.name == "telemetry").unwrap();
+    let telemetry = ready.source().files().clone();
+    let text = String::from_utf8(telemetry["hook.toml"].clone()).unwrap();
+    let sound = Hook::parse(ready.source()).unwrap();
+    let spec = sound.table().unwrap();
+    assert_eq!((spec.rows_max, spec.columns_max, spec.delimiter), (1_000_000, 256, None));
+    // A day in minutes, and without times in windows of 60 rows.
+    let rows = |seconds| sound.output_size(Shape::Table { rows: 1440, cols: 2, seconds });
+    assert_eq!((rows(Some(86_340.0)), rows(None)), (Ok([13, 2880]), Ok([13, 48])));
+    for (from, to, message) in [
+        (
+            "kind = \"table\"",
+            "kind = \"table\"\nmax_pixels = 5",
+            "hook.toml:10: input.max_pixels = 5 is for pictures only; write max_rows and max_columns",
+        ),
+        (
+            "kind = \"table\"",
+            "kind = \"table\"\ndelimiter = \", \"",
+            "hook.toml:10: input.delimiter = \", \" parts no cells; write one character, such as \";\" or \"\\t\"",
+        ),
+        (
+            "kind = \"table\"",
+            "kind = \"table\"\ncolumns = []",
+            "hook.toml:10: input.columns = [] names no column; name columns, or leave it out for all that hold numbers",
+        ),
+        (
+            "format = \"csv\"",
+            "format = \"xls\"",
+            "output.table.format = \"xls\" cannot be written; the formats are \"csv\" and \"jsonl\"",
+        ),
+        (
+            "name = \"count\", type = \"u32\"",
+            "name = \"count\", type = \"f64\"",
+            "output.table.columns.count = \"f64\" is not a type; the types are u32, i32, f32, bool, column and time",
+        ),
+        (
+            "name = \"count\"",
+            "name = \"start\"",
+            "output.table.columns.start = \"start\" is there twice; rename one of the two",
+        ),
+        (
+            "name = \"count\"",
+            "name = \"number\"",
+            "fallback.cpu = \"builtin:telemetry\" gives other columns in its table; declare start, column, count,",
+        ),
+        (
+            "builtin:telemetry",
+            "builtin:thumbnail",
+            "fallback.cpu = \"builtin:thumbnail\" is for another kind of input; take one for the same input.kind",
+        ),
+        (
+            "[params]",
+            "[params]\nrows = { type = \"u32\", default = 1 }",
+            "params.rows = { type = \"u32\", default = 1 } has the name of a size of the input; rename it",
+        ),
+    ] {
+        assert!(text.contains(from), "{from}");
+        let mut files = telemetry.clone();
+        files.insert("hook.toml".to_owned(), text.replacen(from, to, 1).into_bytes());
+        let found = Hook::parse(HookSource::new(files)).expect_err(to).to_string();
+        assert!(found.contains(message), "{found}");
+    }
+    let keys = HOOK.replace("kind = \"image\"", "kind = \"image\"\ntime = \"time\"");
+    let found = parse(&keys, None).expect_err("a time of a picture").to_string();
+    assert!(
+        found.contains("is for tables only; leave it out, or write kind = \"table\""),
+        "{found}"
+    );
 }
 
 #[test]

@@ -3,9 +3,10 @@
 use image::{Rgba, RgbaImage};
 use serde_json::{Map, Value};
 
-use super::{Apart, CpuInput, CpuOutput};
+use super::{Apart, CpuInput, CpuOutput, Run, TableInput};
 use crate::gpu::GpuOutput;
-use crate::hook::Hook;
+use crate::hook::{CellType, Hook, Shape};
+use crate::table::Table;
 
 /// A picture that is the same each time: slopes, noise, hard edges and transparency.
 pub(crate) fn picture([width, height]: [u32; 2]) -> RgbaImage {
@@ -21,8 +22,17 @@ pub(crate) fn picture([width, height]: [u32; 2]) -> RgbaImage {
 
 /// What the CPU twin of `hook` gives for `image`; none if it has no twin, or no result of that size.
 pub(crate) fn on_cpu(hook: &Hook, image: &RgbaImage) -> Option<CpuOutput> {
-    let output_size = hook.output_size(image.width(), image.height()).ok()?;
-    Some((hook.cpu_twin()?.run)(&CpuInput { image, params: hook.params(), output_size }))
+    let Run::Image(run) = hook.cpu_twin()?.run else { return None };
+    let size = [image.width(), image.height()];
+    let output_size = hook.output_size(Shape::Image { size }).ok()?;
+    Some(run(&CpuInput { image, params: hook.params(), output_size }))
+}
+
+/// The same for a table.
+pub(crate) fn table_on_cpu(hook: &Hook, table: &Table) -> Option<CpuOutput> {
+    let Run::Table(run) = hook.cpu_twin()?.run else { return None };
+    let [_, out_rows] = hook.output_size(table.shape()).ok()?;
+    Some(run(&TableInput { table, params: hook.params(), out_rows }))
 }
 
 /// How far two results are apart.
@@ -41,7 +51,33 @@ pub(crate) fn apart(found: &GpuOutput, expected: &CpuOutput) -> Result<Apart, St
             return Err(format!("pictures of {:?} and {:?}", size(found), size(expected)));
         }
     };
-    Ok(Apart { channel, relative: fields_apart(&found.fields, &expected.fields)? })
+    let fields = fields_apart(&found.fields, &expected.fields)?;
+    Ok(Apart { channel, relative: fields })
+}
+
+/// How far two derived tables of a hook are apart.
+///
+/// # Errors
+/// Says where they say something else.
+pub(crate) fn tables_apart(hook: &Hook, found: &[u32], expected: &[u32]) -> Result<f64, String> {
+    if found.len() != expected.len() {
+        return Err(format!("{} and {} words of rows", found.len(), expected.len()));
+    }
+    let columns = hook.output().table.iter().flat_map(|table| &table.columns).cycle();
+    let mut worst = 0.0_f64;
+    for ((name, kind), (at, (found, expected))) in
+        columns.zip(found.iter().zip(expected).enumerate())
+    {
+        let (number, twin) = (f32::from_bits(*found), f32::from_bits(*expected));
+        if *kind == CellType::F32 && number.is_finite() && twin.is_finite() {
+            let scale = number.abs().max(twin.abs()).max(1.0);
+            worst = worst.max(f64::from((number - twin).abs()) / f64::from(scale));
+        } else if found != expected && !(*kind == CellType::F32 && number.is_nan() && twin.is_nan())
+        {
+            return Err(format!("{name} at word {at}: {found} and {expected}"));
+        }
+    }
+    Ok(worst)
 }
 
 fn fields_apart(found: &Map<String, Value>, expected: &Map<String, Value>) -> Result<f64, String> {

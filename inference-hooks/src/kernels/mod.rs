@@ -3,12 +3,14 @@
 
 mod privacy_blur;
 mod sharpness;
+mod telemetry;
 mod thumbnail;
 
 use image::RgbaImage;
 use serde_json::{Map, Value};
 
-use crate::hook::{FieldType, ParamType, ParamValue, Params, Rect};
+use crate::hook::{CellType, FieldType, ParamType, ParamValue, Params, Rect};
+use crate::table::Table;
 
 #[cfg(feature = "gpu")]
 pub(crate) mod apart;
@@ -18,7 +20,7 @@ mod parity;
 
 /// All CPU twins; a hook names one as `cpu = "builtin:NAME"`.
 pub(crate) const TWINS: &[CpuTwin] =
-    &[privacy_blur::CPU_TWIN, sharpness::CPU_TWIN, thumbnail::CPU_TWIN];
+    &[privacy_blur::CPU_TWIN, sharpness::CPU_TWIN, telemetry::CPU_TWIN, thumbnail::CPU_TWIN];
 
 /// Native code that stands in for a hook's shaders.
 #[derive(Clone, Copy, Debug)]
@@ -30,12 +32,27 @@ pub(crate) struct CpuTwin {
     pub(crate) fields: &'static [(&'static str, FieldType)],
     /// Whether it gives a picture.
     pub(crate) image: bool,
-    /// Working memory for each pixel of the input, beside the input and the result.
+    /// The columns of the table it gives.
+    pub(crate) columns: &'static [(&'static str, CellType)],
+    /// Working memory for each pixel or cell of the input, beside the input and the result.
     pub(crate) bytes_per_pixel: u64,
     /// How far the shaders may be from it.
     #[cfg(feature = "gpu")]
     pub(crate) tolerance: Apart,
-    pub(crate) run: fn(&CpuInput<'_>) -> CpuOutput,
+    pub(crate) run: Run,
+}
+
+/// The code of a CPU twin.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Run {
+    Image(fn(&CpuInput<'_>) -> CpuOutput),
+    Table(fn(&TableInput<'_>) -> CpuOutput),
+}
+
+impl Run {
+    pub(crate) fn is_of_table(self) -> bool {
+        matches!(self, Self::Table(_))
+    }
 }
 
 /// A distance between two results, or the most that it may be.
@@ -72,28 +89,31 @@ pub(crate) struct CpuInput<'a> {
     pub(crate) output_size: [u32; 2],
 }
 
+/// What a CPU twin for tables works on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TableInput<'a> {
+    pub(crate) table: &'a Table,
+    pub(crate) params: &'a Params,
+    /// How many rows the derived table has.
+    pub(crate) out_rows: u32,
+}
+
 /// What a CPU twin gives.
 #[derive(Debug, Default)]
 pub(crate) struct CpuOutput {
     pub(crate) image: Option<RgbaImage>,
+    /// The rows of a derived table, as shaders write them.
+    pub(crate) rows: Vec<u32>,
     pub(crate) fields: Map<String, Value>,
 }
 
 impl CpuInput<'_> {
-    /// A parameter of type `f32`. Loading the hook has made sure that it is there.
     fn f32(&self, name: &str) -> f32 {
-        match self.params.get(name) {
-            Some(ParamValue::F32(value)) => *value,
-            other => unreachable!("checked at load: {name} is {other:?}"),
-        }
+        f32_param(self.params, name)
     }
 
-    /// A parameter of type `u32`.
     fn u32(&self, name: &str) -> u32 {
-        match self.params.get(name) {
-            Some(ParamValue::U32(value)) => *value,
-            other => unreachable!("checked at load: {name} is {other:?}"),
-        }
+        u32_param(self.params, name)
     }
 
     /// A parameter of type `rects`.
@@ -102,6 +122,22 @@ impl CpuInput<'_> {
             Some(ParamValue::Rects(rects)) => rects,
             other => unreachable!("checked at load: {name} is {other:?}"),
         }
+    }
+}
+
+/// A parameter of type `f32`. Loading the hook has made sure that it is there.
+fn f32_param(params: &Params, name: &str) -> f32 {
+    match params.get(name) {
+        Some(ParamValue::F32(value)) => *value,
+        other => unreachable!("checked at load: {name} is {other:?}"),
+    }
+}
+
+/// A parameter of type `u32`.
+fn u32_param(params: &Params, name: &str) -> u32 {
+    match params.get(name) {
+        Some(ParamValue::U32(value)) => *value,
+        other => unreachable!("checked at load: {name} is {other:?}"),
     }
 }
 

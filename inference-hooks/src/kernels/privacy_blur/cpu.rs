@@ -41,7 +41,7 @@ pub(super) fn run(input: &CpuInput<'_>) -> CpuOutput {
         }
     }
     let fields = [("masks".to_owned(), masks.len().into()), ("radius".to_owned(), radius.into())];
-    CpuOutput { image: Some(output), fields: Map::from_iter(fields) }
+    CpuOutput { image: Some(output), rows: Vec::new(), fields: Map::from_iter(fields) }
 }
 
 /// How far the blur reaches: a share of the picture's longer side, but never less than a given number of pixels.

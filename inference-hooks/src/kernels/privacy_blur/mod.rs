@@ -7,7 +7,7 @@ mod cpu;
 #[cfg(test)]
 mod tests;
 
-use super::CpuTwin;
+use super::{CpuTwin, Run};
 use crate::hook::{FieldType, ParamType};
 
 pub(super) const CPU_TWIN: CpuTwin = CpuTwin {
@@ -19,9 +19,10 @@ pub(super) const CPU_TWIN: CpuTwin = CpuTwin {
     ],
     fields: &[("masks", FieldType::U32), ("radius", FieldType::U32)],
     image: true,
+    columns: &[],
     bytes_per_pixel: 4,
     // Whole numbers throughout.
     #[cfg(feature = "gpu")]
     tolerance: super::Apart { channel: 0, relative: 0.0 },
-    run: cpu::run,
+    run: Run::Image(cpu::run),
 };

@@ -36,7 +36,7 @@ pub(super) fn run(input: &CpuInput<'_>) -> CpuOutput {
         ("overexposed", (bright_fraction > f64::from(input.f32("bright_fraction_max"))).into()),
     ];
     let fields = fields.map(|(name, value)| (name.to_owned(), value));
-    CpuOutput { image: None, fields: Map::from_iter(fields) }
+    CpuOutput { image: None, rows: Vec::new(), fields: Map::from_iter(fields) }
 }
 
 /// One pass over the picture. Beyond an edge the edge's pixel goes on.

@@ -7,7 +7,7 @@ mod cpu;
 #[cfg(test)]
 mod tests;
 
-use super::CpuTwin;
+use super::{CpuTwin, Run};
 use crate::hook::{FieldType, ParamType};
 
 pub(super) const CPU_TWIN: CpuTwin = CpuTwin {
@@ -32,9 +32,10 @@ pub(super) const CPU_TWIN: CpuTwin = CpuTwin {
         ("overexposed", FieldType::Bool),
     ],
     image: false,
+    columns: &[],
     bytes_per_pixel: 0,
     // The sums are exact on both; the shader divides and subtracts in 32-bit floats, the twin in 64.
     #[cfg(feature = "gpu")]
     tolerance: super::Apart { channel: 0, relative: 1e-5 },
-    run: cpu::run,
+    run: Run::Image(cpu::run),
 };

@@ -26,7 +26,7 @@ pub(super) fn run(input: &CpuInput<'_>) -> CpuOutput {
         ("width".to_owned(), input.image.width().into()),
         ("height".to_owned(), input.image.height().into()),
     ];
-    CpuOutput { image: Some(small), fields: Map::from_iter(size) }
+    CpuOutput { image: Some(small), rows: Vec::new(), fields: Map::from_iter(size) }
 }
 
 /// The mean over the part of a source row that column `x` of the result covers; colours weighted by alpha.

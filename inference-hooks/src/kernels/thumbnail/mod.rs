@@ -7,7 +7,7 @@ mod cpu;
 #[cfg(test)]
 mod tests;
 
-use super::CpuTwin;
+use super::{CpuTwin, Run};
 use crate::hook::FieldType;
 
 pub(super) const CPU_TWIN: CpuTwin = CpuTwin {
@@ -15,9 +15,10 @@ pub(super) const CPU_TWIN: CpuTwin = CpuTwin {
     params: &[],
     fields: &[("width", FieldType::U32), ("height", FieldType::U32)],
     image: true,
+    columns: &[],
     bytes_per_pixel: 0,
     // Sums of the same numbers in the same order, but a GPU may fuse a multiplication with an addition.
     #[cfg(feature = "gpu")]
     tolerance: super::Apart { channel: 1, relative: 0.0 },
-    run: cpu::run,
+    run: Run::Image(cpu::run),
 };
