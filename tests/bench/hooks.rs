@@ -1,5 +1,5 @@
 //! `cargo xtask bench hooks`: how long a hook takes beyond its own work, and how many files a second it looks at, with the bars that it
-//! must reach. Ours and what it is measured against run in one process tree, one after the other.
+//! must reach. The share is a local one: what uploads take is measured elsewhere. Ours and what it is measured against run in one process tree, one after the other.
 
 #![expect(clippy::disallowed_methods, reason = "it measures in real time")]
 
@@ -228,17 +228,14 @@ impl Drive {
         let folder = TempDir::with_prefix_in("hooks-", place)?;
         let root = folder.path().to_owned();
         let at = |name: &str| root.join(name).display().to_string();
-        for name in ["store", "mount"] {
-            std::fs::create_dir(at(name))?;
-        }
+        std::fs::create_dir(at("mount"))?;
         std::fs::write(
             at("fsd.toml"),
             format!(
-                "state_dir = \"{}\"\n[[share]]\nname = \"cam\"\nmount = \"{}\"\nurl = \"file://{}\"\nupload_delay = \"{}ms\"\n\
+                "state_dir = \"{}\"\n[[share]]\nname = \"cam\"\nmount = \"{}\"\nlocal = true\nupload_delay = \"{}ms\"\n\
                  [[hook]]\ndir = \"{}/{HOOK}\"\nresults_folder = \"results\"\n",
                 at("state"),
                 at("mount"),
-                at("store"),
                 QUIET.as_millis(),
                 hooks.display()
             ),

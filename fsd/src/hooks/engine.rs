@@ -13,6 +13,7 @@ use super::arrived::Arrived;
 use super::jobs::{Outcome, after};
 use super::live::Rules;
 use super::rules::Decides;
+use super::run::Turns;
 use super::worker::Worker;
 use super::{ARRIVED, AT_ONCE, gates, telling};
 use crate::clock::Clock;
@@ -40,6 +41,7 @@ pub(super) struct JobEngine {
     pub(super) tasks: Tasks,
     pub(super) rules: Arc<Rules>,
     pub(super) worker: Arc<Worker>,
+    pub(super) turns: Turns,
 }
 
 /// Jobs that are run beside those of the other lane.

@@ -26,6 +26,7 @@ use inference_hooks::{Hook, HookError, HookSource, Programs, WorkerConfig};
 
 use self::engine::JobEngine;
 use self::live::Rules;
+use self::run::Turns;
 use self::worker::Worker;
 use crate::clock::Clock;
 use crate::events::Events;
@@ -123,7 +124,8 @@ pub fn start(parts: Parts) -> Result<Hooks, VfsError> {
     hooks.reload();
     let watch = live::watch(rules.clone(), worker.clone(), clock.clone(), tasks.clone());
     tasks.spawn("hooks.watch", watch);
-    let engine = JobEngine { vfs, meta, events, clock, tasks: tasks.clone(), rules, worker };
+    let turns = Turns::default();
+    let engine = JobEngine { vfs, meta, events, clock, tasks: tasks.clone(), rules, worker, turns };
     tasks.spawn("hooks.engine", engine.run());
     Ok(hooks)
 }

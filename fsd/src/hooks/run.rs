@@ -3,10 +3,12 @@
 use std::error::Error;
 use std::ffi::OsString;
 use std::fs::File;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt as _;
 
 use inference_hooks::{Advice, Change, Context, JobOutput};
+use tokio::sync::Mutex;
 
 use super::engine::{ANOTHER_VERSION, JobEngine};
 use super::jobs::Outcome;
@@ -22,66 +24,74 @@ const RETRIES_OF_FILES: u32 = 10;
 /// A path from the root of a share.
 pub(super) type Names = Vec<Vec<u8>>;
 
+/// How a try ended, and how often another one may follow.
+type Ended = (Outcome, u32);
+
 impl JobEngine {
-    pub(super) async fn run_job(&self, rule: &Rule, job: &Job) -> (Outcome, u32) {
+    pub(super) async fn run_job(&self, rule: &Rule, job: &Job) -> Ended {
+        match self.look(rule, job).await {
+            Ok((original, output)) => match self.apply(rule, job, &original, output).await {
+                Ok(outcome) => (outcome, 0),
+                Err(error) => of_files(&error),
+            },
+            Err(ended) => ended,
+        }
+    }
+
+    /// What the hook says of the version that `job` is about, and that version.
+    async fn look(&self, rule: &Rule, job: &Job) -> Result<(File, JobOutput), Ended> {
         let (name, version) = (rule.hook.name(), rule.hook.version().as_str());
-        if job.version != version {
-            let has_job = |tx: &Tx<'_>| tx.has_job(name, version, job.ino, job.content);
-            match self.meta.read(has_job) {
-                Ok(true) => return (Outcome::Superseded(ANOTHER_VERSION), 0),
-                Ok(false) => {}
-                Err(error) => return (failed(&error), RETRIES_OF_FILES),
-            }
+        let has_job = |tx: &Tx<'_>| tx.has_job(name, version, job.ino, job.content);
+        if job.version != version && self.meta.read(has_job).map_err(|e| of_files(&e))? {
+            return Err((Outcome::Superseded(ANOTHER_VERSION), 0));
         }
-        let limits = rule.hook.limits();
-        let retries = (limits.retries_max, RETRIES_OF_FILES);
-        let (inode, path) = match self.file_of(job) {
-            Ok(Ok(found)) => found,
-            Ok(Err(outcome)) => return (outcome, 0),
-            Err(error) => return (failed(&error), retries.1),
-        };
-        let input = match self.vfs.snapshot(inode.ino, rule.hook.input().bytes_max).await {
-            Ok(file) => OwnedFd::from(file),
-            Err(VfsError::TooLarge) => {
-                let most = rule.hook.input().bytes_max;
-                let error = format!("the file has more than the {most} bytes that the hook takes");
-                return (Outcome::Failed { advice: Advice::ParkFile, error }, 0);
+        let (inode, path) = self.file_of(job)?;
+        let bytes_max = rule.hook.input().bytes_max;
+        let input = self.vfs.snapshot(inode.ino, bytes_max).await.map_err(|error| {
+            if !matches!(error, VfsError::TooLarge) {
+                return of_files(&error);
             }
-            Err(error) => return (failed(&error), retries.1),
-        };
-        if let Ok(Err(outcome)) = self.file_of(job) {
-            return (outcome, 0);
-        }
-        let original = match input.try_clone() {
-            Ok(file) => File::from(file),
-            Err(error) => return (failed(&error), retries.1),
-        };
+            let error = format!("the file has more than the {bytes_max} bytes that the hook takes");
+            (Outcome::Failed { advice: Advice::ParkFile, error }, 0)
+        })?;
+        // It may have changed while it was copied.
+        self.file_of(job)?;
+        let original = input.try_clone().map_err(|error| of_files(&error))?;
         if !rule.media_types.is_empty() {
-            match media::type_of(&original, &job.path) {
-                Ok(found) if media::is_wanted(found, &rule.media_types) => {}
-                Ok(found) => return (Outcome::NotWanted(found), 0),
-                Err(error) => return (failed(&error), retries.1),
+            let found = media::type_of(&original, &job.path).map_err(|error| of_files(&error))?;
+            if !media::is_wanted(found, &rule.media_types) {
+                return Err((Outcome::NotWanted(found), 0));
             }
         }
-        let context = match self.context(job, &inode, &path) {
-            Ok(context) => context,
-            Err(error) => return (failed(&error), retries.1),
+        let context = self.context(job, &inode, &path).map_err(|error| of_files(&error))?;
+        let said = self.worker.run(rule.hook.clone(), OwnedFd::from(input), context).await;
+        let output = said.map_err(|error| {
+            let failed = Outcome::Failed { advice: error.advice(), error: chain(&error) };
+            (failed, rule.hook.limits().retries_max)
+        })?;
+        Ok((original, output))
+    }
+
+    /// Makes files and attributes of what the hook has said, if the version is still there. Jobs about files of one path have their turn one
+    /// after the other: the last version's result is the one that stays.
+    async fn apply(
+        &self,
+        rule: &Rule,
+        job: &Job,
+        original: &File,
+        output: JobOutput,
+    ) -> Result<Outcome, VfsError> {
+        let _alone = self.turns.of(&job.path).lock().await;
+        let (inode, path) = match self.file_of(job) {
+            Ok(found) => found,
+            Err((outcome, _)) => return Ok(outcome),
         };
-        let output = match self.worker.run(rule.hook.clone(), input, context).await {
-            Ok(output) => output,
-            Err(error) => {
-                let advice = error.advice();
-                return (Outcome::Failed { advice, error: chain(&error) }, retries.0);
-            }
-        };
-        let applied = match gates::replacing(rule, &output) {
-            Some(to) => self.replace((rule, job), (&inode, &path), (&original, to), output).await,
-            None => self.apply(rule, &inode, &path, output).await,
-        };
-        match applied {
-            Ok(outcome) => (outcome, 0),
-            Err(error) => (failed(&error), retries.1),
+        if let Some(to) = gates::replacing(rule, &output) {
+            return self.replace((rule, job), (&inode, &path), (original, to), output).await;
         }
+        let share = self.vfs.share(inode.share)?;
+        let json = results::apply(&self.vfs, rule, share, &inode, &path, output, None).await?;
+        Ok(Outcome::Result(json.to_string()))
     }
 
     /// What a program is told of a file.
@@ -96,32 +106,42 @@ impl JobEngine {
         Ok(Context { share, path: OsString::from_vec(path.join(&b'/')), change })
     }
 
-    async fn apply(
-        &self,
-        rule: &Rule,
-        inode: &Inode,
-        path: &Names,
-        output: JobOutput,
-    ) -> Result<Outcome, VfsError> {
-        let share = self.vfs.share(inode.share)?;
-        let json = results::apply(&self.vfs, rule, share, inode, path, output, None).await?;
-        Ok(Outcome::Result(json.to_string()))
-    }
-
     /// The file of a job, if it still is the version that arrived and nobody is about to change it.
-    fn file_of(&self, job: &Job) -> Result<Result<(Inode, Names), Outcome>, MetaError> {
+    fn file_of(&self, job: &Job) -> Result<(Inode, Names), Ended> {
         let (ino, content): (Ino, u64) = (job.ino, job.content);
-        self.meta.read(|tx| {
+        let found = self.meta.read(|tx| -> Result<_, MetaError> {
             let inode = tx.inode(ino)?.filter(|inode| inode.content == content);
             Ok(match (inode, tx.path(ino)?) {
-                (Some(_), Some(_)) if tx.is_writing(ino)? => Err(Outcome::Busy),
+                (Some(_), Some(_)) if tx.is_writing(ino)? => Err((Outcome::Busy, 0)),
                 (Some(inode), Some(path)) => Ok((inode, path)),
-                _ => Err(Outcome::Superseded("the file changed or went away before")),
+                _ => Err((Outcome::Superseded("the file changed or went away before"), 0)),
             })
-        })
+        });
+        found.map_err(|error| of_files(&error))?
     }
 }
 
-fn failed(error: &dyn Error) -> Outcome {
-    Outcome::Failed { advice: Advice::Retry, error: chain(error) }
+/// Something failed that has to do with files, not with the hook.
+fn of_files(error: &dyn Error) -> Ended {
+    let failed = Outcome::Failed { advice: Advice::Retry, error: chain(error) };
+    (failed, RETRIES_OF_FILES)
+}
+
+/// Turns that are taken one after the other, by path.
+pub(super) struct Turns([Mutex<()>; 64]);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Mutex::new(())))
+    }
+}
+
+impl Turns {
+    /// The turn of `path`; others may share it.
+    fn of(&self, path: &str) -> &Mutex<()> {
+        let mut hasher = DefaultHasher::new();
+        path.hash(&mut hasher);
+        let turn = hasher.finish() % self.0.len() as u64;
+        &self.0[usize::try_from(turn).unwrap_or(0)]
+    }
 }

@@ -72,7 +72,7 @@ impl Vfs {
         }
         let waiting = {
             let mut closed = self.handles.closed();
-            closed.push(handle.ino);
+            closed.push((handle.ino, self.millis()));
             closed.len()
         };
         if waiting < CLOSED_MAX {
@@ -97,8 +97,9 @@ impl Vfs {
         if waiting.is_empty() {
             return Ok(());
         }
-        waiting.sort_unstable();
-        waiting.dedup();
+        // The last close of each.
+        waiting.sort_unstable_by(|a, b| b.cmp(a));
+        waiting.dedup_by_key(|(ino, _)| *ino);
         let ended = match self.store_closed(&files, &waiting) {
             Ok(ended) => ended,
             Err(error) => {
@@ -181,12 +182,12 @@ impl Vfs {
     fn store_closed(
         &self,
         files: &HashMap<Ino, Open>,
-        waiting: &[Ino],
+        waiting: &[(Ino, i64)],
     ) -> Result<Vec<(Closed, Ended)>> {
         let mut closed = Vec::new();
-        for ino in waiting {
+        for (ino, at) in waiting {
             if let Some(open) = files.get(ino) {
-                closed.extend(self.look_at_closed(*ino, open)?);
+                closed.extend(self.look_at_closed((*ino, *at), open)?);
             }
         }
         self.meta.write(move |tx| {
@@ -194,11 +195,12 @@ impl Vfs {
         })
     }
 
-    fn look_at_closed(&self, ino: Ino, open: &Open) -> Result<Option<Closed>> {
+    fn look_at_closed(&self, (ino, at): (Ino, i64), open: &Open) -> Result<Option<Closed>> {
         let last = open.handles == 0;
         let written = match open.stamp.filter(|_| open.writers == 0) {
             Some(before) => {
-                let difference = self.difference(self.share(open.share)?);
+                // It is quiet since then, not since this was stored.
+                let difference = self.difference_at(self.share(open.share)?, at);
                 Some(self.written(&open.backing, before, difference)?)
             }
             None => None,

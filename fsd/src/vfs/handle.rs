@@ -99,8 +99,8 @@ pub(super) struct Handles {
     files: Mutex<HashMap<Ino, Open>>,
     handles: Mutex<HashMap<HandleId, Arc<Handle>>>,
     next: AtomicU64,
-    /// Files that lost a handle, and what that means is not stored yet.
-    closed: Mutex<Vec<Ino>>,
+    /// Files that lost a handle, and when, ms since 1970: what that means is not stored yet.
+    closed: Mutex<Vec<(Ino, i64)>>,
     /// There are some.
     pub(super) closing: Notify,
     /// A file is written that we don't see growing.
@@ -133,7 +133,7 @@ impl Handles {
     }
 
     /// Files that lost a handle. Locked alone, or after [`Handles::files`].
-    pub(super) fn closed(&self) -> MutexGuard<'_, Vec<Ino>> {
+    pub(super) fn closed(&self) -> MutexGuard<'_, Vec<(Ino, i64)>> {
         self.closed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -225,7 +225,11 @@ impl Vfs {
 
     /// What a change of one inode in `share` has to store beside itself.
     fn difference(&self, share: &Share) -> Difference {
-        let now = self.millis();
+        self.difference_at(share, self.millis())
+    }
+
+    /// The same of something that happened at `now`, ms since 1970.
+    fn difference_at(&self, share: &Share, now: i64) -> Difference {
         let delay = i64::try_from(share.upload_delay.as_millis()).unwrap_or(i64::MAX);
         Difference {
             share: share.id,
