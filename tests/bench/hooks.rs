@@ -288,7 +288,8 @@ impl Drive {
         let began = Instant::now();
         while self.done()? < jobs {
             ensure!(began.elapsed() < PATIENCE, "{} of {jobs} jobs are done", self.done()?);
-            std::thread::sleep(Duration::from_millis(20));
+            // Each look takes a process, and a count of all jobs.
+            std::thread::sleep(Duration::from_millis(200));
         }
         Ok(())
     }

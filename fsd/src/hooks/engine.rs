@@ -12,13 +12,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::arrived::Arrived;
 use super::jobs::{Outcome, after};
 use super::live::Rules;
-use super::rules::Decides;
+use super::rules::{Decides, Rule};
 use super::run::Turns;
 use super::worker::Worker;
 use super::{ARRIVED, AT_ONCE, gates, telling};
 use crate::clock::Clock;
 use crate::events::Events;
-use crate::meta::{Arrival, Job, JobState, JobsOf, Meta, MetaError, Tx};
+use crate::meta::{Arrival, Job, JobState, Meta, MetaError, Tx};
 use crate::tasks::Tasks;
 use crate::types::FileKind;
 use crate::vfs::Vfs;
@@ -31,6 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const WORKER_JOBS: usize = 64;
 /// Programs that run at a time.
 const PROGRAMS: usize = 2;
+pub(super) const NOT_CONFIGURED: &str = "the hook is not configured any more";
 pub(super) const ANOTHER_VERSION: &str = "a job of the hook's version of today looks at it";
 
 pub(super) struct JobEngine {
@@ -106,30 +107,33 @@ impl JobEngine {
             }
         }
         // Of the same moment: what became due since then must not be slept over.
-        let next = self.meta.read(|tx| tx.next_job_due(now))?;
+        let hooks = self.awake(|_| true)?;
+        let next = self.meta.read(|tx| tx.next_job_due(&hooks, now))?;
         let millis = next.map_or(i64::MAX, |due| due.saturating_sub(now)).max(1).unsigned_abs();
         let has_gates = self.rules.now().iter().any(|rule| rule.gate.is_some());
         let longest = if next.is_some() && has_gates { PATIENCE } else { LOOK_AFTER_MAX };
         Ok(Duration::from_millis(millis).min(longest))
     }
 
+    /// Hooks that do not rest.
+    fn awake(&self, are_meant: impl Fn(&Rule) -> bool) -> Result<Vec<String>, MetaError> {
+        let rules = self.rules.now();
+        let resting = self.meta.read(|tx| tx.paused_hooks())?;
+        let names = rules.iter().filter(|rule| are_meant(rule)).map(|rule| rule.hook.name());
+        Ok(names
+            .filter(|name| !resting.iter().any(|rests| rests == name))
+            .map(str::to_owned)
+            .collect())
+    }
+
     /// Jobs of a lane that are due, as many as there is room for; from now on they are running.
     fn take_jobs(&self, now: i64, lane: &Lane) -> Result<Vec<Job>, MetaError> {
         let room = lane.room();
-        let rules = self.rules.now();
-        let programs = rules.iter().filter(|rule| rule.is_program());
-        let programs: Vec<_> = programs.map(|rule| rule.hook.name().to_owned()).collect();
-        if room == 0 || (lane.are_programs && programs.is_empty()) {
+        let hooks = self.awake(|rule| rule.is_program() == lane.are_programs)?;
+        if room == 0 || hooks.is_empty() {
             return Ok(Vec::new());
         }
-        let are_programs = lane.are_programs;
-        let due = move |tx: &Tx<'_>| -> Result<Vec<Job>, MetaError> {
-            let of = match are_programs {
-                true => JobsOf::These(&programs),
-                false => JobsOf::Others(&programs),
-            };
-            tx.due_jobs(now, of, room)
-        };
+        let due = move |tx: &Tx<'_>| tx.due_jobs(&hooks, now, room);
         if self.meta.read(&due)?.is_empty() {
             return Ok(Vec::new());
         }
@@ -194,7 +198,7 @@ impl JobEngine {
         let rules = self.rules.now();
         let rule = rules.iter().find(|rule| rule.hook.name() == running.hook);
         let (outcome, retries_max) = match rule {
-            None => (Outcome::Superseded("the hook is not configured any more"), 0),
+            None => (Outcome::Superseded(NOT_CONFIGURED), 0),
             Some(rule) => self.run_job(rule, &running).await,
         };
         if let Outcome::Failed { error, .. } = &outcome {

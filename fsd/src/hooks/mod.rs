@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use inference_hooks::{Hook, HookError, HookSource, Programs, WorkerConfig};
 
-use self::engine::JobEngine;
+use self::engine::{JobEngine, NOT_CONFIGURED};
 use self::live::Rules;
 use self::run::Turns;
 use self::worker::Worker;
@@ -114,6 +114,9 @@ pub fn start(parts: Parts) -> Result<Hooks, VfsError> {
     if requeued > 0 {
         tracing::info!(jobs = requeued, "jobs that were running run again");
     }
+    let names: Vec<_> = rules.iter().map(|rule| rule.hook.name().to_owned()).collect();
+    let now = clock.wall().millis();
+    meta.write(move |tx| tx.end_jobs_but_of(&names, NOT_CONFIGURED, now))?;
     let programs = Programs::open(&scratch)?;
     if rules.iter().any(Rule::is_program) {
         tracing::info!(limits = ?programs.limits(), "hooks that are programs run in sandboxes");

@@ -8,18 +8,12 @@ use super::inodes::{limit, unsigned};
 use super::{Result, Tx};
 use crate::types::Ino;
 
+/// Ranks of jobs: those of what has just arrived go before those of what was there already.
+pub const RANKS: [i64; 2] = [0, 1];
+
 /// A job's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct JobId(pub i64);
-
-/// Whose jobs.
-#[derive(Clone, Copy, Debug)]
-pub enum JobsOf<'a> {
-    /// Those of these hooks.
-    These(&'a [String]),
-    /// Those of all others, also of hooks that nobody knows any more.
-    Others(&'a [String]),
-}
 
 /// Where a job stands.
 ///
@@ -182,17 +176,22 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// When the next arrival or job behind `now` becomes due.
+    /// When the next arrival, or a job of one of `hooks`, behind `now` becomes due.
     ///
     /// # Errors
     /// If the store fails.
-    pub fn next_job_due(&self, now: i64) -> Result<Option<i64>> {
-        let next = |sql| self.one(sql, [now], |r| r.get::<_, Option<i64>>(0)).map(Option::flatten);
-        let arrival = next("SELECT min(due) FROM arrival WHERE due > ?1")?;
-        let job = next(
-            "SELECT min(due) FROM job WHERE state = 'waiting' AND due > ?1 AND hook NOT IN (SELECT hook FROM paused_hook)",
-        )?;
-        Ok(arrival.into_iter().chain(job).min())
+    pub fn next_job_due(&self, hooks: &[String], now: i64) -> Result<Option<i64>> {
+        let arrival = "SELECT min(due) FROM arrival WHERE due > ?1";
+        let arrival = self.one(arrival, [now], |r| r.get::<_, Option<i64>>(0))?.flatten();
+        let mut next = Vec::from_iter(arrival);
+        for hook in hooks {
+            for rank in RANKS {
+                let sql = "SELECT due FROM job INDEXED BY job_hook \
+                     WHERE hook = ?1 AND state = 'waiting' AND rank = ?2 AND due > ?3 ORDER BY due LIMIT 1";
+                next.extend(self.one(sql, params![hook, rank, now], |r| r.get::<_, i64>(0))?);
+            }
+        }
+        Ok(next.into_iter().min())
     }
 
     /// Makes a job, unless this version of the hook has one for this version of the file; one that came to nothing waits again. Those of
@@ -272,19 +271,34 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Waiting jobs that are due at `now`, of hooks that don't rest, the oldest of the first rank first.
+    /// Waiting jobs of one of `hooks` that are due at `now`, at most `count`: the oldest of the first rank first.
     ///
     /// # Errors
     /// If the store fails.
-    pub fn due_jobs(&self, now: i64, of: JobsOf<'_>, count: usize) -> Result<Vec<Job>> {
-        let (hooks, are_they) = match of {
-            JobsOf::These(hooks) => (hooks, true),
-            JobsOf::Others(hooks) => (hooks, false),
-        };
+    pub fn due_jobs(&self, hooks: &[String], now: i64, count: usize) -> Result<Vec<Job>> {
+        let mut due = Vec::new();
+        // What waits for other hooks, and may be a lot, is passed over without a look.
+        for hook in hooks {
+            for rank in RANKS {
+                let sql = "SELECT * FROM job INDEXED BY job_hook \
+                     WHERE hook = ?1 AND state = 'waiting' AND rank = ?2 AND due <= ?3 ORDER BY due LIMIT ?4";
+                let found = self.all(sql, params![hook, rank, now, limit(count)], job)?;
+                due.extend(found.into_iter().map(|job| (rank, job)));
+            }
+        }
+        due.sort_by_key(|(rank, job)| (*rank, job.due, job.id));
+        Ok(due.into_iter().map(|(_, job)| job).take(count).collect())
+    }
+
+    /// Has jobs wait no longer that no hook of `hooks` will ever do: they are done, without a result. Tells how many.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn end_jobs_but_of(&self, hooks: &[String], why: &str, now: i64) -> Result<usize> {
         let hooks = serde_json::Value::from(hooks).to_string();
-        let sql = "SELECT * FROM job WHERE state = 'waiting' AND due <= ?1 AND hook NOT IN (SELECT hook FROM paused_hook) \
-             AND (hook IN (SELECT value FROM json_each(?3))) = ?4 ORDER BY rank, due LIMIT ?2";
-        self.all(sql, params![now, limit(count), hooks, are_they], job)
+        let sql = "UPDATE job SET state = 'done', error = ?2, changed = ?3 \
+             WHERE state = 'waiting' AND hook NOT IN (SELECT value FROM json_each(?1))";
+        self.run(sql, params![hooks, why, now])
     }
 
     /// Jobs of one hook or of all, of one state or of all, the newest first.

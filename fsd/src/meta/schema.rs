@@ -139,13 +139,14 @@ CREATE INDEX job_rank ON job (state, rank, due);
 CREATE TABLE paused_hook (hook TEXT PRIMARY KEY) WITHOUT ROWID;
 ";
 
-/// What happened and who was told of it, since format 8; an arrival that is looked at again is no news.
+/// What happened and who was told of it, since format 8; an arrival that is looked at again is no news; what waits for a hook is found quickly.
 const EVENTS: &str = "
 CREATE TABLE event (
   seq INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, kind TEXT NOT NULL, share TEXT NOT NULL, path TEXT NOT NULL,
   hook TEXT, data TEXT NOT NULL);
 CREATE TABLE sink (name TEXT PRIMARY KEY, seq INTEGER NOT NULL, missed INTEGER NOT NULL) WITHOUT ROWID;
 ALTER TABLE arrival ADD COLUMN again INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX job_hook ON job (hook, state, rank, due);
 ";
 
 /// Devices: in format 1 there were none.

@@ -103,7 +103,7 @@ fn what_was_committed_is_there_after_opening_again_and_numbers_are_not_reused() 
 }
 
 /// Makes a store of the format 5 of one of this format.
-const BACK_TO_5: &str = "DROP TABLE event; DROP TABLE sink; ALTER TABLE arrival DROP COLUMN again; \
+const BACK_TO_5: &str = "DROP TABLE event; DROP TABLE sink; DROP INDEX job_hook; ALTER TABLE arrival DROP COLUMN again; \
      DROP TABLE paused_hook; DROP INDEX job_rank; ALTER TABLE job DROP COLUMN rank; CREATE INDEX job_state ON job (state, due); \
      DROP TABLE verdict;";
 
