@@ -271,7 +271,7 @@ fn the_adapters_of_a_machine_are_shown_and_a_software_one_is_no_gpu_until_asked_
         let found = drive.json(&["gpu", "--software"])?;
         let kernels = found["tested"]["Ok"]["kernels"].as_array().context("nothing was tested")?;
         let agree = kernels.iter().filter(|kernel| kernel["agrees"] == true).count();
-        ensure!(agree == 3 && kernels.len() == 3, "{found:#}");
+        ensure!(agree == 4 && kernels.len() == 4, "{found:#}");
         Ok(())
     })
 }

@@ -3,8 +3,7 @@
 use inference_hooks::FieldType;
 use policies::chains::find_loop;
 
-use super::rules::Rule;
-use super::telling::Alert;
+use super::rules::{Alert, Rule};
 
 /// What does not go together.
 #[derive(Debug, thiserror::Error)]

@@ -10,10 +10,10 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::arrived::Arrived;
-use super::jobs::{Outcome, after};
+use super::jobs::{ANOTHER_VERSION, NOT_CONFIGURED, Outcome, after};
 use super::live::Rules;
 use super::rules::{Decides, Rule};
-use super::run::Turns;
+use super::turns::Turns;
 use super::worker::Worker;
 use super::{ARRIVED, AT_ONCE, gates, telling};
 use crate::clock::Clock;
@@ -31,8 +31,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const WORKER_JOBS: usize = 64;
 /// Programs that run at a time.
 const PROGRAMS: usize = 2;
-pub(super) const NOT_CONFIGURED: &str = "the hook is not configured any more";
-pub(super) const ANOTHER_VERSION: &str = "a job of the hook's version of today looks at it";
 
 pub(super) struct JobEngine {
     pub(super) vfs: Arc<Vfs>,

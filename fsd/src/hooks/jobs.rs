@@ -10,6 +10,9 @@ const DELAY_MILLIS_MAX: i64 = 60_000;
 /// When a program is run again that asks for another time.
 const LATER_MILLIS: i64 = 10_000;
 
+pub(super) const NOT_CONFIGURED: &str = "the hook is not configured any more";
+pub(super) const ANOTHER_VERSION: &str = "a job of the hook's version of today looks at it";
+
 /// What a try came to.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Outcome {

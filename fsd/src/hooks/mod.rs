@@ -16,6 +16,7 @@ mod results;
 mod rules;
 mod run;
 mod telling;
+mod turns;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -24,9 +25,10 @@ use std::sync::Arc;
 
 use inference_hooks::{Hook, HookError, HookSource, Programs, WorkerConfig};
 
-use self::engine::{JobEngine, NOT_CONFIGURED};
+use self::engine::JobEngine;
+use self::jobs::NOT_CONFIGURED;
 use self::live::Rules;
-use self::run::Turns;
+use self::turns::Turns;
 use self::worker::Worker;
 use crate::clock::Clock;
 use crate::events::Events;
@@ -38,8 +40,8 @@ pub use inference_hooks::{Engine, Sandbox};
 
 pub use self::backfill::{Begun, begin};
 pub use self::check::{RuleError, refuse_loops};
-pub use self::rules::{Decides, ResultsPlace, Rule};
-pub use self::telling::{Alert, field_of};
+pub use self::rules::{Alert, Decides, ResultsPlace, Rule};
+pub use self::telling::field_of;
 pub use self::worker::WorkerState;
 
 /// Arrivals looked at in one go.

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use inference_hooks::{Hook, Work};
 use policies::chains::{Link, Shape};
+use policies::search::Search;
 use policies::{Files, Gate, GateRule, When};
 
-use super::telling::Alert;
 use crate::types::ShareId;
 
 /// Where the results of a hook go.
@@ -42,6 +42,15 @@ pub struct Rule {
     pub media_types: Vec<String>,
     /// What of its results is told.
     pub alerts: Vec<Alert>,
+}
+
+/// Results that an operator wants to be told of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Alert {
+    /// As it is written.
+    pub condition: String,
+    /// What it means.
+    pub search: Search,
 }
 
 /// How a hook decides what leaves.

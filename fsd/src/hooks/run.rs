@@ -3,15 +3,13 @@
 use std::error::Error;
 use std::ffi::OsString;
 use std::fs::File;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt as _;
 
 use inference_hooks::{Advice, Change, Context, JobOutput};
-use tokio::sync::Mutex;
 
-use super::engine::{ANOTHER_VERSION, JobEngine};
-use super::jobs::Outcome;
+use super::engine::JobEngine;
+use super::jobs::{ANOTHER_VERSION, Outcome};
 use super::rules::Rule;
 use super::{gates, media, results};
 use crate::meta::{Inode, Job, MetaError, Tx};
@@ -125,23 +123,4 @@ impl JobEngine {
 fn of_files(error: &dyn Error) -> Ended {
     let failed = Outcome::Failed { advice: Advice::Retry, error: chain(error) };
     (failed, RETRIES_OF_FILES)
-}
-
-/// Turns that are taken one after the other, by path.
-pub(super) struct Turns([Mutex<()>; 64]);
-
-impl Default for Turns {
-    fn default() -> Self {
-        Self(std::array::from_fn(|_| Mutex::new(())))
-    }
-}
-
-impl Turns {
-    /// The turn of `path`; others may share it.
-    fn of(&self, path: &str) -> &Mutex<()> {
-        let mut hasher = DefaultHasher::new();
-        path.hash(&mut hasher);
-        let turn = hasher.finish() % self.0.len() as u64;
-        &self.0[usize::try_from(turn).unwrap_or(0)]
-    }
 }

@@ -1,20 +1,11 @@
 //! What is logged for others to hear of: arrivals, and what jobs come to.
 
 use policies::EventKind;
-use policies::search::{Field, Search};
+use policies::search::Field;
 use serde_json::{Value, json};
 
-use super::rules::Rule;
+use super::rules::{Alert, Rule};
 use crate::meta::{Inode, Job, JobState, MetaError, Tx};
-
-/// Results that an operator wants to be told of.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Alert {
-    /// As it is written.
-    pub condition: String,
-    /// What it means.
-    pub search: Search,
-}
 
 /// The value of a field of a result; none of what can't be compared.
 #[must_use]

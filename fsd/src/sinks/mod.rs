@@ -7,6 +7,7 @@ mod jsonl;
 mod message;
 mod mqtt;
 mod nats;
+mod open;
 mod outlet;
 mod target;
 mod tls;
@@ -126,7 +127,7 @@ pub fn start(parts: Parts) -> Result<Vec<Arc<Sink>>, StartError> {
     })?;
     let mut started = Vec::new();
     for config in sinks {
-        let outlet = outlet::open(&config, &gateway, &clock)
+        let outlet = open::outlet(&config, &gateway, &clock)
             .map_err(|source| StartError::Sink { name: config.name.clone(), source })?;
         let sink = Arc::new(Sink { config, state: Mutex::default(), poked: Notify::new() });
         started.push(sink.clone());
