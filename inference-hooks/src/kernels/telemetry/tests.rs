@@ -45,6 +45,7 @@ fn cell<'a>(row: &'a [(String, String)], name: &str) -> &'a str {
 }
 
 /// The same noise each time, from -1 to 1.
+#[cfg(feature = "gpu")]
 fn noise(seed: u32) -> f64 {
     let mixed = (seed.wrapping_mul(2_654_435_761) ^ 0x9E37_79B9).rotate_left(13);
     f64::from(mixed.wrapping_mul(2_246_822_519) >> 8) / f64::from(1_u32 << 23) - 1.0
