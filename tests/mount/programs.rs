@@ -106,8 +106,11 @@ fn a_program_decides_what_leaves_whatever_is_killed() -> Result<()> {
         let expected: Vec<_> = short.chain(["note.txt".to_owned()]).collect();
         until("the others are there", || Ok(there()? == expected))?;
         // One that asks for another time has it, and is modified by then.
-        let waiting = drive.json(&["hooks", "jobs", "--state", "waiting"])?;
-        ensure!(waiting[0]["path"] == "later.csv" && waiting[0]["tries"] == 0, "{waiting}");
+        until("it waits, and has spent no try", || {
+            let waiting = drive.json(&["hooks", "jobs", "--state", "waiting"])?;
+            let job = waiting[0].clone();
+            Ok(job["path"] == "later.csv" && job["tries"] == 0 && !job["error"].is_null())
+        })?;
         std::fs::write(drive.path("later.csv"), "not now\nbut now\n")?;
         until("it is there", || Ok(there()?.contains(&"later.csv".to_owned())))?;
         until("its results are, too", || {
@@ -136,8 +139,8 @@ fn a_program_decides_what_leaves_whatever_is_killed() -> Result<()> {
         );
         ensure!(drive.json(&["status"])?["worker"].is_null(), "no worker is started for programs");
         if Uid::effective().is_root() {
-            let mounts = std::fs::read_to_string("/proc/self/mounts")?;
             until("no mount is left", || {
+                let mounts = std::fs::read_to_string("/proc/self/mounts")?;
                 let state = std::fs::metadata(drive.state())?;
                 let ours = std::os::unix::fs::MetadataExt::ino(&state).to_string();
                 Ok(!mounts
