@@ -1,6 +1,7 @@
 //! Which hooks may look at a version.
 
-use policies::Verdict;
+use policies::{EventKind, Verdict};
+use serde_json::json;
 
 use super::rules::{Rule, path_text};
 use crate::meta::{Inode, MetaError, Said, Tx};
@@ -23,6 +24,13 @@ impl<'r> Arrived<'r> {
         let path = paths.first().map(|path| path_text(path)).unwrap_or_default();
         let said = tx.said(inode.ino, inode.content)?;
         Ok(Self { inode, path, seeing, said })
+    }
+
+    /// Logs that it has arrived.
+    pub(super) fn log(&self, tx: &Tx<'_>, now: i64) -> Result<(), MetaError> {
+        let Inode { share, content, attr, .. } = &self.inode;
+        let data = json!({ "bytes": attr.size, "version": content });
+        tx.log_event(EventKind::Arrived, (*share, &self.path), None, &data, now)
     }
 
     /// The hooks that may look at it. What is derived from an original must not leave either: while a gate has still to put something in

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use super::AT_ONCE;
 use super::arrived::Arrived;
 use super::rules::Rule;
-use super::{AT_ONCE, THERE_ALREADY};
-use crate::meta::{Meta, MetaError};
+use crate::meta::{Meta, MetaError, THERE_ALREADY};
 use crate::types::{FileKind, Ino};
 
 /// What a hook is to look at.

@@ -15,10 +15,10 @@ use super::live::Rules;
 use super::rules::{Decides, Rule};
 use super::turns::Turns;
 use super::worker::Worker;
-use super::{ARRIVED, AT_ONCE, gates, telling};
+use super::{AT_ONCE, gates, telling};
 use crate::clock::Clock;
 use crate::events::Events;
-use crate::meta::{Arrival, Job, JobState, Meta, MetaError, Tx};
+use crate::meta::{ARRIVED, Arrival, Job, JobState, Meta, MetaError, Tx};
 use crate::tasks::Tasks;
 use crate::types::FileKind;
 use crate::vfs::Vfs;
@@ -98,36 +98,35 @@ impl JobEngine {
             self.give_up_waiting(now)?;
             *patient_until = self.clock.monotonic() + PATIENCE;
         }
+        let rules = self.rules.now();
+        let awake = self.awake(&rules)?;
         for lane in lanes {
-            for job in self.take_jobs(now, lane)? {
+            for job in self.take_jobs(now, lane, &awake)? {
                 let Ok(permit) = lane.free.clone().try_acquire_owned() else { break };
                 self.tasks.spawn("hooks.job", self.clone().work_alone(job, permit));
             }
         }
         // Of the same moment: what became due since then must not be slept over.
-        let hooks = self.awake(|_| true)?;
+        let hooks = names(awake.into_iter());
         let next = self.meta.read(|tx| tx.next_job_due(&hooks, now))?;
         let millis = next.map_or(i64::MAX, |due| due.saturating_sub(now)).max(1).unsigned_abs();
-        let has_gates = self.rules.now().iter().any(|rule| rule.gate.is_some());
+        let has_gates = rules.iter().any(|rule| rule.gate.is_some());
         let longest = if next.is_some() && has_gates { PATIENCE } else { LOOK_AFTER_MAX };
         Ok(Duration::from_millis(millis).min(longest))
     }
 
     /// Hooks that do not rest.
-    fn awake(&self, are_meant: impl Fn(&Rule) -> bool) -> Result<Vec<String>, MetaError> {
-        let rules = self.rules.now();
+    fn awake<'r>(&self, rules: &'r [Rule]) -> Result<Vec<&'r Rule>, MetaError> {
         let resting = self.meta.read(|tx| tx.paused_hooks())?;
-        let names = rules.iter().filter(|rule| are_meant(rule)).map(|rule| rule.hook.name());
-        Ok(names
-            .filter(|name| !resting.iter().any(|rests| rests == name))
-            .map(str::to_owned)
-            .collect())
+        let rests = |rule: &Rule| resting.iter().any(|name| name == rule.hook.name());
+        Ok(rules.iter().filter(|rule| !rests(rule)).collect())
     }
 
     /// Jobs of a lane that are due, as many as there is room for; from now on they are running.
-    fn take_jobs(&self, now: i64, lane: &Lane) -> Result<Vec<Job>, MetaError> {
+    fn take_jobs(&self, now: i64, lane: &Lane, awake: &[&Rule]) -> Result<Vec<Job>, MetaError> {
         let room = lane.room();
-        let hooks = self.awake(|rule| rule.is_program() == lane.are_programs)?;
+        let of_lane = |rule: &&Rule| rule.is_program() == lane.are_programs;
+        let hooks = names(awake.iter().copied().filter(of_lane));
         if room == 0 || hooks.is_empty() {
             return Ok(Vec::new());
         }
@@ -160,10 +159,10 @@ impl JobEngine {
                     .filter(|i| i.content == content && i.attr.kind == FileKind::File);
                 if let Some(inode) = inode {
                     let share = inode.share;
-                    if !again {
-                        telling::arrival(tx, &inode, now)?;
-                    }
                     let version = Arrived::of(tx, &rules, inode)?;
+                    if !again {
+                        version.log(tx, now)?;
+                    }
                     for rule in version.lookers() {
                         let at = (rule.when.due(now), now, ARRIVED);
                         if !version.add_job(tx, rule, at)? {
@@ -257,4 +256,8 @@ impl JobEngine {
     pub(super) fn millis(&self) -> i64 {
         self.clock.wall().millis()
     }
+}
+
+fn names<'r>(rules: impl Iterator<Item = &'r Rule>) -> Vec<String> {
+    rules.map(|rule| rule.hook.name().to_owned()).collect()
 }

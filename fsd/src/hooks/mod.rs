@@ -46,9 +46,6 @@ pub use self::worker::WorkerState;
 
 /// Arrivals looked at in one go.
 const AT_ONCE: usize = 256;
-/// Ranks of jobs: what has just arrived goes before what was there already.
-const ARRIVED: i64 = 0;
-const THERE_ALREADY: i64 = 1;
 /// What hooks are built of.
 #[derive(Debug)]
 pub struct Parts {

@@ -61,8 +61,14 @@ impl JobEngine {
                 return Err((Outcome::NotWanted(found), 0));
             }
         }
-        let context = self.context(job, &inode, &path).map_err(|error| of_files(&error))?;
-        let said = self.worker.run(rule.hook.clone(), OwnedFd::from(input), context).await;
+        let (hook, input) = (rule.hook.clone(), OwnedFd::from(input));
+        let said = match rule.is_program() {
+            true => {
+                let context = self.context(job, &inode, &path).map_err(|error| of_files(&error))?;
+                self.worker.run_program(hook, input, context).await
+            }
+            false => self.worker.run(hook, input).await,
+        };
         let output = said.map_err(|error| {
             let failed = Outcome::Failed { advice: error.advice(), error: chain(&error) };
             (failed, rule.hook.limits().retries_max)

@@ -1,11 +1,11 @@
-//! What is logged for others to hear of: arrivals, and what jobs come to.
+//! What is logged for others to hear of: what jobs come to.
 
 use policies::EventKind;
 use policies::search::Field;
 use serde_json::{Value, json};
 
 use super::rules::{Alert, Rule};
-use crate::meta::{Inode, Job, JobState, MetaError, Tx};
+use crate::meta::{Job, JobState, MetaError, Tx};
 
 /// The value of a field of a result; none of what can't be compared.
 #[must_use]
@@ -16,11 +16,6 @@ pub fn field_of(value: &Value) -> Option<Field> {
         Value::String(value) => Some(Field::Text(value.clone())),
         Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
-}
-
-pub(super) fn arrival(tx: &Tx<'_>, inode: &Inode, now: i64) -> Result<(), MetaError> {
-    let data = json!({ "bytes": inode.attr.size, "version": inode.content });
-    tx.log_event_of(EventKind::Arrived, inode.ino, None, &data, now)
 }
 
 /// Logs what `job` has come to, if it has.

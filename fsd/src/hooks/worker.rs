@@ -74,35 +74,37 @@ impl Worker {
     /// # Errors
     /// If it can't run.
     pub(super) async fn try_load(&self, hook: Arc<Hook>) -> Result<(), JobError> {
-        let died = || JobError::WorkerDied("its thread is gone".to_owned());
         let (tell, told) = oneshot::channel();
         self.ask.send(Ask::Load { hook, tell: Some(tell) }).map_err(|_| died())?;
         told.await.map_err(|_| died())?
     }
 
-    /// Runs a hook; of programs, as many at a time as ask for it.
-    pub(super) async fn run(
+    /// Runs a hook that is shaders.
+    pub(super) async fn run(&self, hook: Arc<Hook>, input: OwnedFd) -> Result<JobOutput, JobError> {
+        let (tell, told) = oneshot::channel();
+        self.ask.send(Ask::Run { hook, input, tell }).map_err(|_| died())?;
+        told.await.map_err(|_| died())?
+    }
+
+    /// Runs a hook that is a program; as many at a time as ask for it.
+    pub(super) async fn run_program(
         &self,
         hook: Arc<Hook>,
         input: OwnedFd,
         context: Context,
     ) -> Result<JobOutput, JobError> {
-        let died = || JobError::WorkerDied("its thread is gone".to_owned());
         let (tell, told) = oneshot::channel();
-        match hook.work() {
-            Work::Shaders(_) => {
-                self.ask.send(Ask::Run { hook, input, tell }).map_err(|_| died())?;
-            }
-            Work::Command(_) | Work::Container(_) => {
-                let programs = self.programs.clone();
-                let thread = std::thread::Builder::new().name("hooks.program".into());
-                // Whoever asked may be gone.
-                let run = move || drop(tell.send(programs.run(&hook, input, &context)));
-                thread.spawn(run).map_err(JobError::Start)?;
-            }
-        }
+        let programs = self.programs.clone();
+        let thread = std::thread::Builder::new().name("hooks.program".into());
+        // Whoever asked may be gone.
+        let run = move || drop(tell.send(programs.run(&hook, input, &context)));
+        thread.spawn(run).map_err(JobError::Start)?;
         told.await.map_err(|_| died())?
     }
+}
+
+fn died() -> JobError {
+    JobError::WorkerDied("its thread is gone".to_owned())
 }
 
 struct Thread {

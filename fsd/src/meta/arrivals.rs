@@ -8,8 +8,11 @@ use super::inodes::{limit, unsigned};
 use super::{Result, Tx};
 use crate::types::Ino;
 
-/// Ranks of jobs: those of what has just arrived go before those of what was there already.
-pub const RANKS: [i64; 2] = [0, 1];
+/// The rank of jobs about what has just arrived: they go first.
+pub const ARRIVED: i64 = 0;
+/// The rank of jobs about what was there already.
+pub const THERE_ALREADY: i64 = 1;
+const RANKS: [i64; 2] = [ARRIVED, THERE_ALREADY];
 
 /// A job's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -31,7 +31,7 @@ use rusqlite::{Connection, OpenFlags};
 use self::batch::Writer;
 use crate::types::Ino;
 
-pub use self::arrivals::{Arrival, Job, JobId, JobState, RANKS};
+pub use self::arrivals::{ARRIVED, Arrival, Job, JobId, JobState, THERE_ALREADY};
 pub use self::check::StrayName;
 pub use self::event_log::{LoggedEvent, SinkPlace};
 pub use self::gates::Said;
