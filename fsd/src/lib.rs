@@ -8,6 +8,7 @@ pub mod control;
 pub mod events;
 pub mod frontend;
 pub mod hooks;
+pub mod lines;
 pub mod meta;
 pub mod pace;
 pub mod remote;

@@ -3,7 +3,7 @@
 //! Invariant: an event is stored in the transaction that makes it true. Who has read up to a number will not see a smaller one later:
 //! there is one writer, and numbers grow.
 
-use policies::event::EventKind;
+use policies::event::{EventFilter, EventKind};
 use rusqlite::{Row, params};
 
 use super::inodes::{limit, unsigned};
@@ -27,6 +27,14 @@ pub struct LoggedEvent {
     pub hook: Option<String>,
     /// What there is to say: a JSON object.
     pub data: String,
+}
+
+impl LoggedEvent {
+    /// Whether `filter` means it.
+    #[must_use]
+    pub fn is_meant_by(&self, filter: &EventFilter) -> bool {
+        filter.takes(self.kind, &self.share, self.hook.as_deref())
+    }
 }
 
 /// How far a sink has got.

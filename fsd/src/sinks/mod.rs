@@ -17,14 +17,13 @@ use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use policies::EventFilter;
 use tokio::sync::Notify;
 
 use self::message::Message;
 use self::outlet::Outlet;
 use crate::clock::Clock;
 use crate::events::Events;
-use crate::meta::{LoggedEvent, Meta, MetaError, SinkPlace};
+use crate::meta::{Meta, MetaError, SinkPlace};
 use crate::tasks::Tasks;
 use crate::types::chain;
 
@@ -218,9 +217,14 @@ impl SinkTask {
             self.sink.state.lock().unwrap_or_else(PoisonError::into_inner).failing = None;
             return Ok(false);
         }
-        let wanted = wanted(&found, &self.sink.config.filter);
+        let wanted = found.iter().filter(|event| event.is_meant_by(&self.sink.config.filter));
         let messages: Vec<_> = wanted.map(|event| Message::of(event, &self.gateway)).collect();
-        let (taken, up_to, failed) = match self.outlet.deliver(&messages).await {
+        // Nobody is connected to for nothing.
+        let delivered = match messages.as_slice() {
+            [] => Ok(()),
+            messages => self.outlet.deliver(messages).await,
+        };
+        let (taken, up_to, failed) = match delivered {
             Ok(()) => (messages.len(), last, None),
             Err(outlet::Undelivered { taken, error }) => {
                 let up_to = taken.checked_sub(1).and_then(|at| messages.get(at));
@@ -259,13 +263,6 @@ impl SinkTask {
         let since = state.failing.as_ref().map_or(self.clock.wall().millis(), |(since, _)| *since);
         state.failing = Some((since, text));
     }
-}
-
-fn wanted<'a>(
-    events: &'a [LoggedEvent],
-    filter: &'a EventFilter,
-) -> impl Iterator<Item = &'a LoggedEvent> {
-    events.iter().filter(|event| filter.takes(event.kind, &event.share, event.hook.as_deref()))
 }
 
 /// Keeps the log as long as it should be.

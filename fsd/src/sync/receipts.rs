@@ -3,14 +3,15 @@
 //! Invariant: a receipt is stored in the transaction that counts the version as uploaded, and goes from there only when its line is on
 //! the disk. So none is missing; after a crash one may be written twice, and readers pass over the second.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs::{DirBuilder, File};
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use crate::lines;
 use crate::meta::{Meta, MetaError, UploadedVersion};
 
 /// The file that lines are added to.
@@ -117,22 +118,11 @@ impl Receipts {
         }
     }
 
-    fn append(&self, lines: &[u8], last: i64) -> io::Result<()> {
+    fn append(&self, written: &[u8], last: i64) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
         let path = self.dir.join(CURRENT);
-        let mut options = OpenOptions::new();
-        let mut file = options.read(true).append(true).create(true).mode(0o600).open(&path)?;
-        let length = file.seek(SeekFrom::End(0))?;
-        let mut end = [b'\n'];
-        if length > 0 {
-            file.seek(SeekFrom::Start(length - 1))?;
-            file.read_exact(&mut end)?;
-        }
-        // One that was cut off in the middle of a line leaves that behind.
-        let torn = if end == [b'\n'] { &b""[..] } else { b"\n" };
-        file.write_all(&[torn, lines].concat())?;
-        file.sync_all()?;
-        if length + lines.len() as u64 >= self.rules.file_bytes_max {
+        let length = lines::append(&path, 0o600, written)?;
+        if length >= self.rules.file_bytes_max {
             std::fs::rename(&path, self.dir.join(format!("receipts-{last:020}.jsonl")))?;
             let closed = self.closed()?;
             let kept = self.rules.files_max.saturating_sub(1);

@@ -8,7 +8,7 @@ use policies::{EventFilter, EventKind};
 use super::OperationError;
 use super::gateway::{Gateway, timestamp_of_millis};
 use crate::control::api::sinks as api;
-use crate::meta::{LoggedEvent, MetaError, SinkPlace};
+use crate::meta::{LoggedEvent, MetaError, SinkPlace, Tx};
 use crate::sinks::Sink;
 
 /// Events that are looked at in one go.
@@ -19,52 +19,15 @@ impl Gateway {
         &self,
         query: &api::EventQuery,
     ) -> Result<api::EventList, OperationError> {
-        let filter = filter(query)?;
-        let wanted =
-            |event: &LoggedEvent| filter.takes(event.kind, &event.share, event.hook.as_deref());
-        let limit = query.limit;
-        let list = self.parts.meta.scan(|tx| -> Result<_, MetaError> {
+        let (filter, limit) = (filter(query)?, query.limit);
+        let (events, next, first) = self.parts.meta.scan(|tx| -> Result<_, MetaError> {
             let (first, newest) = tx.event_range()?;
-            let mut events = Vec::new();
-            let next = match query.from {
-                Some(from) => {
-                    let mut at = from.saturating_sub(1);
-                    loop {
-                        let (found, last) = tx.events_behind(at, AT_ONCE)?;
-                        if last == at {
-                            break at + 1;
-                        }
-                        let room = limit - events.len();
-                        let fits: Vec<_> = found.into_iter().filter(wanted).take(room).collect();
-                        // Where the list is full, it goes on behind its last one.
-                        let is_full = fits.len() == room;
-                        at = fits
-                            .last()
-                            .map_or(last, |event| if is_full { event.seq } else { last });
-                        events.extend(fits);
-                        if is_full {
-                            break at + 1;
-                        }
-                    }
-                }
-                None => {
-                    let mut at = newest + 1;
-                    while events.len() < limit && at > first {
-                        let (found, lowest) = tx.events_before(at, AT_ONCE)?;
-                        if lowest == at {
-                            break;
-                        }
-                        at = lowest;
-                        events.extend(found.into_iter().filter(wanted));
-                    }
-                    events.truncate(limit);
-                    events.reverse();
-                    newest + 1
-                }
+            let (events, next) = match query.from {
+                Some(from) => events_from(tx, from, &filter, limit)?,
+                None => (latest_events(tx, newest, &filter, limit)?, newest + 1),
             };
             Ok((events, next, first))
         })?;
-        let (events, next, first) = list;
         Ok(api::EventList { events: events.into_iter().map(shown).collect(), next, first })
     }
 
@@ -123,14 +86,13 @@ impl Gateway {
 
     /// The number of the event that a sink is to be told next.
     fn next_of(&self, sink: &Sink) -> Result<Option<i64>, OperationError> {
-        let filter = &sink.config.filter;
-        let wanted =
-            |event: &LoggedEvent| filter.takes(event.kind, &event.share, event.hook.as_deref());
         Ok(self.parts.meta.scan(|tx| -> Result<_, MetaError> {
             let mut at = tx.sink_place(&sink.config.name)?.unwrap_or_default().seq;
             loop {
                 let (found, last) = tx.events_behind(at, AT_ONCE)?;
-                if let Some(event) = found.iter().find(|event| wanted(event)) {
+                if let Some(event) =
+                    found.iter().find(|event| event.is_meant_by(&sink.config.filter))
+                {
                     return Ok(Some(event.seq));
                 }
                 if last == at {
@@ -149,6 +111,52 @@ impl Gateway {
             OperationError::Nonsense(format!("there is no sink {name:?}; there is {known}"))
         })
     }
+}
+
+/// Events from the number `from` on, and where to go on.
+fn events_from(
+    tx: &Tx<'_>,
+    from: i64,
+    filter: &EventFilter,
+    limit: usize,
+) -> Result<(Vec<LoggedEvent>, i64), MetaError> {
+    let mut events: Vec<LoggedEvent> = Vec::new();
+    let mut at = from.saturating_sub(1);
+    while events.len() < limit {
+        let (found, last) = tx.events_behind(at, AT_ONCE)?;
+        if last == at {
+            break;
+        }
+        at = last;
+        let room = limit - events.len();
+        events.extend(found.into_iter().filter(|event| event.is_meant_by(filter)).take(room));
+    }
+    // A list that is full goes on behind its last one.
+    let full = events.last().filter(|_| events.len() == limit);
+    let next = full.map_or(at, |last| last.seq) + 1;
+    Ok((events, next))
+}
+
+/// The last events up to the number `newest`.
+fn latest_events(
+    tx: &Tx<'_>,
+    newest: i64,
+    filter: &EventFilter,
+    limit: usize,
+) -> Result<Vec<LoggedEvent>, MetaError> {
+    let mut events = Vec::new();
+    let mut at = newest + 1;
+    while events.len() < limit {
+        let (found, lowest) = tx.events_before(at, AT_ONCE)?;
+        if lowest == at {
+            break;
+        }
+        at = lowest;
+        events.extend(found.into_iter().filter(|event| event.is_meant_by(filter)));
+    }
+    events.truncate(limit);
+    events.reverse();
+    Ok(events)
 }
 
 fn filter(query: &api::EventQuery) -> Result<EventFilter, OperationError> {

@@ -6,7 +6,7 @@ use super::Finding;
 use super::source::Source;
 
 /// Importable by all; they import nothing but `types`.
-const LEAVES: &[&str] = &["types", "clock", "rng", "tasks", "telemetry"];
+const LEAVES: &[&str] = &["types", "clock", "lines", "rng", "tasks", "telemetry"];
 
 /// A part, and the parts (or crates of ours) that it may import. Leaves and the part itself are implied.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
