@@ -45,11 +45,6 @@ impl Written {
     }
 }
 
-/// All that [`Written::extension`] may say.
-pub(crate) fn extensions() -> impl Iterator<Item = &'static str> {
-    image::ImageFormat::all().filter_map(|format| format.extensions_str().first().copied())
-}
-
 /// A picture as a file.
 pub(crate) fn encode(image: RgbaImage, written: Written) -> Result<Vec<u8>, ImageError> {
     let (width, height) = image.dimensions();

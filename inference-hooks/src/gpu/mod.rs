@@ -4,6 +4,7 @@
 //! [`GpuError::Timeout`] the process must end.
 
 mod device;
+mod file;
 mod inspect;
 mod pipeline;
 mod plan;

@@ -7,10 +7,11 @@ use image::RgbaImage;
 use serde_json::{Map, Value};
 
 use super::device::{Gpu, ready};
+use super::file::{File, members};
 use super::inspect::{Inspected, inspect};
 use super::plan::Plan;
 use super::prelude::{self, Access, Binding, Resource};
-use super::subject::{Subject, members};
+use super::subject::Subject;
 use super::{GpuError, GpuOutput};
 use crate::hook::{FieldType, Hook, ParamValue, Pass, Shape};
 use crate::table::Table;
@@ -314,7 +315,7 @@ fn read(hook: &Hook, compiled: &Compiled, plan: &Plan, bytes: &[u8]) -> Vec<GpuO
         bytes.get(start..start.checked_add(usize::try_from(len).ok()?)?)
     };
     let report_bytes = hook.output().fields.len() as u64 * 4;
-    let file = |(file, index): (&super::plan::File, u64)| {
+    let file = |(file, index): (&File, u64)| {
         let derived = part(Resource::Output, u64::from(file.out_offset) * 4, file.out_bytes());
         let [width, height] = file.out_size;
         let (image, rows) = match file.shape {

@@ -1,29 +1,13 @@
 //! Sizes and dispatches for a batch of files, checked against the adapter's limits before anything is created.
 
 use super::GpuError;
+use super::file::{File, members, words_of};
 use super::prelude::{Access, Binding, Resource};
-use super::subject::{Subject, larger, members, words_of};
-use crate::hook::{Hook, ParamValue, Shape};
+use super::subject::{Subject, larger};
+use crate::hook::{Hook, ParamValue};
 
 /// Smallest buffer: none may be empty, and uniforms are whole multiples of it.
 const BUFFER_BYTES_MIN: u64 = 16;
-
-/// Where a file's data lies. In the shader: `File`.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct File {
-    pub(super) shape: Shape,
-    /// In words, as all offsets and lengths here.
-    pub(super) offset: u32,
-    pub(super) left_out: u32,
-    pub(super) out_offset: u32,
-    pub(super) out_size: [u32; 2],
-}
-
-impl File {
-    pub(super) fn out_bytes(self) -> u64 {
-        u64::from(self.out_size[0]) * u64::from(self.out_size[1]) * 4
-    }
-}
 
 /// What a batch needs.
 #[derive(Debug)]

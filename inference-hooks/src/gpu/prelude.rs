@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::subject::{IMAGE_MEMBERS, TABLE_MEMBERS};
+use super::file::{IMAGE_MEMBERS, TABLE_MEMBERS};
 use crate::hook::{FieldType, Hook, ParamType};
 
 /// What a binding of group 0 is to the host.

@@ -287,7 +287,9 @@ impl Hook {
         match image.format {
             ImageFormat::Png | ImageFormat::Jpeg { .. } => suffixes.push(image.suffix.clone()),
             ImageFormat::Same { .. } => {
-                let extensions = crate::encode::extensions();
+                // The extension is that of the format which the file came in.
+                let formats = image::ImageFormat::all();
+                let extensions = formats.filter_map(|format| format.extensions_str().first());
                 suffixes.extend(extensions.map(|ext| format!("{}.{ext}", image.suffix)));
             }
         }

@@ -107,6 +107,21 @@ pub struct Bounds {
     pub output_files_max: u32,
 }
 
+#[cfg(test)]
+impl Bounds {
+    /// Numbers that are all unlike, for tests.
+    pub(crate) fn small(network: bool) -> Self {
+        Self {
+            network,
+            environment: BTreeMap::new(),
+            cpu_seconds_max: 7,
+            processes_max: 8,
+            output_bytes_max: 9_000,
+            output_files_max: 1,
+        }
+    }
+}
+
 #[derive(Debug, Deserialize)]
 struct Kind {
     command: Option<IgnoredAny>,

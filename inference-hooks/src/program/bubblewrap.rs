@@ -181,21 +181,13 @@ impl Line {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::time::Duration;
 
     use super::*;
     use crate::hook::Bounds;
 
     fn line(network: bool) -> String {
-        let bounds = Bounds {
-            network,
-            environment: BTreeMap::new(),
-            cpu_seconds_max: 7,
-            processes_max: 8,
-            output_bytes_max: 9_000,
-            output_files_max: 1,
-        };
+        let bounds = Bounds::small(network);
         let program = Program::OfHook("count.py".to_owned());
         let command = Command { program, arguments: vec!["-n".to_owned()], bounds };
         let limits =

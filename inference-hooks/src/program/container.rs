@@ -293,7 +293,6 @@ fn config(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::time::Duration;
 
     use super::*;
@@ -303,14 +302,7 @@ mod tests {
         Limits { run_max: Duration::from_secs(1), memory_bytes_max: 1_000_000, retries_max: 0 };
 
     fn container(network: bool) -> Container {
-        let bounds = Bounds {
-            network,
-            environment: BTreeMap::new(),
-            cpu_seconds_max: 7,
-            processes_max: 8,
-            output_bytes_max: 9_000,
-            output_files_max: 1,
-        };
+        let bounds = Bounds::small(network);
         let (image, runtime) = (Image::Named("tool:1".to_owned()), Runtime::Auto);
         Container { image, runtime, command: vec!["/bin/tool".to_owned()], bounds }
     }

@@ -12,7 +12,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::Uid;
 
-use super::{Context, container, contract};
+use super::{Context, contract};
 use crate::client::JobError;
 use crate::hook::{Bounds, Hook};
 
@@ -32,13 +32,13 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// Clears away what is in `folder`, which is made when it is needed.
-    pub(super) fn open(folder: &Path) -> io::Result<Self> {
+    /// Has `end` end what still runs in the folders that are left in `folder`, and clears them away. It is made when it is needed.
+    pub(super) fn open(folder: &Path, end: impl Fn(&Path)) -> io::Result<Self> {
         match fs::read_dir(folder) {
             Ok(left) => {
                 for left in left {
                     let left = left?.path();
-                    container::end_left_over(&left);
+                    end(&left);
                     clear(&left)?;
                 }
             }

@@ -63,7 +63,7 @@ impl Programs {
     /// # Errors
     /// The folder can't be cleared.
     pub fn open(scratch: &Path) -> io::Result<Self> {
-        Ok(Self { scratch: Scratch::open(scratch)? })
+        Ok(Self { scratch: Scratch::open(scratch, container::end_left_over)? })
     }
 
     /// Says what runs a hook here.
