@@ -11,6 +11,8 @@ use crate::sides::{WordError, of_word};
 pub enum Verdict {
     /// It may leave.
     Pass,
+    /// It moves to another share.
+    Route,
     /// It waits for a person.
     #[default]
     Hold,
@@ -18,6 +20,7 @@ pub enum Verdict {
     Drop,
 }
 
+/// The words that a person may say, and that are kept. What is routed is somewhere else at once.
 const VERDICTS: &[(&str, Verdict)] =
     &[("pass", Verdict::Pass), ("hold", Verdict::Hold), ("drop", Verdict::Drop)];
 
@@ -32,7 +35,7 @@ impl FromStr for Verdict {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = VERDICTS.iter().find(|(_, value)| value == self);
-        f.write_str(word.map_or("", |(word, _)| word))
+        f.write_str(word.map_or("route", |(word, _)| word))
     }
 }
 
@@ -70,7 +73,7 @@ pub fn decide(said: impl IntoIterator<Item = Option<Verdict>>) -> Leave {
     match strictest {
         Verdict::Pass if waits => Leave::Waits,
         Verdict::Pass => Leave::Now,
-        Verdict::Hold | Verdict::Drop => Leave::Not(strictest),
+        Verdict::Route | Verdict::Hold | Verdict::Drop => Leave::Not(strictest),
     }
 }
 
@@ -101,6 +104,8 @@ pub struct GateRule {
     pub hold_if: Vec<String>,
     /// The same, and the file stays here.
     pub drop_if: Vec<String>,
+    /// The same, and the file moves to another share.
+    pub route_if: Vec<String>,
     /// What it is when the hook can say nothing of the file.
     pub fallback: Verdict,
 }
@@ -114,6 +119,8 @@ impl GateRule {
             Verdict::Drop
         } else if any(&self.hold_if) {
             Verdict::Hold
+        } else if any(&self.route_if) {
+            Verdict::Route
         } else {
             Verdict::Pass
         }
@@ -129,12 +136,14 @@ mod tests {
         let rule = GateRule {
             hold_if: vec!["blurred".into(), "dark".into()],
             drop_if: vec!["faces".into()],
+            route_if: vec!["large".into()],
             fallback: Verdict::Hold,
         };
         let said = |fields: &[&str]| rule.verdict(|name| fields.contains(&name));
         assert_eq!(said(&[]), Verdict::Pass);
         assert_eq!(said(&["bright"]), Verdict::Pass);
-        assert_eq!(said(&["dark"]), Verdict::Hold);
+        assert_eq!(said(&["large"]), Verdict::Route);
+        assert_eq!(said(&["dark", "large"]), Verdict::Hold);
         assert_eq!(said(&["dark", "faces"]), Verdict::Drop);
     }
 
@@ -143,6 +152,8 @@ mod tests {
         for verdict in [Verdict::Pass, Verdict::Hold, Verdict::Drop] {
             assert_eq!(verdict.to_string().parse(), Ok(verdict));
         }
+        assert_eq!(Verdict::Route.to_string(), "route");
+        assert!("route".parse::<Verdict>().is_err(), "nobody says it but a hook");
         assert!(
             "maybe".parse::<Verdict>().is_err_and(|e| e.to_string().contains("pass, hold, drop"))
         );

@@ -31,6 +31,7 @@ mod recover;
 mod refresh;
 mod refusals;
 mod room;
+mod routes;
 mod scale;
 mod secure;
 mod sides;

@@ -66,6 +66,7 @@ pub(super) fn rules(configs: &[HookConfig], shares: &[OpenShare]) -> anyhow::Res
             rule: gate.rule.clone(),
             timeout: gate.timeout,
             originals: gate.originals.as_deref().and_then(id_of),
+            route: gate.route.as_deref().and_then(id_of),
         });
         rule.when = config.when.clone();
         rule.media_types = config.media_types.clone();

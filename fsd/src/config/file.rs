@@ -223,10 +223,15 @@ pub struct GateSection {
     /// See [`policies::GateRule::drop_if`].
     #[serde(default)]
     pub drop_if: Vec<String>,
+    /// See [`policies::GateRule::route_if`].
+    #[serde(default)]
+    pub route_if: Vec<String>,
     /// See [`policies::GateRule::fallback`].
     pub fallback: Option<String>,
     /// See [`super::GateConfig::timeout`].
     pub timeout: Option<String>,
     /// See [`super::GateConfig::originals`].
     pub originals_share: Option<String>,
+    /// See [`super::GateConfig::route`].
+    pub route_share: Option<String>,
 }

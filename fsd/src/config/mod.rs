@@ -235,6 +235,8 @@ pub struct GateConfig {
     pub timeout: Duration,
     /// The local share where originals are kept whose place the hook's picture takes; none: what it sees leaves as it is.
     pub originals: Option<String>,
+    /// The share that files move to of which a field of `route_if` is true.
+    pub route: Option<String>,
 }
 
 /// Where the results of a hook go.

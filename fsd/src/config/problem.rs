@@ -114,6 +114,13 @@ pub enum ProblemKind {
         "originals go to a `local` share that can be written to and whose files the hook does not see"
     )]
     Originals,
+    #[error(
+        "files move to a share that can be written to and whose files the hook does not see, from shares that can be \
+         written to; and from a `local` one only to a `local` one"
+    )]
+    Route,
+    #[error("`route_if` and `route_share` need each other: which files move, and where to")]
+    HalfARoute,
     #[error(transparent)]
     Condition(#[from] SearchError),
     #[error("{} to {} events can be kept", EVENT_COUNT_RANGE.start(), EVENT_COUNT_RANGE.end())]

@@ -86,7 +86,12 @@ fn what_is_left_out_has_its_default() {
         let hook = format!("[[hook]]\ndir = \"/hooks/blur\"\n{text}");
         parse(&with("", &hook)).unwrap().hooks[0].gate.clone()
     };
-    let silent = GateConfig { rule: GateRule::default(), timeout: GATE_TIMEOUT, originals: None };
+    let silent = GateConfig {
+        rule: GateRule::default(),
+        timeout: GATE_TIMEOUT,
+        originals: None,
+        route: None,
+    };
     assert_eq!(gate("gate = {}"), Some(silent), "it holds back what its hook can't look at");
     let said =
         gate("gate = { drop_if = [\"faces\"], fallback = \"pass\", timeout = \"1h\" }").unwrap();
@@ -97,6 +102,8 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(said.rule.fallback, Verdict::Pass);
     let kept = gate("shares = [\"cam\"]\ngate = { originals_share = \"lab\" }").unwrap();
     assert_eq!(kept.originals.as_deref(), Some("lab"));
+    let route = "shares = [\"cam\"]\ngate = { route_if = [\"dark\"], route_share = \"lab\" }";
+    assert_eq!(gate(route).unwrap().route.as_deref(), Some("lab"));
 }
 
 #[test]
@@ -294,6 +301,14 @@ fn values_that_can_not_be_are_refused() {
         (
             hook("gate = { originals_share = \"cam\" }"),
             "hook.0.gate.originals_share is \"cam\": originals go to a `local` share",
+        ),
+        (
+            hook("gate = { route_if = [\"dark\"], route_share = \"cam\" }"),
+            "hook.0.gate.route_share is \"cam\": files move to a share that can be written to and whose files the hook does not see",
+        ),
+        (
+            hook("gate = { route_if = [\"dark\"] }"),
+            "hook.0.gate.route_if is [\"dark\"]: `route_if` and `route_share` need each other",
         ),
         (hook("gate = { timeout = \"1ms\" }"), "hook.0.gate.timeout is \"1ms\""),
         (hook("shares = []"), "a hook needs a share"),

@@ -34,16 +34,24 @@ impl<'r> Arrived<'r> {
     }
 
     /// The hooks that may look at it. What is derived from an original must not leave either: while a gate has still to put something in
-    /// its place, such gates alone see it. And what a hook made itself, or has spoken about, needs no other look.
+    /// its place, such gates alone see it. One that may send it to another share, where other gates are, sees what all other gates of this
+    /// one let pass. And what a hook made itself, or has spoken about, needs no other look.
     pub(super) fn lookers(&self) -> impl Iterator<Item = &'r Rule> {
         let passes = |rule: &Rule| {
             let word = Said::of(&self.said, rule.hook.name());
             word.is_some_and(|said| said.verdict == Verdict::Pass)
         };
         let is_original = self.seeing.iter().any(|rule| rule.replaces() && !passes(rule));
+        let decides = |rule: &Rule| rule.gate_of(self.inode.share).is_some() && !rule.routes();
+        let is_open = self.seeing.iter().any(|rule| decides(rule) && !passes(rule));
         self.seeing.iter().copied().filter(move |rule| {
             let has_spoken = self.said.iter().any(|said| said.hook == rule.hook.name());
-            !has_spoken && (rule.replaces() || !is_original)
+            !has_spoken
+                && match (rule.replaces(), rule.routes()) {
+                    (true, _) => true,
+                    (false, true) => !is_open,
+                    (false, false) => !is_original,
+                }
         })
     }
 

@@ -211,7 +211,7 @@ impl JobEngine {
             Some(rule) => rule.hook.version().as_str().to_owned(),
             None => running.version.clone(),
         };
-        let is_told = matches!(outcome, Outcome::Replaced(_));
+        let is_told = matches!(outcome, Outcome::Elsewhere(_));
         let is_not_its_own = matches!(outcome, Outcome::NotWanted(_));
         let job = after(Job { version, ..running }, outcome, retries_max, self.millis());
         let said = rule.and_then(|rule| match is_not_its_own {

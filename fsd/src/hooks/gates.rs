@@ -20,6 +20,8 @@ pub(super) fn word(rule: &Rule, job: &Job, now: i64) -> Option<Said> {
             }
             let why = match verdict {
                 Verdict::Pass => String::new(),
+                // It is gone with its version, or a person has said otherwise.
+                Verdict::Route => return None,
                 Verdict::Hold => true_ones(&gate.hold_if, result),
                 Verdict::Drop => true_ones(&gate.drop_if, result),
             };
@@ -42,11 +44,22 @@ pub(super) fn no_word(rule: &Rule, job: &Job) -> Option<Said> {
     Some(Said { hook, verdict: Verdict::Pass, why, at: job.changed })
 }
 
-/// Where the original goes if what `output` has takes its place.
-pub(super) fn replacing(rule: &Rule, output: &JobOutput) -> Option<ShareId> {
+/// What goes to another share, and to which.
+pub(super) enum Moving {
+    /// The original: what the hook made takes its place.
+    Original(ShareId),
+    /// The file.
+    All(ShareId),
+}
+
+/// What goes to another share after what a hook has said in `output`.
+pub(super) fn moving(rule: &Rule, output: &JobOutput) -> Option<Moving> {
     let gate = rule.gate.as_ref()?;
-    let verdict = gate.rule.verdict(|name| output.fields.get(name) == Some(&Value::Bool(true)));
-    gate.originals.filter(|_| verdict == Verdict::Pass)
+    match gate.rule.verdict(|name| output.fields.get(name) == Some(&Value::Bool(true))) {
+        Verdict::Pass => gate.originals.map(Moving::Original),
+        Verdict::Route => gate.route.map(Moving::All),
+        Verdict::Hold | Verdict::Drop => None,
+    }
 }
 
 /// What is said for a gate that can say nothing itself.

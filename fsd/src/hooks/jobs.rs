@@ -18,8 +18,8 @@ pub(super) const ANOTHER_VERSION: &str = "a job of the hook's version of today l
 pub(super) enum Outcome {
     /// The hook has said what it has to say; the result is applied.
     Result(String),
-    /// The same, and what it made has taken the place of what it saw: that is stored already, with the result.
-    Replaced(String),
+    /// The same, and what it saw is somewhere else now: that is stored already, with the result.
+    Elsewhere(String),
     /// The file changed or went away: there is nothing to say of this version.
     Superseded(&'static str),
     /// It is of a media type that the hook does not look at.
@@ -34,7 +34,7 @@ pub(super) enum Outcome {
 pub(super) fn after(job: Job, outcome: Outcome, retries_max: u32, now: i64) -> Job {
     let job = Job { changed: now, ..job };
     match outcome {
-        Outcome::Result(result) | Outcome::Replaced(result) => {
+        Outcome::Result(result) | Outcome::Elsewhere(result) => {
             Job { state: JobState::Done, error: None, result: Some(result), ..job }
         }
         Outcome::Superseded(why) => {

@@ -11,8 +11,16 @@ use crate::vfs::{Caller, Result, Share, Vfs, VfsError, XattrHow};
 
 const XATTR_PREFIX: &str = "user.fsd.hook.";
 
-/// Applies `output` to version `inode` at `path`; doing it twice leaves the same. `original` is where that goes if something takes its
-/// place. Returns the result as JSON.
+/// Where the version is that a result is about, if it is not at its path: share and path.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Elsewhere<'a> {
+    /// Something took its place.
+    Original(&'a str),
+    /// It moved to another share.
+    Routed(&'a str),
+}
+
+/// Applies `output` to version `inode` at `path`; doing it twice leaves the same. Returns the result as JSON.
 ///
 /// # Errors
 /// As the vfs.
@@ -23,7 +31,7 @@ pub(super) async fn apply(
     inode: &Inode,
     path: &[Vec<u8>],
     output: JobOutput,
-    original: Option<&str>,
+    is_at: Option<Elsewhere<'_>>,
 ) -> Result<serde_json::Value> {
     let caller = Caller { uid: inode.attr.uid, gid: inode.attr.gid, umask: 0 };
     let (name, folders) = path.split_last().ok_or(VfsError::NoEntry)?;
@@ -56,15 +64,22 @@ pub(super) async fn apply(
     }
     json["derived"] = derived_names.into();
     json["path"] = path_text(path).into();
-    if let Some(original) = original {
-        json["original"] = original.into();
+    match is_at {
+        None => {}
+        Some(Elsewhere::Original(place)) => json["original"] = place.into(),
+        Some(Elsewhere::Routed(place)) => json["routed"] = place.into(),
     }
     let sidecar = sidecar_name(name, &rule.hook);
     let text = serde_json::to_vec_pretty(&json).map_err(std::io::Error::other)?;
     vfs.put_file(folder, &sidecar, caller, &text).await?;
-    let attribute = format!("{XATTR_PREFIX}{}", rule.hook.name());
-    vfs.set_xattr(inode.ino, attribute.as_bytes(), fields.to_string().as_bytes(), XattrHow::Any)?;
+    mark(vfs, rule, inode.ino, &fields)?;
     Ok(json)
+}
+
+/// Writes what `rule` said to the attributes of a file.
+pub(super) fn mark(vfs: &Vfs, rule: &Rule, ino: Ino, fields: &serde_json::Value) -> Result<()> {
+    let attribute = format!("{XATTR_PREFIX}{}", rule.hook.name());
+    vfs.set_xattr(ino, attribute.as_bytes(), fields.to_string().as_bytes(), XattrHow::Any)
 }
 
 fn sidecar_name(name: &[u8], hook: &Hook) -> Vec<u8> {

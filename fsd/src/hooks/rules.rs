@@ -62,6 +62,8 @@ pub struct Decides {
     pub timeout: Duration,
     /// Where originals go whose place its picture takes; none: what it sees leaves as it is.
     pub originals: Option<ShareId>,
+    /// Where files go that it sends to another share.
+    pub route: Option<ShareId>,
 }
 
 impl Rule {
@@ -115,13 +117,20 @@ impl Rule {
         self.gate.as_ref().is_some_and(|gate| gate.originals.is_some())
     }
 
+    /// Whether what it sees may go to another share.
+    #[must_use]
+    pub fn routes(&self) -> bool {
+        self.gate.as_ref().is_some_and(|gate| gate.route.is_some())
+    }
+
     /// What it sees and writes, as far as chains of hooks go.
     #[must_use]
     pub fn link(&self) -> Link {
         let shares = || self.shares.iter().map(|share| share.0);
         let globs = self.files.globs();
-        let sees =
-            shares().flat_map(|share| globs.iter().flat_map(move |g| Shape::of_glob(share, g)));
+        let sees: Vec<_> = shares()
+            .flat_map(|share| globs.iter().flat_map(move |g| Shape::of_glob(share, g)))
+            .collect();
         let places: Vec<(u32, String)> = match &self.results {
             ResultsPlace::Folder(folder) => {
                 let head = format!("{}/", String::from_utf8_lossy(folder)).to_lowercase();
@@ -139,7 +148,16 @@ impl Rule {
                 |tail: &String| Shape { share: *share, head: head.clone(), tail: tail.clone() };
             tails.iter().map(shape).collect::<Vec<_>>()
         });
-        Link { sees: sees.collect(), writes: writes.collect(), never: places.clone() }
+        // Below the name of the share that it comes from.
+        let moved = self.gate.as_ref().and_then(|gate| gate.route).into_iter().flat_map(|to| {
+            sees.iter().map(move |shape| Shape {
+                share: to.0,
+                head: String::new(),
+                ..shape.clone()
+            })
+        });
+        let writes = writes.chain(moved).collect();
+        Link { sees, writes, never: places.clone() }
     }
 
     /// The gate that it is before what leaves `share`, if it is one.

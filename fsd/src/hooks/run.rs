@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use inference_hooks::{Advice, Change, Context, JobOutput};
 
 use super::engine::JobEngine;
+use super::gates::Moving;
 use super::jobs::{ANOTHER_VERSION, Outcome};
 use super::rules::Rule;
 use super::{gates, media, results};
@@ -90,8 +91,14 @@ impl JobEngine {
             Ok(found) => found,
             Err((outcome, _)) => return Ok(outcome),
         };
-        if let Some(to) = gates::replacing(rule, &output) {
-            return self.replace((rule, job), (&inode, &path), (original, to), output).await;
+        match gates::moving(rule, &output) {
+            Some(Moving::Original(to)) => {
+                return self.replace((rule, job), (&inode, &path), (original, to), output).await;
+            }
+            Some(Moving::All(to)) => {
+                return self.route((rule, job), (&inode, &path), (original, to), output).await;
+            }
+            None => {}
         }
         let share = self.vfs.share(inode.share)?;
         let json = results::apply(&self.vfs, rule, share, &inode, &path, output, None).await?;

@@ -328,14 +328,15 @@ impl Tx<'_> {
         self.all(sql, params![id.map_or(i64::MAX, |id| id.0), limit(count)], job)
     }
 
-    /// What the job `id` said is true of version `content` of its file, too, which took the place of the one that it looked at.
+    /// What the job `id` said is true of version `content` of `ino`, which took the place of the one that it looked at, or is the same in
+    /// another share.
     ///
     /// # Errors
     /// If the store fails.
-    pub fn job_is_of(&self, id: JobId, content: u64) -> Result<()> {
+    pub fn job_is_of(&self, id: JobId, (ino, content): (Ino, u64)) -> Result<()> {
         self.run(
-            "UPDATE job SET content = ?2 WHERE id = ?1",
-            params![id.0, content.cast_signed()],
+            "UPDATE job SET ino = ?2, content = ?3 WHERE id = ?1",
+            params![id.0, ino.0.cast_signed(), content.cast_signed()],
         )?;
         Ok(())
     }

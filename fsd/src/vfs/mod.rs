@@ -28,6 +28,7 @@ mod siblings;
 mod state;
 mod verify;
 mod warm;
+mod withdraw;
 mod work;
 mod xattr;
 

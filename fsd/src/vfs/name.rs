@@ -274,7 +274,7 @@ impl Vfs {
     }
 
     /// Begins fetching what is not here of an open file that lost a name: its object will be deleted, or replaced.
-    fn fetch_rest(&self, files: &HashMap<Ino, Open>, lost: Option<Ino>) {
+    pub(super) fn fetch_rest(&self, files: &HashMap<Ino, Open>, lost: Option<Ino>) {
         let open = lost.and_then(|ino| files.get(&ino)).filter(|open| !open.backing.is_whole());
         if let Some(backing) = open.map(|open| &open.backing)
             && let Ok(size) = size_of(backing)
@@ -283,7 +283,7 @@ impl Vfs {
         }
     }
 
-    fn after_removal(&self, gone: Option<(Ino, u64)>) {
+    pub(super) fn after_removal(&self, gone: Option<(Ino, u64)>) {
         if let Some((ino, backing)) = gone
             && backing > 0
         {
@@ -306,7 +306,7 @@ impl Vfs {
 }
 
 /// How each file is open that is.
-fn opened(files: &HashMap<Ino, Open>) -> HashMap<Ino, Opened> {
+pub(super) fn opened(files: &HashMap<Ino, Open>) -> HashMap<Ino, Opened> {
     let how = |open: &Open| if open.backing.is_whole() { Opened::Whole } else { Opened::InPart };
     files.iter().map(|(&ino, open)| (ino, how(open))).collect()
 }

@@ -71,6 +71,9 @@ fn hook(
             Some(_) => findings.note(key("gate.originals_share"), name, ProblemKind::Originals),
         }
     }
+    if let Some((gate, written)) = gate.as_ref().zip(section.gate.as_ref()) {
+        check_route(&key, gate, written, (&shares, all), findings);
+    }
     HookConfig {
         dir,
         shares,
@@ -86,18 +89,54 @@ fn hook(
 }
 
 fn gate(key: &str, section: &GateSection, findings: &mut Findings) -> GateConfig {
-    let GateSection { hold_if, drop_if, fallback, timeout, originals_share } = section;
+    let GateSection { hold_if, drop_if, route_if, fallback, timeout, .. } = section;
     let fallback = fallback.as_deref();
     let rule = GateRule {
         hold_if: hold_if.clone(),
         drop_if: drop_if.clone(),
+        route_if: route_if.clone(),
         fallback: findings.read(format!("{key}.fallback"), fallback, Verdict::Hold, str::parse),
     };
     let timeout = timeout.as_deref();
     let timeout = findings.read(format!("{key}.timeout"), timeout, GATE_TIMEOUT, |text| {
         within(parse_duration(text)?, GATE_TIMEOUT_RANGE)
     });
-    GateConfig { rule, timeout, originals: originals_share.clone() }
+    let (originals, route) = (section.originals_share.clone(), section.route_share.clone());
+    GateConfig { rule, timeout, originals, route }
+}
+
+/// Whether files of the shares `seen` can move where the gate sends them.
+fn check_route(
+    key: &impl Fn(&str) -> String,
+    gate: &GateConfig,
+    written: &GateSection,
+    (seen, all): (&[String], &[ShareSection]),
+    findings: &mut Findings,
+) {
+    let of_name = |name: &String| all.iter().find(|share| share.name == *name);
+    match &gate.route {
+        None if written.route_if.is_empty() => {}
+        None => {
+            let value = format!("{:?}", written.route_if);
+            findings.note(key("gate.route_if"), value, ProblemKind::HalfARoute);
+        }
+        Some(name) => {
+            let is_fit = |to: &ShareSection| {
+                let mut from = seen.iter().filter_map(of_name);
+                !to.read_only
+                    && from.all(|from| {
+                        from.name != to.name && !from.read_only && (to.local || !from.local)
+                    })
+            };
+            let problem = match of_name(name) {
+                None => no_such_share(all),
+                Some(_) if written.route_if.is_empty() => ProblemKind::HalfARoute,
+                Some(to) if is_fit(to) => return,
+                Some(_) => ProblemKind::Route,
+            };
+            findings.note(key("gate.route_share"), name, problem);
+        }
+    }
 }
 
 fn media_types(
