@@ -13,20 +13,23 @@ use super::arrived::Arrived;
 use super::jobs::{ANOTHER_VERSION, NOT_CONFIGURED, Outcome, after};
 use super::live::Rules;
 use super::rules::{Decides, Rule};
+use super::run::Mark;
 use super::turns::Turns;
 use super::worker::Worker;
 use super::{AT_ONCE, gates, telling};
 use crate::clock::Clock;
 use crate::events::Events;
-use crate::meta::{ARRIVED, Arrival, Job, JobState, Meta, MetaError, Tx};
+use crate::meta::{ARRIVED, Arrival, Job, JobState, Meta, MetaError, Said, Tx};
 use crate::tasks::Tasks;
 use crate::types::FileKind;
-use crate::vfs::Vfs;
+use crate::vfs::{Vfs, VfsError};
 
 /// The longest time without a look at the jobs.
 const LOOK_AFTER_MAX: Duration = Duration::from_secs(30);
 /// The time between two looks for gates that have not spoken in time.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// After the end of a job could not be stored.
+const END_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Jobs of the worker that are under way at a time: it takes one after the other, or several at once, while results are written.
 const WORKER_JOBS: usize = 64;
 /// Programs that run at a time.
@@ -182,20 +185,18 @@ impl JobEngine {
     async fn work_alone(self: Arc<Self>, job: Job, permit: OwnedSemaphorePermit) {
         tokio::select! {
             () = self.tasks.cancelled() => return,
-            worked = self.work(job) => if let Err(error) = worked {
-                tracing::error!(error = &error as &dyn Error, "a job could not be ended");
-            },
+            () = self.work(job) => {}
         }
         drop(permit);
         self.events.arrived.notify_one();
         self.events.settled.notify_waiters();
     }
 
-    async fn work(&self, running: Job) -> Result<(), MetaError> {
+    async fn work(&self, running: Job) {
         let rules = self.rules.now();
         let rule = rules.iter().find(|rule| rule.hook.name() == running.hook);
-        let (outcome, retries_max) = match rule {
-            None => (Outcome::Superseded(NOT_CONFIGURED), 0),
+        let ((outcome, retries_max), mark) = match rule {
+            None => ((Outcome::Superseded(NOT_CONFIGURED), 0), None),
             Some(rule) => self.run_job(rule, &running).await,
         };
         if let Outcome::Failed { error, .. } = &outcome {
@@ -218,18 +219,27 @@ impl JobEngine {
             true => gates::no_word(rule, &job),
             false => gates::word(rule, &job, job.changed),
         });
-        let speaks = said.is_some();
         let told = rule.filter(|_| !is_told).cloned();
-        self.meta.write(move |tx| -> Result<(), MetaError> {
-            tx.put_job(&job)?;
-            told.map_or(Ok(()), |rule| telling::outcome(tx, &rule, &job))?;
-            said.map_or(Ok(()), |said| gates::speak(tx, (job.ino, job.content), &said))
-        })?;
+        self.end(Ending { job, told, said, mark }).await;
+    }
+
+    /// Stores it, as soon as that is possible.
+    async fn end(&self, ending: Ending) {
+        let differs = ending.said.is_some() || ending.mark.is_some();
+        while let Err(error) = self.meta.write({
+            let ending = ending.clone();
+            move |tx| ending.store(tx)
+        }) {
+            tracing::error!(
+                error = &error as &dyn Error,
+                "the end of a job could not be stored; it will be"
+            );
+            self.clock.sleep(END_AGAIN_AFTER).await;
+        }
         self.events.logged.notify_waiters();
-        if speaks {
+        if differs {
             self.events.differs.notify_one();
         }
-        Ok(())
     }
 
     /// A gate that has not spoken in time has its fallback say something.
@@ -255,6 +265,31 @@ impl JobEngine {
 
     pub(super) fn millis(&self) -> i64 {
         self.clock.wall().millis()
+    }
+}
+
+/// What is stored of a try in one go.
+#[derive(Clone)]
+struct Ending {
+    job: Job,
+    /// Whose result is to be told.
+    told: Option<Rule>,
+    said: Option<Said>,
+    mark: Mark,
+}
+
+impl Ending {
+    fn store(self, tx: &Tx<'_>) -> Result<(), VfsError> {
+        let Self { job, told, said, mark } = self;
+        tx.put_job(&job)?;
+        match mark.map(|mark| mark.make(tx)) {
+            // It was removed in the meantime.
+            None | Some(Ok(()) | Err(VfsError::NoEntry)) => {}
+            Some(Err(error)) => return Err(error),
+        }
+        told.map_or(Ok(()), |rule| telling::outcome(tx, &rule, &job))?;
+        said.map_or(Ok(()), |said| gates::speak(tx, (job.ino, job.content), &said))?;
+        Ok(())
     }
 }
 

@@ -35,6 +35,7 @@ impl JobEngine {
         let folder = Folder::of(&self.vfs, self.vfs.share(originals)?, share, inode, path).await?;
         let kept = folder.keep(&self.vfs, inode, original, job.arrived).await?;
         let is_at = Some(Elsewhere::Original(&kept.shown));
+        let mark = results::mark(&self.vfs, rule, inode.ino, &output.fields)?;
         let json = results::apply(&self.vfs, rule, share, inode, path, output, is_at).await?;
         let (ino, at, json) = (inode.ino, self.millis(), json.to_string());
         let hook = rule.hook.name().to_owned();
@@ -44,10 +45,11 @@ impl JobEngine {
         let done = after(Job { version, ..job.clone() }, Outcome::Result(json.clone()), 0, at);
         let rule = rule.clone();
         let replaced = self.vfs.replace(ino, inode.content, &data, move |tx, content| {
+            mark.make(tx)?;
             tx.put_said(ino, content, &said)?;
             tx.put_job(&done)?;
             tx.job_is_of(done.id, (ino, content))?;
-            telling::outcome(tx, &rule, &done)
+            Ok(telling::outcome(tx, &rule, &done)?)
         });
         Ok(match replaced.await? {
             Some(_) => Outcome::Elsewhere(json),

@@ -7,7 +7,7 @@ use inference_hooks::{Hook, JobOutput};
 use super::rules::{ResultsPlace, Rule, path_text};
 use crate::meta::Inode;
 use crate::types::{FileKind, Ino};
-use crate::vfs::{Caller, Result, Share, Vfs, VfsError, XattrHow};
+use crate::vfs::{Caller, Result, Share, Vfs, VfsError, XATTR_BYTES_MAX, XattrChange, XattrHow};
 
 const XATTR_PREFIX: &str = "user.fsd.hook.";
 
@@ -20,7 +20,7 @@ pub(super) enum Elsewhere<'a> {
     Routed(&'a str),
 }
 
-/// Applies `output` to version `inode` at `path`; doing it twice leaves the same. Returns the result as JSON.
+/// Writes the files that `output` says of version `inode` at `path`; doing it twice leaves the same. Returns the result as JSON.
 ///
 /// # Errors
 /// As the vfs.
@@ -52,7 +52,6 @@ pub(super) async fn apply(
     let folder = folder(vfs, root, &names, caller).await?;
     let mut json = output.to_json(&rule.hook);
     let mut derived_names = Vec::new();
-    let fields = serde_json::Value::Object(output.fields.clone());
     for derived in output.derived {
         let derived_name = [name.as_slice(), derived.suffix.as_bytes()].concat();
         let mut shown = vec![prefix.clone()];
@@ -72,14 +71,20 @@ pub(super) async fn apply(
     let sidecar = sidecar_name(name, &rule.hook);
     let text = serde_json::to_vec_pretty(&json).map_err(std::io::Error::other)?;
     vfs.put_file(folder, &sidecar, caller, &text).await?;
-    mark(vfs, rule, inode.ino, &fields)?;
     Ok(json)
 }
 
-/// Writes what `rule` said to the attributes of a file.
-pub(super) fn mark(vfs: &Vfs, rule: &Rule, ino: Ino, fields: &serde_json::Value) -> Result<()> {
+/// What `rule` said, for the attributes of a file; what is too long for one takes away what was said before.
+pub(super) fn mark(
+    vfs: &Vfs,
+    rule: &Rule,
+    ino: Ino,
+    fields: &serde_json::Map<String, serde_json::Value>,
+) -> Result<XattrChange> {
     let attribute = format!("{XATTR_PREFIX}{}", rule.hook.name());
-    vfs.set_xattr(ino, attribute.as_bytes(), fields.to_string().as_bytes(), XattrHow::Any)
+    let text = serde_json::to_vec(fields).map_err(std::io::Error::other)?;
+    let value = Some(text.as_slice()).filter(|text| text.len() <= XATTR_BYTES_MAX);
+    vfs.xattr_change(ino, attribute.as_bytes(), value, XattrHow::Any)
 }
 
 fn sidecar_name(name: &[u8], hook: &Hook) -> Vec<u8> {

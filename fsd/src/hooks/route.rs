@@ -33,7 +33,7 @@ impl JobEngine {
         let share = self.vfs.share(inode.share)?;
         let folder = Folder::of(&self.vfs, self.vfs.share(to)?, share, inode, path).await?;
         let kept = folder.keep(&self.vfs, inode, content, job.arrived).await?;
-        results::mark(&self.vfs, rule, kept.ino, &output.fields.clone().into())?;
+        let mark = results::mark(&self.vfs, rule, kept.ino, &output.fields)?;
         let is_at = Some(Elsewhere::Routed(&kept.shown));
         let json = results::apply(&self.vfs, rule, share, inode, path, output, is_at).await?;
         let (at, json) = (self.millis(), json.to_string());
@@ -42,6 +42,7 @@ impl JobEngine {
         let (rule, kept_ino) = (rule.clone(), kept.ino);
         let event = json!({ "verdict": Verdict::Route.to_string(), "why": format!("it is {}", kept.shown) });
         let gone = self.vfs.withdraw(inode.ino, inode.content, move |tx| {
+            mark.make(tx)?;
             tx.put_job(&done)?;
             telling::outcome(tx, &rule, &done)?;
             tx.log_event_of(EventKind::Verdict, done.ino, Some(&done.hook), &event, at)?;
@@ -49,7 +50,7 @@ impl JobEngine {
             // The same may have come, and gone there, before.
             match tx.has_job(&done.hook, &done.version, kept_ino, there.content)? {
                 true => Ok(()),
-                false => tx.job_is_of(done.id, (kept_ino, there.content)),
+                false => Ok(tx.job_is_of(done.id, (kept_ino, there.content))?),
             }
         })?;
         // Else it is another version by now, or becomes one.

@@ -15,7 +15,7 @@ use super::rules::Rule;
 use super::{gates, media, results};
 use crate::meta::{Inode, Job, MetaError, Tx};
 use crate::types::{Ino, chain};
-use crate::vfs::VfsError;
+use crate::vfs::{VfsError, XattrChange};
 
 /// How often a job is tried again whose file could not be read or whose result could not be written.
 const RETRIES_OF_FILES: u32 = 10;
@@ -26,14 +26,17 @@ pub(super) type Names = Vec<Vec<u8>>;
 /// How a try ended, and how often another one may follow.
 type Ended = (Outcome, u32);
 
+/// What is to be stored with the end of a job.
+pub(super) type Mark = Option<XattrChange>;
+
 impl JobEngine {
-    pub(super) async fn run_job(&self, rule: &Rule, job: &Job) -> Ended {
+    pub(super) async fn run_job(&self, rule: &Rule, job: &Job) -> (Ended, Mark) {
         match self.look(rule, job).await {
             Ok((original, output)) => match self.apply(rule, job, &original, output).await {
-                Ok(outcome) => (outcome, 0),
-                Err(error) => of_files(&error),
+                Ok((outcome, mark)) => ((outcome, 0), mark),
+                Err(error) => (of_files(&error), None),
             },
-            Err(ended) => ended,
+            Err(ended) => (ended, None),
         }
     }
 
@@ -85,24 +88,28 @@ impl JobEngine {
         job: &Job,
         original: &File,
         output: JobOutput,
-    ) -> Result<Outcome, VfsError> {
+    ) -> Result<(Outcome, Mark), VfsError> {
         let _alone = self.turns.of(&job.path).lock().await;
         let (inode, path) = match self.file_of(job) {
             Ok(found) => found,
-            Err((outcome, _)) => return Ok(outcome),
+            Err((outcome, _)) => return Ok((outcome, None)),
         };
+        let at = (&inode, &path);
         match gates::moving(rule, &output) {
             Some(Moving::Original(to)) => {
-                return self.replace((rule, job), (&inode, &path), (original, to), output).await;
+                let outcome = self.replace((rule, job), at, (original, to), output).await?;
+                return Ok((outcome, None));
             }
             Some(Moving::All(to)) => {
-                return self.route((rule, job), (&inode, &path), (original, to), output).await;
+                let outcome = self.route((rule, job), at, (original, to), output).await?;
+                return Ok((outcome, None));
             }
             None => {}
         }
         let share = self.vfs.share(inode.share)?;
+        let mark = results::mark(&self.vfs, rule, inode.ino, &output.fields)?;
         let json = results::apply(&self.vfs, rule, share, &inode, &path, output, None).await?;
-        Ok(Outcome::Result(json.to_string()))
+        Ok((Outcome::Result(json.to_string()), Some(mark)))
     }
 
     /// What a program is told of a file.

@@ -1,7 +1,7 @@
 //! Open, read, write, fsync.
 
 use std::io::{Seek as _, Write as _};
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -353,7 +353,9 @@ impl Vfs {
     /// # Errors
     /// If it can't be read.
     pub async fn snapshot(self: &Arc<Self>, ino: Ino, bytes_max: u64) -> Result<std::fs::File> {
-        const STEP: u32 = 4 << 20;
+        // A file is most often much shorter than the longest step: that much memory is zeroed for each.
+        const STEPS: RangeInclusive<u64> = 64 << 10..=4 << 20;
+        let size = self.inode(ino)?.attr.size;
         let id = self.open(ino, OpenHow::default()).await?;
         let copy = async {
             let fd =
@@ -362,7 +364,8 @@ impl Vfs {
             let mut file = std::fs::File::from(fd);
             let mut at = 0;
             loop {
-                let data = self.read(id, at, STEP).await?;
+                let left = size.saturating_sub(at).clamp(*STEPS.start(), *STEPS.end());
+                let data = self.read(id, at, u32::try_from(left).unwrap_or(u32::MAX)).await?;
                 if data.is_empty() {
                     file.rewind()?;
                     return Ok(file);

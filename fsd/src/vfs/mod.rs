@@ -60,7 +60,7 @@ pub use self::refresh::Reach;
 pub use self::state::{Explained, FileState, Standing};
 pub use self::warm::{Evicted, Pinned};
 pub use self::work::{Progress, Work};
-pub use self::xattr::{XattrHow, is_acl};
+pub use self::xattr::{XATTR_BYTES_MAX, XattrChange, XattrHow, is_acl};
 pub use crate::cache::Trouble;
 
 /// The longest name in bytes.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Result, Vfs};
 use crate::cache::Merged;
-use crate::meta::{MetaError, Tx};
+use crate::meta::Tx;
 use crate::types::Ino;
 
 impl Vfs {
@@ -22,7 +22,7 @@ impl Vfs {
         ino: Ino,
         content: u64,
         data: &[u8],
-        with: impl FnOnce(&Tx<'_>, u64) -> Result<(), MetaError> + Send + 'static,
+        with: impl FnOnce(&Tx<'_>, u64) -> Result<()> + Send + 'static,
     ) -> Result<Option<u64>> {
         // Held open, it can't be evicted: then the next backing file might be somebody else's.
         let _held = self.cache.backing(ino)?;

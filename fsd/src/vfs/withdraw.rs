@@ -2,7 +2,7 @@
 
 use super::name::opened;
 use super::{Opened, Result, Vfs};
-use crate::meta::{MetaError, Tx};
+use crate::meta::Tx;
 use crate::types::Ino;
 
 impl Vfs {
@@ -15,7 +15,7 @@ impl Vfs {
         &self,
         ino: Ino,
         content: u64,
-        with: impl FnOnce(&Tx<'_>) -> Result<(), MetaError> + Send + 'static,
+        with: impl FnOnce(&Tx<'_>) -> Result<()> + Send + 'static,
     ) -> Result<bool> {
         let share = self.writable_share(ino)?;
         let (difference, now) = (self.difference(share), self.clock.wall());

@@ -1,10 +1,12 @@
 //! Extended attributes.
 
-use super::{Result, Vfs, VfsError, acl, state};
-use crate::types::Ino;
+use super::{Difference, Result, Vfs, VfsError, acl, state};
+use crate::meta::Tx;
+use crate::types::{Ino, Time};
 
 const NAME_BYTES_MAX: usize = 255;
-const VALUE_BYTES_MAX: usize = 64 * 1024;
+/// The longest value; the kernel's limit, too.
+pub const XATTR_BYTES_MAX: usize = 64 * 1024;
 /// What there is beside access control lists; xattr(7).
 const NAMESPACES: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
 
@@ -45,9 +47,6 @@ impl Vfs {
     /// # Errors
     /// [`VfsError::AttributeExists`] or [`VfsError::NoAttribute`] as `how` asks, [`VfsError::TooLarge`].
     pub fn set_xattr(&self, ino: Ino, name: &[u8], value: &[u8], how: XattrHow) -> Result<()> {
-        if value.len() > VALUE_BYTES_MAX || name.len() > NAME_BYTES_MAX {
-            return Err(VfsError::TooLarge);
-        }
         self.change_xattr(ino, name, Some(value), how)
     }
 
@@ -66,6 +65,26 @@ impl Vfs {
         value: Option<&[u8]>,
         how: XattrHow,
     ) -> Result<()> {
+        let change = self.xattr_change(ino, name, value, how)?;
+        self.meta.write(move |tx| change.make(tx))?;
+        self.events.differs.notify_one();
+        Ok(())
+    }
+
+    /// A change of an attribute, for a transaction that does more; who makes it notifies [`crate::events::Events::differs`].
+    ///
+    /// # Errors
+    /// If nobody may make it.
+    pub fn xattr_change(
+        &self,
+        ino: Ino,
+        name: &[u8],
+        value: Option<&[u8]>,
+        how: XattrHow,
+    ) -> Result<XattrChange> {
+        if name.len() > NAME_BYTES_MAX || value.is_some_and(|value| value.len() > XATTR_BYTES_MAX) {
+            return Err(VfsError::TooLarge);
+        }
         check_namespace(name)?;
         if name == state::ATTRIBUTE {
             return Err(VfsError::Reserved);
@@ -73,25 +92,43 @@ impl Vfs {
         let share = self.writable_share(ino)?;
         let (difference, now) = (self.difference(share), self.clock.wall());
         let (name, value) = (name.to_vec(), value.map(<[u8]>::to_vec));
-        self.meta.write(move |tx| -> Result<()> {
-            let mut inode = tx.inode(ino)?.ok_or(VfsError::NoEntry)?;
-            match (how, tx.xattr(ino, &name)?.is_some()) {
-                (XattrHow::Create, true) => return Err(VfsError::AttributeExists),
-                (XattrHow::Replace, false) => return Err(VfsError::NoAttribute),
-                (XattrHow::Any | XattrHow::Create | XattrHow::Replace, _) => {}
-            }
-            let value = match value {
-                Some(value) if is_acl(&name) => acl::set(&mut inode, &name, &value)?,
-                value => value,
-            };
-            tx.set_xattr(ino, &name, value.as_deref())?;
-            inode.attr.ctime = now;
-            inode.attrs += 1;
-            tx.put_inode(&inode)?;
-            difference.note(tx, ino)
-        })?;
-        self.events.differs.notify_one();
-        Ok(())
+        Ok(XattrChange { ino, name, value, how, difference, now })
+    }
+}
+
+/// See [`Vfs::xattr_change`].
+#[derive(Clone, Debug)]
+pub struct XattrChange {
+    ino: Ino,
+    name: Vec<u8>,
+    value: Option<Vec<u8>>,
+    how: XattrHow,
+    difference: Difference,
+    now: Time,
+}
+
+impl XattrChange {
+    /// Makes it.
+    ///
+    /// # Errors
+    /// [`VfsError::NoEntry`] if the file is gone; [`VfsError::AttributeExists`] and [`VfsError::NoAttribute`] where that was not meant.
+    pub fn make(self, tx: &Tx<'_>) -> Result<()> {
+        let Self { ino, name, value, how, difference, now } = self;
+        let mut inode = tx.inode(ino)?.ok_or(VfsError::NoEntry)?;
+        match (how, tx.xattr(ino, &name)?.is_some()) {
+            (XattrHow::Create, true) => return Err(VfsError::AttributeExists),
+            (XattrHow::Replace, false) => return Err(VfsError::NoAttribute),
+            (XattrHow::Any | XattrHow::Create | XattrHow::Replace, _) => {}
+        }
+        let value = match value {
+            Some(value) if is_acl(&name) => acl::set(&mut inode, &name, &value)?,
+            value => value,
+        };
+        tx.set_xattr(ino, &name, value.as_deref())?;
+        inode.attr.ctime = now;
+        inode.attrs += 1;
+        tx.put_inode(&inode)?;
+        difference.note(tx, ino)
     }
 }
 
