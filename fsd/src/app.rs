@@ -238,7 +238,7 @@ async fn serve(start: Start, env: Env, background: Handle) -> anyhow::Result<()>
     let sync = Arc::new(start_sync(&config, &ground, &cache, &shares, gates, gateway.clone()));
     let reporter = start_reports(&ground, &shares, gateway.clone());
     let sinks = start_sinks(&config, &ground, gateway.clone())?;
-    let hooks = hooks::start(&ground, &config.state_dir, &vfs, rules, !sinks.is_empty())?;
+    let hooks = hooks::start(&ground, &config, &vfs, rules, !sinks.is_empty())?;
 
     let (ask, asked) = mpsc::channel(1);
     let mounts = mount_all(&shares, &vfs)?;

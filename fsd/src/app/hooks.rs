@@ -10,7 +10,7 @@ use inference_hooks::WorkerConfig;
 use policies::Gate;
 
 use super::{Ground, OpenShare};
-use crate::config::{HookConfig, ResultsTo};
+use crate::config::{Config, HookConfig, ResultsTo};
 use crate::hooks::{self, Decides, Hooks, ResultsPlace, Rule};
 use crate::remote::Env;
 use crate::types::ShareId;
@@ -19,7 +19,7 @@ use crate::vfs::Vfs;
 /// Starts them, if there are any, or somebody is told of arrivals.
 pub(super) fn start(
     ground: &Ground,
-    state_dir: &Path,
+    config: &Config,
     vfs: &Arc<Vfs>,
     rules: Vec<Rule>,
     has_listeners: bool,
@@ -37,7 +37,8 @@ pub(super) fn start(
         rules,
         executable: "/proc/self/exe".into(),
         worker: worker_config(env),
-        scratch: scratch(state_dir)?,
+        scratch: scratch(&config.state_dir)?,
+        programs_at_once: config.programs_at_once,
     })?))
 }
 
@@ -68,6 +69,7 @@ pub(super) fn rules(configs: &[HookConfig], shares: &[OpenShare]) -> anyhow::Res
             originals: gate.originals.as_deref().and_then(id_of),
             route: gate.route.as_deref().and_then(id_of),
         });
+        rule.priority = config.priority;
         rule.when = config.when.clone();
         rule.media_types = config.media_types.clone();
         rule.alerts = config.alerts.clone();

@@ -11,13 +11,16 @@ use jiff::tz::TimeZoneDatabase;
 use policies::units::{parse_bytes, parse_duration};
 use policies::{Quotas, Rate, Schedule, ScheduleSection};
 
-use super::file::{CacheSection, EventsSection, File, ReceiptsSection, ShareSection};
+use super::file::{
+    CacheSection, EventsSection, File, ProgramsSection, ReceiptsSection, ShareSection,
+};
 use super::problem::{Problem, ProblemKind};
 use super::{
     CacheConfig, Config, DISK_BYTES_LEAST, DISK_BYTES_MAX, EVENT_COUNT_RANGE, EVENT_KEEP_RANGE,
     FREE_BYTES_MIN, FSYNC_WAIT, FSYNC_WAIT_MAX, MARKS, OFFLINE_WAIT, OFFLINE_WAIT_MAX,
-    RECEIPT_FILES_MAX, REFRESH_AFTER, REFRESH_AFTER_RANGE, REFRESH_EVERY_RANGE, SHARES_MAX,
-    STATE_DIR, ShareConfig, StoreConfig, UPLOAD_DELAY, UPLOAD_DELAY_MAX, WEIGHT_MAX,
+    PROGRAMS_AT_ONCE, PROGRAMS_RANGE, RECEIPT_FILES_MAX, REFRESH_AFTER, REFRESH_AFTER_RANGE,
+    REFRESH_EVERY_RANGE, SHARES_MAX, STATE_DIR, ShareConfig, StoreConfig, UPLOAD_DELAY,
+    UPLOAD_DELAY_MAX, WEIGHT_MAX,
 };
 use crate::remote::{Place, UrlError};
 use crate::sinks::EventRules;
@@ -98,6 +101,7 @@ pub(super) fn config(file: &File, zones: &TimeZoneDatabase) -> Result<Config, Ve
         shares: shares(&file.share, zones, &mut findings),
         receipts: receipts(&file.receipts, &mut findings),
         hooks: hooks::hooks(&file.hook, &file.share, zones, &mut findings),
+        programs_at_once: programs_at_once(&file.programs, &mut findings),
         events: events(&file.events, &mut findings),
         sinks: sinks::sinks(&file.sink, &file.share, &mut findings),
     };
@@ -115,6 +119,14 @@ fn receipts(section: &ReceiptsSection, findings: &mut Findings) -> ReceiptRules 
         findings.note("receipts.files", files_max.to_string(), ProblemKind::ReceiptFiles);
     }
     ReceiptRules { file_bytes_max, files_max }
+}
+
+fn programs_at_once(section: &ProgramsSection, findings: &mut Findings) -> usize {
+    let at_once = section.at_once.unwrap_or(PROGRAMS_AT_ONCE);
+    if !PROGRAMS_RANGE.contains(&at_once) {
+        findings.note("programs.at_once", at_once.to_string(), ProblemKind::Programs);
+    }
+    at_once
 }
 
 fn events(section: &EventsSection, findings: &mut Findings) -> EventRules {

@@ -30,6 +30,9 @@ pub struct File {
     /// See [`super::HookConfig`].
     #[serde(default)]
     pub hook: Vec<HookSection>,
+    /// See [`super::Config::programs_at_once`].
+    #[serde(default)]
+    pub programs: ProgramsSection,
     /// See [`crate::sinks::EventRules`].
     #[serde(default)]
     pub events: EventsSection,
@@ -146,6 +149,9 @@ pub struct HookSection {
     /// See [`super::HookConfig::matches`].
     #[serde(rename = "match")]
     pub matches: Option<Vec<String>>,
+    /// See [`super::HookConfig::priority`].
+    #[serde(default)]
+    pub priority: i32,
     /// See [`super::HookConfig::media_types`].
     #[serde(default)]
     pub mime: Vec<String>,
@@ -173,6 +179,14 @@ pub struct HookSection {
     /// See [`super::HookConfig::alerts`].
     #[serde(default)]
     pub alert_if: Vec<String>,
+}
+
+/// `[programs]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProgramsSection {
+    /// See [`super::Config::programs_at_once`].
+    pub at_once: Option<usize>,
 }
 
 /// `[events]`

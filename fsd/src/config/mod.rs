@@ -95,6 +95,11 @@ pub const WEIGHT_MAX: u32 = 1000;
 /// The most hooks of one gateway.
 pub const HOOKS_MAX: usize = 256;
 
+/// How many programs can run at a time.
+pub const PROGRAMS_RANGE: RangeInclusive<usize> = 1..=256;
+/// How many do.
+pub const PROGRAMS_AT_ONCE: usize = 2;
+
 /// The most sinks of one gateway.
 pub const SINKS_MAX: usize = 64;
 
@@ -124,6 +129,8 @@ pub struct Config {
     pub receipts: ReceiptRules,
     /// What is looked at on arrival, in this order.
     pub hooks: Vec<HookConfig>,
+    /// How many hooks that are programs run at a time.
+    pub programs_at_once: usize,
     /// How long it is kept what happened.
     pub events: EventRules,
     /// Who is told of it.
@@ -212,6 +219,8 @@ pub struct HookConfig {
     pub matches: Option<Vec<String>>,
     /// How long the files are that it sees, in bytes.
     pub sizes: RangeInclusive<u64>,
+    /// Jobs of the hook with the highest go first.
+    pub priority: i32,
     /// What the files are that it sees: media types such as `image/png` or `image/*`; all if there is none.
     pub media_types: Vec<String>,
     /// When it looks at them.

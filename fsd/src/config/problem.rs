@@ -17,7 +17,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::{
     BATCH_MAX, DISK_BYTES_LEAST, EVENT_COUNT_RANGE, FSYNC_WAIT_MAX, HOOKS_MAX, OFFLINE_WAIT_MAX,
-    RECEIPT_FILES_MAX, SHARES_MAX, SINKS_MAX, UPLOAD_DELAY_MAX, WEIGHT_MAX,
+    PROGRAMS_RANGE, RECEIPT_FILES_MAX, SHARES_MAX, SINKS_MAX, UPLOAD_DELAY_MAX, WEIGHT_MAX,
 };
 use crate::remote::UrlError;
 use crate::sinks::TargetError;
@@ -125,6 +125,8 @@ pub enum ProblemKind {
     Condition(#[from] SearchError),
     #[error("{} to {} events can be kept", EVENT_COUNT_RANGE.start(), EVENT_COUNT_RANGE.end())]
     EventCount,
+    #[error("{} to {} programs can run at a time", PROGRAMS_RANGE.start(), PROGRAMS_RANGE.end())]
+    Programs,
     #[error("a media type is written \"image/png\", or \"image/*\" for all images")]
     MediaType,
     #[error(transparent)]

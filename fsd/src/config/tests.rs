@@ -76,6 +76,7 @@ fn what_is_left_out_has_its_default() {
             sizes: 0..=u64::MAX,
             results: ResultsTo::Folder(RESULTS_FOLDER.to_owned()),
             params: toml::Table::new(),
+            priority: 0,
             media_types: Vec::new(),
             when: When::default(),
             gate: None,

@@ -92,6 +92,7 @@ pub(super) fn status(mounts: &[PathBuf]) -> Status {
             adapter: "none: no Vulkan".to_owned(),
             sandbox: vec!["no files".to_owned(), "no network".to_owned()],
         }),
+        programs: vec!["no network".to_owned()],
         sinks: vec![sink()],
     }
 }

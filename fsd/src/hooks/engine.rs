@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::arrived::Arrived;
 use super::jobs::{ANOTHER_VERSION, NOT_CONFIGURED, Outcome, after};
 use super::live::Rules;
-use super::rules::{Decides, Rule};
+use super::rules::{Decides, Rule, by_priority};
 use super::run::Mark;
 use super::turns::Turns;
 use super::worker::Worker;
@@ -32,8 +32,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const END_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Jobs of the worker that are under way at a time: it takes one after the other, or several at once, while results are written.
 const WORKER_JOBS: usize = 64;
-/// Programs that run at a time.
-const PROGRAMS: usize = 2;
 
 pub(super) struct JobEngine {
     pub(super) vfs: Arc<Vfs>,
@@ -66,9 +64,10 @@ impl Lane {
 }
 
 impl JobEngine {
-    pub(super) async fn run(self) {
+    /// With at most so many programs at a time.
+    pub(super) async fn run(self, programs_at_once: usize) {
         let engine = Arc::new(self);
-        let lanes = [Lane::new(false, WORKER_JOBS), Lane::new(true, PROGRAMS)];
+        let lanes = [Lane::new(false, WORKER_JOBS), Lane::new(true, programs_at_once)];
         // When gates are looked at next that have not spoken in time.
         let mut patient_until = Duration::ZERO;
         loop {
@@ -129,11 +128,17 @@ impl JobEngine {
     fn take_jobs(&self, now: i64, lane: &Lane, awake: &[&Rule]) -> Result<Vec<Job>, MetaError> {
         let room = lane.room();
         let of_lane = |rule: &&Rule| rule.is_program() == lane.are_programs;
-        let hooks = names(awake.iter().copied().filter(of_lane));
-        if room == 0 || hooks.is_empty() {
+        let groups = by_priority(&awake.iter().copied().filter(of_lane).collect::<Vec<_>>());
+        if room == 0 {
             return Ok(Vec::new());
         }
-        let due = move |tx: &Tx<'_>| tx.due_jobs(&hooks, now, room);
+        let due = move |tx: &Tx<'_>| -> Result<_, MetaError> {
+            let mut due = Vec::new();
+            for hooks in &groups {
+                due.extend(tx.due_jobs(hooks, now, room - due.len())?);
+            }
+            Ok(due)
+        };
         if self.meta.read(&due)?.is_empty() {
             return Ok(Vec::new());
         }

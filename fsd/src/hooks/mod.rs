@@ -69,6 +69,8 @@ pub struct Parts {
     pub worker: WorkerConfig,
     /// Where programs run; see [`Programs::open`].
     pub scratch: PathBuf,
+    /// How many of them run at a time.
+    pub programs_at_once: usize,
 }
 
 /// The hooks' face to others.
@@ -97,6 +99,16 @@ impl Hooks {
         self.worker.state()
     }
 
+    /// What holds programs in, for people; nothing if no hook is one.
+    #[must_use]
+    pub fn program_limits(&self) -> Vec<String> {
+        if self.rules().iter().any(Rule::is_program) {
+            self.worker.program_limits()
+        } else {
+            Vec::new()
+        }
+    }
+
     /// Has hooks loaded again that could not run: what was missing may be there now.
     pub fn reload(&self) {
         for rule in self.rules.now().iter() {
@@ -110,7 +122,18 @@ impl Hooks {
 /// # Errors
 /// If the metadata store fails, or no thread can be started.
 pub fn start(parts: Parts) -> Result<Hooks, VfsError> {
-    let Parts { vfs, meta, events, clock, tasks, rules, executable, worker, scratch } = parts;
+    let Parts {
+        vfs,
+        meta,
+        events,
+        clock,
+        tasks,
+        rules,
+        executable,
+        worker,
+        scratch,
+        programs_at_once,
+    } = parts;
     let requeued = meta.write(|tx| tx.requeue_running_jobs())?;
     if requeued > 0 {
         tracing::info!(jobs = requeued, "jobs that were running run again");
@@ -130,7 +153,7 @@ pub fn start(parts: Parts) -> Result<Hooks, VfsError> {
     tasks.spawn("hooks.watch", watch);
     let turns = Turns::default();
     let engine = JobEngine { vfs, meta, events, clock, tasks: tasks.clone(), rules, worker, turns };
-    tasks.spawn("hooks.engine", engine.run());
+    tasks.spawn("hooks.engine", engine.run(programs_at_once));
     Ok(hooks)
 }
 

@@ -1,5 +1,7 @@
 //! Which hooks look at a file: pure.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,6 +40,8 @@ pub struct Rule {
     pub gate: Option<Decides>,
     /// When it looks at them.
     pub when: When,
+    /// Jobs of the hook with the highest go first.
+    pub priority: i32,
     /// What they are: media types, or all.
     pub media_types: Vec<String>,
     /// What of its results is told.
@@ -87,6 +91,7 @@ impl Rule {
             files: Files::new(globs, sizes)?,
             gate: None,
             when: When::default(),
+            priority: 0,
             media_types: Vec::new(),
             alerts: Vec::new(),
         })
@@ -177,6 +182,15 @@ impl Rule {
     }
 }
 
+/// The names of hooks that have the same priority, the highest first.
+pub(super) fn by_priority(rules: &[&Rule]) -> Vec<Vec<String>> {
+    let mut groups = BTreeMap::<_, Vec<_>>::new();
+    for rule in rules {
+        groups.entry(Reverse(rule.priority)).or_default().push(rule.hook.name().to_owned());
+    }
+    groups.into_values().collect()
+}
+
 /// A path for people.
 pub(super) fn path_text(path: &[Vec<u8>]) -> String {
     let names: Vec<_> = path.iter().map(|name| String::from_utf8_lossy(name)).collect();
@@ -191,6 +205,21 @@ mod tests {
 
     fn path(text: &str) -> Vec<Vec<u8>> {
         text.split('/').map(|name| name.as_bytes().to_vec()).collect()
+    }
+
+    #[test]
+    fn hooks_of_one_priority_go_together_and_those_of_the_highest_first() {
+        let rule = |number: usize, priority| {
+            let hook = Arc::new(Hook::parse(ready_hooks()[number].source()).unwrap());
+            let results = ResultsPlace::Folder(b"results".to_vec());
+            let rule = Rule::new(hook, Vec::new(), results, &[], 0..=1).unwrap();
+            Rule { priority, ..rule }
+        };
+        let rules = [rule(0, -1), rule(1, 5), rule(2, -1)];
+        let name = |number: usize| rules[number].hook.name().to_owned();
+        let groups = by_priority(&rules.iter().collect::<Vec<_>>());
+        assert_eq!(groups, [vec![name(1)], vec![name(0), name(2)]]);
+        assert!(by_priority(&[]).is_empty());
     }
 
     #[test]

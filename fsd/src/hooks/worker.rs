@@ -63,6 +63,11 @@ impl Worker {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// What holds programs in, for people.
+    pub(super) fn program_limits(&self) -> Vec<String> {
+        self.programs.limits()
+    }
+
     /// Has a hook compiled before the first file needs it.
     pub(super) fn load(&self, hook: Arc<Hook>) {
         // The thread lives as long as we do; if it died, the next job says so.

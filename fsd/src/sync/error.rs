@@ -25,7 +25,7 @@ pub(super) enum SyncError {
     #[error("the hook {hook} has not said yet whether it may leave")]
     Gated { hook: String },
     /// A gate, or a person, keeps it here.
-    #[error("{who} says {verdict}: {why}")]
+    #[error("{who} says {verdict}{}{why}", if why.is_empty() { "" } else { ": " })]
     KeptHere { who: String, verdict: Verdict, why: String },
     /// A mistake of ours.
     #[error("the upload died; the log says where")]

@@ -78,6 +78,7 @@ fn hook(
         dir,
         shares,
         matches: section.matches.clone(),
+        priority: section.priority,
         media_types: media_types(&key, &section.mime, findings),
         when: when(&key, section, zones, findings),
         sizes: sizes(&key, section, findings),

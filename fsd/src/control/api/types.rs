@@ -36,6 +36,9 @@ pub struct Status {
     pub hooks: Vec<Hook>,
     /// The process that runs hooks; none while there is none.
     pub worker: Option<Worker>,
+    /// What holds in hooks that are programs: a line for each limit; nothing if there is none.
+    #[serde(default)]
+    pub programs: Vec<String>,
     /// Who is told what happens.
     #[serde(default)]
     pub sinks: Vec<super::sinks::Sink>,

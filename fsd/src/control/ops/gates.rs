@@ -20,12 +20,8 @@ impl Gateway {
         let top = self.find(&say.path).await?;
         let share = self.parts.meta.scan(|tx| tx.inode(top))?.map(|inode| inode.share);
         let rules = self.rules();
-        if !share.is_some_and(|share| rules.iter().any(|rule| rule.gate_of(share).is_some())) {
-            return Err(OperationError::Nonsense(format!(
-                "no hook is a gate for {}; `fsd queue cancel` holds back what waits there",
-                say.path.display()
-            )));
-        }
+        let has_gate =
+            share.is_some_and(|share| rules.iter().any(|rule| rule.gate_of(share).is_some()));
         self.parts.vfs.finish_closed().map_err(|e| OperationError::Failed(e.into()))?;
         let at = self.parts.clock.wall().millis();
         let files = self.parts.meta.write(move |tx| -> Result<u64, MetaError> {
@@ -34,7 +30,9 @@ impl Gateway {
             for ino in items_below(tx, top)? {
                 // What is said of a file is said of all its names.
                 let Some(file) = tx.inode(tx.file_of(ino)?)? else { continue };
-                if file.attr.kind == FileKind::File {
+                // What a gate has held back that is none any more can still be let go.
+                let has_said = || tx.said(file.ino, file.content).map(|said| !said.is_empty());
+                if file.attr.kind == FileKind::File && (has_gate || has_said()?) {
                     tx.put_said(file.ino, file.content, &said)?;
                     if verdict == Verdict::Pass {
                         // There may be hooks that look at nothing that stays.
@@ -46,6 +44,12 @@ impl Gateway {
             }
             Ok(files)
         })?;
+        if files == 0 && !has_gate {
+            return Err(OperationError::Nonsense(format!(
+                "no hook is a gate for {}; `fsd queue cancel` holds back what waits there",
+                say.path.display()
+            )));
+        }
         if files == 0 {
             return Err(OperationError::Nonsense(format!(
                 "no file of {} waits to be uploaded",

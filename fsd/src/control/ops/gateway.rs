@@ -285,6 +285,7 @@ impl Operations for Gateway {
             work: self.works.under_way(),
             hooks: self.hooks().await?,
             worker: self.worker(),
+            programs: self.parts.hooks.as_ref().map(Hooks::program_limits).unwrap_or_default(),
             sinks: self.all_sinks()?,
         })
     }
