@@ -6,8 +6,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
@@ -16,7 +17,8 @@ use thiserror::Error;
 
 use crate::hook::{Hook, HookVersion, Work};
 use crate::protocol::{
-    Deadline, Done, Engine, Failure, FailureKind, FrameError, Hello, Reply, Request, Wire, deadline,
+    BATCH_FILES_MAX, Done, Engine, Failure, FailureKind, FrameError, Hello, Reply, Request, Wire,
+    deadline,
 };
 use crate::worker::SEALS;
 
@@ -125,7 +127,7 @@ impl Derived {
 }
 
 /// Why a job has no result; [`JobError::advice`] says what to do.
-#[derive(Debug, Error)]
+#[derive(Clone, Debug, Error)]
 pub enum JobError {
     /// The file is no picture, or a damaged one.
     #[error("{0}")]
@@ -165,7 +167,7 @@ pub enum JobError {
     BadOutput(String),
     /// No worker could be started.
     #[error("what runs hooks can't be started")]
-    Start(#[source] io::Error),
+    Start(#[source] Arc<io::Error>),
 }
 
 /// What a daemon does after a [`JobError`].
@@ -182,6 +184,11 @@ pub enum Advice {
 }
 
 impl JobError {
+    /// No worker could be started, because of `error`.
+    pub fn start(error: io::Error) -> Self {
+        Self::Start(Arc::new(error))
+    }
+
     /// What to do now.
     pub fn advice(&self) -> Advice {
         match self {
@@ -216,6 +223,8 @@ impl From<Failure> for JobError {
 /// A running worker. Dropping it kills the process.
 #[derive(Debug)]
 pub struct WorkerProcess {
+    executable: PathBuf,
+    config: WorkerConfig,
     child: Child,
     wire: Wire,
     hello: Hello,
@@ -230,7 +239,7 @@ impl WorkerProcess {
     /// # Errors
     /// The program cannot be started, or gives no sign of life in time.
     pub fn spawn(executable: &Path, config: &WorkerConfig) -> Result<Self, JobError> {
-        let (ours, theirs) = UnixStream::pair().map_err(JobError::Start)?;
+        let (ours, theirs) = UnixStream::pair().map_err(JobError::start)?;
         let child = Command::new(executable)
             .arg(WORKER_ARGUMENT)
             .env_clear()
@@ -242,7 +251,7 @@ impl WorkerProcess {
             .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::null())
             .spawn()
-            .map_err(JobError::Start)?;
+            .map_err(JobError::start)?;
         let hello = Hello {
             adapter: Err("the worker has not started".to_owned()),
             sandbox: crate::protocol::Sandbox {
@@ -252,12 +261,20 @@ impl WorkerProcess {
             },
         };
         let wire = Wire::new(ours);
-        let mut worker = Self { child, wire, hello, loaded: BTreeMap::new(), alive: true };
+        let mut worker = Self {
+            executable: executable.to_owned(),
+            config: config.clone(),
+            child,
+            wire,
+            hello,
+            loaded: BTreeMap::new(),
+            alive: true,
+        };
         let configure = Request::Configure {
             allow_software_adapter: config.allow_software_adapter,
             memory_bytes_max: config.memory_bytes_max,
         };
-        match worker.exchange("the start of the worker", &configure, None, config.start_max)? {
+        match worker.exchange("the start of the worker", &configure, &[], config.start_max)? {
             (Reply::Ready(hello), _) => worker.hello = hello,
             (reply, _) => return Err(worker.broke(format!("{reply:?} at the start"))),
         }
@@ -269,7 +286,7 @@ impl WorkerProcess {
         &self.hello
     }
 
-    /// The process.
+    /// The process. A batch that it does not survive is ended by others.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -297,7 +314,7 @@ impl WorkerProcess {
         };
         let files = worker_files(hook);
         let limit = shaders.compile_max + LOAD_GRACE;
-        match self.exchange("compiling", &Request::Load { files }, None, limit)? {
+        match self.exchange("compiling", &Request::Load { files }, &[], limit)? {
             (Reply::Loaded { engine }, _) => {
                 self.loaded.insert(hook.name().to_owned(), (hook.version().clone(), engine));
                 Ok(engine)
@@ -316,9 +333,67 @@ impl WorkerProcess {
         input: OwnedFd,
         deadline: Duration,
     ) -> Result<JobOutput, JobError> {
-        self.load(hook)?;
+        let said = self.run_batch(hook, &[input], deadline).pop();
+        said.unwrap_or_else(|| Err(JobError::Protocol("nothing was said of the job".to_owned())))
+    }
+
+    /// Runs a hook, loaded first if need be, on open files, from their starts, [`BATCH_FILES_MAX`] at a time. What it says of each is in
+    /// their order, and is what it says of a file alone. When nothing comes for `deadline` the worker is killed.
+    ///
+    /// When a worker ends that had several files, nobody knows whose fault it is: another one is started, and those that nothing was said
+    /// of are run one by one. So the end of a worker is an error only of a file that it had alone.
+    pub fn run_batch(
+        &mut self,
+        hook: &Hook,
+        inputs: &[OwnedFd],
+        deadline: Duration,
+    ) -> Vec<Result<JobOutput, JobError>> {
+        let mut said = Vec::new();
+        for inputs in inputs.chunks(BATCH_FILES_MAX) {
+            said.extend(self.run_together(hook, inputs, deadline));
+        }
+        said
+    }
+
+    fn run_together(
+        &mut self,
+        hook: &Hook,
+        inputs: &[OwnedFd],
+        limit: Duration,
+    ) -> Vec<Result<JobOutput, JobError>> {
+        if let Err(error) = self.load(hook) {
+            return inputs.iter().map(|_| Err(error.clone())).collect();
+        }
+        let was_alive = self.alive;
         let request = Request::Run { hook: hook.name().to_owned() };
-        let (reply, fds) = self.exchange("the job", &request, Some(&input), deadline)?;
+        let mut said = Vec::new();
+        let mut heard = self.exchange("the job", &request, inputs, limit);
+        loop {
+            let output = heard.and_then(|(reply, fds)| self.output(reply, fds));
+            if !self.alive && was_alive && inputs.len() > 1 {
+                break;
+            }
+            said.push(output);
+            if said.len() == inputs.len() {
+                return said;
+            }
+            heard = self.hear("the job", limit);
+        }
+        for input in &inputs[said.len()..] {
+            let ready = if self.alive { Ok(()) } else { self.restart() };
+            let alone = ready.map(|()| self.run_together(hook, std::slice::from_ref(input), limit));
+            said.extend(alone.unwrap_or_else(|error| vec![Err(error)]));
+        }
+        said
+    }
+
+    /// Another process in place of one that ended.
+    fn restart(&mut self) -> Result<(), JobError> {
+        *self = Self::spawn(&self.executable, &self.config)?;
+        Ok(())
+    }
+
+    fn output(&mut self, reply: Reply, fds: Vec<OwnedFd>) -> Result<JobOutput, JobError> {
         let Reply::Done(done) = reply else {
             return Err(self.broke(format!("{reply:?} to a job")));
         };
@@ -335,50 +410,52 @@ impl WorkerProcess {
         })
     }
 
+    /// Asks, and hears the first reply.
     fn exchange(
         &mut self,
         what: &str,
         request: &Request,
-        input: Option<&OwnedFd>,
+        inputs: &[OwnedFd],
         limit: Duration,
     ) -> Result<(Reply, Vec<OwnedFd>), JobError> {
         if !self.alive {
             return Err(JobError::WorkerDied("it ended at an earlier job".to_owned()));
         }
-        match self.talk(request, input, deadline(limit)) {
+        let fds: Vec<_> = inputs.iter().map(AsFd::as_fd).collect();
+        match self.wire.send(request, &fds, deadline(limit)) {
+            Ok(()) => self.hear(what, limit),
+            Err(error @ FrameError::TooLarge { .. }) => {
+                Err(JobError::HookBroken(format!("the hook's files are too large: {error}")))
+            }
+            Err(error) => Err(self.failed(what, error, limit)),
+        }
+    }
+
+    fn hear(&mut self, what: &str, limit: Duration) -> Result<(Reply, Vec<OwnedFd>), JobError> {
+        match self.wire.receive(deadline(limit)) {
             Ok((Reply::Failed(failure), _)) => {
-                if matches!(failure.kind, FailureKind::GpuTimeout | FailureKind::DeviceLost) {
+                if failure.kind.is_the_end() {
                     self.end();
                 }
                 Err(failure.into())
             }
             Ok(reply) => Ok(reply),
-            Err(FrameError::TimedOut) => {
-                self.end();
-                let limit = limit.as_millis();
-                Err(JobError::Timeout(format!("{what} took longer than {limit} ms")))
-            }
-            Err(FrameError::Closed | FrameError::Io(_)) => Err(JobError::WorkerDied(self.end())),
-            Err(error @ FrameError::TooLarge { .. }) if input.is_none() => {
-                Err(JobError::HookBroken(format!("the hook's files are too large: {error}")))
-            }
-            Err(
-                error @ (FrameError::TooLarge { .. }
-                | FrameError::WrongFds { .. }
-                | FrameError::NotOurs(_)),
-            ) => Err(self.broke(error.to_string())),
+            Err(error) => Err(self.failed(what, error, limit)),
         }
     }
 
-    fn talk(
-        &self,
-        request: &Request,
-        input: Option<&OwnedFd>,
-        deadline: Deadline,
-    ) -> Result<(Reply, Vec<OwnedFd>), FrameError> {
-        let fds: Vec<_> = input.iter().map(|input| input.as_fd()).collect();
-        self.wire.send(request, &fds, deadline)?;
-        self.wire.receive(deadline)
+    fn failed(&mut self, what: &str, error: FrameError, limit: Duration) -> JobError {
+        match error {
+            FrameError::TimedOut => {
+                self.end();
+                let limit = limit.as_millis();
+                JobError::Timeout(format!("{what} took longer than {limit} ms"))
+            }
+            FrameError::Closed | FrameError::Io(_) => JobError::WorkerDied(self.end()),
+            FrameError::TooLarge { .. } | FrameError::WrongFds { .. } | FrameError::NotOurs(_) => {
+                self.broke(error.to_string())
+            }
+        }
     }
 
     fn broke(&mut self, problem: String) -> JobError {

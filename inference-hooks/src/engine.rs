@@ -1,8 +1,10 @@
-//! What runs hooks within a worker: the GPU if there is one, the CPU twin if not or if the file is too large for it.
+//! What runs hooks within a worker: the GPU if there is one, the CPU twin if not or if a file is too large for it. A file is decoded, looked
+//! at and written; [`crate::batch`] has several go these ways together.
 
+#[cfg(feature = "gpu")]
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{Read, Seek};
-use std::os::fd::OwnedFd;
 
 use image::RgbaImage;
 use serde_json::{Map, Value};
@@ -28,19 +30,41 @@ pub(crate) struct Engines {
 /// A hook that is ready to run.
 #[derive(Debug)]
 pub(crate) struct Loaded {
-    hook: Hook,
+    pub(crate) hook: Hook,
     #[cfg(feature = "gpu")]
     compiled: Option<Compiled>,
 }
 
+/// A decoded file.
+#[derive(Debug)]
+pub(crate) enum Decoded {
+    Picture { pixels: RgbaImage, came: image::ImageFormat },
+    Table(Table),
+}
+
 /// What a hook gives for one file, before it is written as files.
-struct Made {
+#[derive(Debug)]
+pub(crate) struct Made {
     engine: Engine,
     note: Option<String>,
     image: Option<RgbaImage>,
     rows: Vec<u32>,
     fields: Map<String, Value>,
 }
+
+/// What came of a file on the GPU.
+#[derive(Debug)]
+pub(crate) enum Looked {
+    #[cfg(feature = "gpu")]
+    Made(Made),
+    /// The CPU twin has to do it; why.
+    Twin(String),
+    #[cfg(feature = "gpu")]
+    Failed(Failure),
+}
+
+/// What is said of a file, and the derived files.
+pub(crate) type Output = (Done, Vec<Vec<u8>>);
 
 impl Engines {
     #[cfg(feature = "gpu")]
@@ -98,115 +122,165 @@ impl Engines {
         }
     }
 
-    /// Runs a hook on an open file.
-    pub(crate) fn run(
-        &self,
-        loaded: &Loaded,
-        file: OwnedFd,
-        memory_bytes_max: u64,
-    ) -> Result<(Done, Vec<Vec<u8>>), Failure> {
-        let hook = &loaded.hook;
-        // An eighth of the process is for the drivers, the compiled hooks and ourselves.
-        let memory = hook.limits().memory_bytes_max.min(memory_bytes_max / 8 * 7);
-        let bytes = read(file, hook.input().bytes_max)?;
-        if let Some(spec) = hook.table() {
-            let table = Table::decode(&bytes, spec, memory)?;
-            drop(bytes);
-            return self.run_table(loaded, table, memory);
-        }
-        let (image, came) = decode(&bytes, hook.input().pixels_max, memory)?;
-        drop(bytes);
-        let (width, height) = image.dimensions();
-        let made = self.make(loaded, image, memory)?;
-        let mut derived = Vec::new();
-        let mut files = Vec::new();
-        if let (Some(image), Some(output)) = (made.image, &hook.output().image) {
-            let written = Written::of(output.format, came);
-            let bytes = encode(image, written).map_err(|error| {
-                let detail = format!("the derived picture cannot be written: {error}");
-                Failure::new(FailureKind::OverLimit, detail)
-            })?;
-            let suffix = match output.format {
-                ImageFormat::Same { .. } => format!("{}.{}", output.suffix, written.extension()),
-                ImageFormat::Png | ImageFormat::Jpeg { .. } => output.suffix.clone(),
-            };
-            let media_type = written.media_type().to_owned();
-            derived.push(DerivedInfo { suffix, media_type });
-            files.push(bytes);
-        }
-        let (engine, note, fields) = (made.engine, made.note, made.fields);
-        Ok((Done { engine, note, width, height, fields, derived }, files))
-    }
-
-    fn run_table(
-        &self,
-        loaded: &Loaded,
-        table: Table,
-        memory: u64,
-    ) -> Result<(Done, Vec<Vec<u8>>), Failure> {
-        let hook = &loaded.hook;
-        let [_, out_rows] = hook.output_size(table.shape()).map_err(output_size)?;
-        check_rows(out_rows)?;
-        let made = match self.make_on_gpu(loaded, &table)? {
-            Ok(made) => made,
-            Err(note) => make_table_on_cpu(hook, &table, out_rows, memory, note)?,
-        };
-        let (mut derived, mut files) = (Vec::new(), Vec::new());
-        if let Some(output) = &hook.output().table {
-            let media_type = output.format.media_type().to_owned();
-            derived.push(DerivedInfo { suffix: output.suffix.clone(), media_type });
-            files.push(write(output, &made.rows, &table)?);
-        }
-        let width = u32::try_from(table.columns.len()).unwrap_or(u32::MAX);
-        let Made { engine, note, fields, .. } = made;
-        Ok((Done { engine, note, width, height: table.rows, fields, derived }, files))
-    }
-
-    fn make(&self, loaded: &Loaded, image: RgbaImage, memory: u64) -> Result<Made, Failure> {
-        match self.make_on_gpu(loaded, &image)? {
-            Ok(made) => Ok(made),
-            Err(note) => make_on_cpu(&loaded.hook, &image, memory, note),
-        }
-    }
-
-    /// What the shaders give, or why the CPU twin has to do it.
+    /// What the shaders give for each of these files, in one dispatch of each pass for all that are of a size.
     #[cfg(feature = "gpu")]
-    fn make_on_gpu(
-        &self,
-        loaded: &Loaded,
-        input: &impl Subject,
-    ) -> Result<Result<Made, String>, Failure> {
-        match (&self.gpu, &loaded.compiled) {
-            (Ok(gpu), Some(compiled)) => {
-                match gpu.run(&loaded.hook, compiled, std::slice::from_ref(input)) {
-                    Ok(mut outputs) => {
-                        let output = outputs.pop().ok_or_else(|| {
-                            Failure::new(FailureKind::DeviceLost, "the GPU gave no result")
-                        })?;
-                        let gpu::GpuOutput { image, rows, fields } = output;
-                        Ok(Ok(Made { engine: Engine::Gpu, note: None, image, rows, fields }))
+    pub(crate) fn look(&self, loaded: &Loaded, inputs: &[&Decoded]) -> Vec<Looked> {
+        let (gpu, compiled) = match (&self.gpu, &loaded.compiled) {
+            (Ok(gpu), Some(compiled)) => (gpu, compiled),
+            (Err(why), _) => return inputs.iter().map(|_| Looked::Twin(why.clone())).collect(),
+            (Ok(_), None) => unreachable!("a hook is loaded with its pipelines"),
+        };
+        let mut looked: Vec<_> = inputs.iter().map(|_| None).collect();
+        let mut waiting = gpu::alike(&loaded.hook, inputs.iter().map(|input| input.shape()));
+        while let Some(mut numbers) = waiting.pop() {
+            let alike: Vec<_> = numbers.iter().map(|number| inputs[*number]).collect();
+            match gpu.run(&loaded.hook, compiled, &alike) {
+                Ok(outputs) => {
+                    for (number, output) in numbers.into_iter().zip(outputs) {
+                        looked[number] = Some(Looked::Made(Made::on_gpu(output)));
                     }
-                    Err(error @ (GpuError::TooLarge(_) | GpuError::OutOfMemory(_)))
-                        if loaded.hook.cpu_twin().is_some() =>
-                    {
-                        Ok(Err(error.to_string()))
-                    }
-                    Err(error) => Err(failure(error)),
+                }
+                Err(error) if error.is_the_end() => {
+                    let ended = failure(error);
+                    let ended = |none: Option<_>| none.unwrap_or(Looked::Failed(ended.clone()));
+                    return looked.into_iter().map(ended).collect();
+                }
+                // Too much for one dispatch, or one of them makes no sense to the hook.
+                Err(_) if numbers.len() > 1 => {
+                    waiting.push(numbers.split_off(numbers.len() / 2));
+                    waiting.push(numbers);
+                }
+                Err(error) => {
+                    let is_too_large =
+                        matches!(error, GpuError::TooLarge(_) | GpuError::OutOfMemory(_));
+                    looked[numbers[0]] = Some(match loaded.hook.cpu_twin() {
+                        Some(_) if is_too_large => Looked::Twin(error.to_string()),
+                        Some(_) | None => Looked::Failed(failure(error)),
+                    });
                 }
             }
-            (Err(why), _) => Ok(Err(why.clone())),
-            (Ok(_), None) => unreachable!("a hook is loaded with its pipelines"),
         }
+        let none = || Failure::new(FailureKind::DeviceLost, "the GPU gave no result");
+        looked.into_iter().map(|one| one.unwrap_or_else(|| Looked::Failed(none()))).collect()
     }
 
     #[cfg(not(feature = "gpu"))]
-    fn make_on_gpu<T>(
-        &self,
-        _loaded: &Loaded,
-        _input: &T,
-    ) -> Result<Result<Made, String>, Failure> {
-        Ok(Err(self.adapter().err().unwrap_or_default()))
+    pub(crate) fn look(&self, _loaded: &Loaded, inputs: &[&Decoded]) -> Vec<Looked> {
+        let why = self.adapter().err().unwrap_or_default();
+        inputs.iter().map(|_| Looked::Twin(why.clone())).collect()
     }
+}
+
+impl Decoded {
+    /// Reads and decodes a file, from its start.
+    pub(crate) fn read(hook: &Hook, file: &File, memory: u64) -> Result<Self, Failure> {
+        let bytes = read(file, hook.input().bytes_max)?;
+        match hook.table() {
+            Some(spec) => {
+                let table = Table::decode(&bytes, spec, memory)?;
+                let [_, out_rows] = hook.output_size(table.shape()).map_err(output_size)?;
+                check_rows(out_rows)?;
+                Ok(Self::Table(table))
+            }
+            None => {
+                let (pixels, came) = decode(&bytes, hook.input().pixels_max, memory)?;
+                Ok(Self::Picture { pixels, came })
+            }
+        }
+    }
+
+    /// What it has in memory.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        match self {
+            Self::Picture { pixels, .. } => pixels.as_raw().len() as u64,
+            // The times beside the cells.
+            Self::Table(Table { rows, columns, .. }) => {
+                u64::from(*rows) * (4 * columns.len() as u64 + 16)
+            }
+        }
+    }
+
+    /// What the CPU twin gives; `note` says why it has to.
+    pub(crate) fn on_cpu(&self, hook: &Hook, memory: u64, note: String) -> Result<Made, Failure> {
+        match self {
+            Self::Picture { pixels, .. } => make_on_cpu(hook, pixels, memory, note),
+            Self::Table(table) => make_table_on_cpu(hook, table, memory, note),
+        }
+    }
+
+    /// What is said of it, and the derived files.
+    pub(crate) fn written(&self, hook: &Hook, made: Made) -> Result<Output, Failure> {
+        let Made { engine, note, image, rows, fields } = made;
+        let (width, height, derived) = match self {
+            Self::Picture { pixels, came } => {
+                (pixels.width(), pixels.height(), picture(hook, *came, image)?)
+            }
+            Self::Table(table) => {
+                let derived = hook.output().table.as_ref().map(|output| {
+                    let (suffix, media_type) = (&output.suffix, output.format.media_type());
+                    Ok::<_, Failure>((info(suffix, media_type), write(output, &rows, table)?))
+                });
+                let columns = u32::try_from(table.columns.len()).unwrap_or(u32::MAX);
+                (columns, table.rows, derived.transpose()?)
+            }
+        };
+        let (derived, files) = derived.into_iter().unzip();
+        Ok((Done { engine, note, width, height, fields, derived }, files))
+    }
+}
+
+#[cfg(feature = "gpu")]
+impl Subject for Decoded {
+    fn shape(&self) -> Shape {
+        match self {
+            Self::Picture { pixels, .. } => pixels.shape(),
+            Self::Table(table) => table.shape(),
+        }
+    }
+
+    fn left_out(&self) -> u32 {
+        match self {
+            Self::Picture { pixels, .. } => pixels.left_out(),
+            Self::Table(table) => table.left_out(),
+        }
+    }
+
+    fn bytes(&self) -> Cow<'_, [u8]> {
+        match self {
+            Self::Picture { pixels, .. } => pixels.bytes(),
+            Self::Table(table) => Subject::bytes(table),
+        }
+    }
+}
+
+#[cfg(feature = "gpu")]
+impl Made {
+    fn on_gpu(gpu::GpuOutput { image, rows, fields }: gpu::GpuOutput) -> Self {
+        Self { engine: Engine::Gpu, note: None, image, rows, fields }
+    }
+}
+
+/// The derived picture, as its hook wants it of one that came as `came`.
+fn picture(
+    hook: &Hook,
+    came: image::ImageFormat,
+    image: Option<RgbaImage>,
+) -> Result<Option<(DerivedInfo, Vec<u8>)>, Failure> {
+    let (Some(image), Some(output)) = (image, &hook.output().image) else { return Ok(None) };
+    let written = Written::of(output.format, came);
+    let bytes = encode(image, written).map_err(|error| {
+        let detail = format!("the derived picture cannot be written: {error}");
+        Failure::new(FailureKind::OverLimit, detail)
+    })?;
+    let suffix = match output.format {
+        ImageFormat::Same { .. } => format!("{}.{}", output.suffix, written.extension()),
+        ImageFormat::Png | ImageFormat::Jpeg { .. } => output.suffix.clone(),
+    };
+    Ok(Some((info(&suffix, written.media_type()), bytes)))
+}
+
+fn info(suffix: &str, media_type: &str) -> DerivedInfo {
+    DerivedInfo { suffix: suffix.to_owned(), media_type: media_type.to_owned() }
 }
 
 fn output_size(error: ExprError) -> Failure {
@@ -229,13 +303,13 @@ fn make_on_cpu(hook: &Hook, image: &RgbaImage, memory: u64, note: String) -> Res
 fn make_table_on_cpu(
     hook: &Hook,
     table: &Table,
-    out_rows: u32,
     memory: u64,
     note: String,
 ) -> Result<Made, Failure> {
     let Some((twin, Run::Table(run))) = hook.cpu_twin().map(|twin| (twin, twin.run)) else {
         return Err(Failure::new(FailureKind::NoEngine, note));
     };
+    let [_, out_rows] = hook.output_size(table.shape()).map_err(output_size)?;
     let cells = u64::from(table.rows) * table.columns.len() as u64;
     let words = u64::from(out_rows) * twin.columns.len() as u64;
     // The times beside the cells; the result as words, and again, longer, as text.
@@ -280,8 +354,7 @@ fn check_memory(
     Err(Failure::new(FailureKind::OverLimit, detail))
 }
 
-fn read(file: OwnedFd, bytes_max: u64) -> Result<Vec<u8>, Failure> {
-    let mut file = File::from(file);
+fn read(mut file: &File, bytes_max: u64) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     // The descriptor shares its position with the daemon's.
     let read = file.rewind().and_then(|()| file.take(bytes_max + 1).read_to_end(&mut bytes));

@@ -5,14 +5,15 @@
 //! daemon                                             worker (fsd hook-worker)
 //! Hook::parse ─► WorkerProcess::spawn ── socket ──►  worker_main: device, then the sandbox
 //!                WorkerProcess::load  ── sources ──► inspect, compile, run once
-//!                WorkerProcess::run   ── open fd ──► decode ─► GPU, or CPU twin ─► encode
-//!                JobOutput            ◄─ memfds ───
+//!                WorkerProcess::run   ── open fds ─► decode ─► GPU, or CPU twin ─► encode
+//!                JobOutput, for each  ◄─ memfds ───
 //! ```
 //!
 //! A hook may be a program instead: [`Programs`] runs it in a sandbox or a container of its own.
 //!
 //! Invariant: the daemon's side never decodes a file, compiles a shader or touches a driver.
 
+mod batch;
 mod client;
 mod decode;
 mod encode;
@@ -39,7 +40,7 @@ pub use hook::{
     TableFormat, TableOutput, TableSpec, ValueError, Work,
 };
 pub use program::{Change, Context, Programs};
-pub use protocol::{AdapterInfo, AdapterReport, Engine, Hello, Sandbox};
+pub use protocol::{AdapterInfo, AdapterReport, BATCH_FILES_MAX, Engine, Hello, Sandbox};
 pub use ready::{ReadyHook, ready_hooks};
 pub use self_test::{KernelReport, Measured, SelfTest, Tested, self_test};
 pub use worker::worker_main;

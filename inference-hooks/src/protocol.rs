@@ -1,4 +1,4 @@
-//! What daemon and worker say to each other: one request, one reply, over a Unix stream socket.
+//! What daemon and worker say to each other over a Unix stream socket: a request, and one reply, or one for each of its files.
 //!
 //! A frame is a header of eight bytes, the length of its body and the number of file descriptors as little-endian
 //! `u32`, then the body, JSON. The descriptors travel with the header.
@@ -18,8 +18,10 @@ use thiserror::Error;
 
 /// Largest body of a frame: a hook folder with every file at its limit would be more, and is refused.
 pub(crate) const FRAME_BYTES_MAX: usize = 32 << 20;
-/// Most descriptors with a frame.
-pub(crate) const FRAME_FDS_MAX: usize = 4;
+/// Most files that are looked at together.
+pub const BATCH_FILES_MAX: usize = 64;
+/// Most descriptors with a frame: the files of a batch. The kernel takes 253 (`SCM_MAX_FD`).
+const FRAME_FDS_MAX: usize = BATCH_FILES_MAX;
 const HEADER_BYTES: usize = 8;
 
 /// From the daemon.
@@ -29,7 +31,7 @@ pub(crate) enum Request {
     Configure { allow_software_adapter: bool, memory_bytes_max: u64 },
     /// Compile a hook, in place of the one of the same name; answered by [`Reply::Loaded`].
     Load { files: BTreeMap<String, String> },
-    /// Run a hook on the file whose descriptor comes along; answered by [`Reply::Done`].
+    /// Run a hook on the files whose descriptors come along; answered by a [`Reply::Done`] or [`Reply::Failed`] for each, in their order.
     Run { hook: String },
 }
 
@@ -146,6 +148,13 @@ pub(crate) enum FailureKind {
     NoEngine,
     GpuTimeout,
     DeviceLost,
+}
+
+impl FailureKind {
+    /// Whether the worker ends after it.
+    pub(crate) fn is_the_end(self) -> bool {
+        matches!(self, Self::GpuTimeout | Self::DeviceLost)
+    }
 }
 
 impl Failure {

@@ -119,23 +119,13 @@ impl Worker {
                 Err(FrameError::Closed) => return Ok(()),
                 Err(error) => return Err(WorkerError::Protocol(error)),
             };
-            let outcome = match request {
+            match request {
                 Request::Configure { .. } => return Err(WorkerError::NotConfigured),
                 Request::Load { files } => {
-                    self.load(files).map(|engine| (Reply::Loaded { engine }, Vec::new()))
+                    let loaded = self.load(files).map(|engine| Reply::Loaded { engine });
+                    self.reply(loaded.map(|reply| (reply, Vec::new())))?;
                 }
-                Request::Run { hook } => self.run(&hook, fds),
-            };
-            match outcome {
-                Ok((reply, files)) => self.reply(&reply, files)?,
-                Err(failure) => {
-                    let last =
-                        matches!(failure.kind, FailureKind::GpuTimeout | FailureKind::DeviceLost);
-                    self.reply(&Reply::Failed(failure), Vec::new())?;
-                    if last {
-                        end_now();
-                    }
-                }
+                Request::Run { hook } => self.run(&hook, fds)?,
             }
         }
     }
@@ -151,22 +141,34 @@ impl Worker {
         Ok(if self.engines.adapter().is_ok() { Engine::Gpu } else { Engine::Cpu })
     }
 
-    fn run(&self, hook: &str, fds: Vec<OwnedFd>) -> Result<(Reply, Vec<Vec<u8>>), Failure> {
-        let loaded = self.hooks.get(hook).ok_or_else(|| {
-            Failure::new(FailureKind::HookBroken, format!("hook `{hook}` is not loaded"))
-        })?;
-        let file = fds.into_iter().next().ok_or_else(|| {
-            Failure::new(FailureKind::Unreadable, "the job came without its file")
-        })?;
-        let (done, files) = self.engines.run(loaded, file, self.memory_bytes_max)?;
-        Ok((Reply::Done(done), files))
+    fn run(&self, hook: &str, fds: Vec<OwnedFd>) -> Result<(), WorkerError> {
+        let Some(loaded) = self.hooks.get(hook) else {
+            let why = format!("hook `{hook}` is not loaded");
+            let failure = |_| self.reply(Err(Failure::new(FailureKind::HookBroken, &why)));
+            return fds.iter().try_for_each(failure);
+        };
+        let files: Vec<_> = fds.into_iter().map(File::from).collect();
+        self.engines.run(loaded, &files, self.memory_bytes_max, |said| {
+            self.reply(said.map(|(done, derived)| (Reply::Done(done), derived)))
+        })
     }
 
-    fn reply(&self, reply: &Reply, files: Vec<Vec<u8>>) -> Result<(), WorkerError> {
+    fn reply(&self, said: Result<(Reply, Vec<Vec<u8>>), Failure>) -> Result<(), WorkerError> {
+        let (reply, files) = match said {
+            Ok(said) => said,
+            Err(failure) => {
+                let last = failure.kind.is_the_end();
+                let sent = self.wire.send(&Reply::Failed(failure), &[], None);
+                if last {
+                    end_now();
+                }
+                return sent.map_err(WorkerError::Reply);
+            }
+        };
         let files = files.into_iter().map(sealed).collect::<io::Result<Vec<_>>>();
         let files = files.map_err(WorkerError::Memory)?;
         let fds: Vec<_> = files.iter().map(AsFd::as_fd).collect();
-        self.wire.send(reply, &fds, None).map_err(WorkerError::Reply)
+        self.wire.send(&reply, &fds, None).map_err(WorkerError::Reply)
     }
 }
 

@@ -28,6 +28,9 @@ use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
+#[path = "worker/batches.rs"]
+mod batches;
+
 const EXECUTABLE: &str = env!("CARGO_BIN_EXE_hook-worker");
 const LONG: Duration = Duration::from_secs(60);
 

@@ -1,7 +1,7 @@
 //! What runs hooks: the child process, on a thread of its own, since talking to it blocks, and a thread for each program that
 //! runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -9,12 +9,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use inference_hooks::{
-    Context, Engine, Hello, Hook, JobError, JobOutput, Programs, Work, WorkerConfig, WorkerProcess,
+    BATCH_FILES_MAX, Context, Engine, Hello, Hook, JobError, JobOutput, Programs, Work,
+    WorkerConfig, WorkerProcess,
 };
 use tokio::sync::oneshot;
 
 /// Decoding, encoding and the way there and back, beside the time that a hook has on the GPU.
 const JOB_GRACE: Duration = Duration::from_secs(20);
+
+/// What is taken from those that ask before the first of it is done.
+const WAITING_MAX: usize = BATCH_FILES_MAX;
 
 /// What is known of the worker.
 #[derive(Clone, Debug, Default)]
@@ -35,7 +39,14 @@ pub(super) struct Worker {
 #[derive(Debug)]
 enum Ask {
     Load { hook: Arc<Hook>, tell: Option<oneshot::Sender<Result<(), JobError>>> },
-    Run { hook: Arc<Hook>, input: OwnedFd, tell: oneshot::Sender<Result<JobOutput, JobError>> },
+    Run { hook: Arc<Hook>, job: Asked },
+}
+
+/// A file, and who asks what a hook says of it.
+#[derive(Debug)]
+struct Asked {
+    input: OwnedFd,
+    tell: oneshot::Sender<Result<JobOutput, JobError>>,
 }
 
 impl Worker {
@@ -46,7 +57,7 @@ impl Worker {
         programs: Programs,
     ) -> std::io::Result<Self> {
         let programs = Arc::new(programs);
-        let (ask, asked) = sync_channel(64);
+        let (ask, asked) = sync_channel(WAITING_MAX);
         let state = Arc::new(Mutex::new(WorkerState::default()));
         let thread = Thread {
             executable,
@@ -87,7 +98,7 @@ impl Worker {
     /// Runs a hook that is shaders.
     pub(super) async fn run(&self, hook: Arc<Hook>, input: OwnedFd) -> Result<JobOutput, JobError> {
         let (tell, told) = oneshot::channel();
-        self.ask.send(Ask::Run { hook, input, tell }).map_err(|_| died())?;
+        self.ask.send(Ask::Run { hook, job: Asked { input, tell } }).map_err(|_| died())?;
         told.await.map_err(|_| died())?
     }
 
@@ -103,7 +114,7 @@ impl Worker {
         let thread = std::thread::Builder::new().name("hooks.program".into());
         // Whoever asked may be gone.
         let run = move || drop(tell.send(programs.run(&hook, input, &context)));
-        thread.spawn(run).map_err(JobError::Start)?;
+        thread.spawn(run).map_err(JobError::start)?;
         told.await.map_err(|_| died())?
     }
 }
@@ -121,24 +132,41 @@ struct Thread {
 }
 
 impl Thread {
+    /// Does what is asked. Of what waits, files for one hook are looked at together; nothing is waited for, so that one file is looked at
+    /// at once, and as many as came meanwhile after it.
     fn run(mut self, asked: Receiver<Ask>) {
-        for ask in asked {
+        let mut waiting = VecDeque::new();
+        while let Some(ask) = waiting.pop_front().or_else(|| asked.recv().ok()) {
             match ask {
                 Ask::Load { hook, tell } => {
                     let loaded = self.load(&hook);
                     // Whoever asked may be gone.
                     let _ = tell.map(|tell| tell.send(loaded));
                 }
-                Ask::Run { hook, input, tell } => {
-                    let done = self.load(&hook).and_then(|()| {
-                        let deadline = hook.limits().run_max + JOB_GRACE;
-                        self.process()?.run(&hook, input, deadline)
-                    });
-                    self.note_process();
-                    // Whoever asked may be gone.
-                    let _ = tell.send(done);
+                Ask::Run { hook, job } => {
+                    waiting
+                        .extend(asked.try_iter().take(WAITING_MAX.saturating_sub(waiting.len())));
+                    let mut jobs = vec![job];
+                    jobs.extend(take_alike(&hook, &mut waiting, BATCH_FILES_MAX - 1));
+                    self.run_batch(&hook, jobs);
                 }
             }
+        }
+    }
+
+    fn run_batch(&mut self, hook: &Hook, jobs: Vec<Asked>) {
+        let (inputs, tell): (Vec<_>, Vec<_>) =
+            jobs.into_iter().map(|Asked { input, tell }| (input, tell)).unzip();
+        let deadline = hook.limits().run_max + JOB_GRACE;
+        let ready = self.load(hook).and_then(|()| self.process());
+        let said = match ready {
+            Ok(process) => process.run_batch(hook, &inputs, deadline),
+            Err(error) => tell.iter().map(|_| Err(error.clone())).collect(),
+        };
+        self.note_process();
+        for (tell, said) in tell.into_iter().zip(said) {
+            // Whoever asked may be gone.
+            let _ = tell.send(said);
         }
     }
 
@@ -195,5 +223,76 @@ impl Thread {
         let running = self.process.as_ref().filter(|process| process.is_alive());
         let running = running.map(|process| (process.pid(), process.hello().clone()));
         self.state.lock().unwrap_or_else(PoisonError::into_inner).running = running;
+    }
+}
+
+/// The files for the same version of a hook, at most so many. What else waits stays in order, and in front of a loading of this hook
+/// nothing is taken that came after it.
+fn take_alike(hook: &Hook, waiting: &mut VecDeque<Ask>, at_most: usize) -> Vec<Asked> {
+    let mut taken = Vec::new();
+    let mut is_over = false;
+    for ask in std::mem::take(waiting) {
+        match ask {
+            Ask::Run { hook: of, job }
+                if !is_over && taken.len() < at_most && of.version() == hook.version() =>
+            {
+                taken.push(job);
+            }
+            ask @ (Ask::Load { .. } | Ask::Run { .. }) => {
+                is_over |= matches!(&ask, Ask::Load { hook: of, .. } if of.name() == hook.name());
+                waiting.push_back(ask);
+            }
+        }
+    }
+    taken
+}
+
+#[cfg(test)]
+mod tests {
+    use inference_hooks::ready_hooks;
+
+    use super::*;
+
+    fn hook(name: &str) -> Arc<Hook> {
+        let ready = ready_hooks().iter().find(|ready| ready.name == name);
+        Arc::new(Hook::parse(ready.unwrap().source()).unwrap())
+    }
+
+    /// What waits, a word each: `t` a thumbnail, `s` sharpness, upper case a loading.
+    fn waiting(text: &str) -> VecDeque<Ask> {
+        let (thumbnail, sharpness) = (hook("thumbnail"), hook("sharpness"));
+        let ask = |word: char| {
+            let of = if word.eq_ignore_ascii_case(&'t') { &thumbnail } else { &sharpness };
+            if word.is_uppercase() {
+                return Ask::Load { hook: of.clone(), tell: None };
+            }
+            let input = tempfile::tempfile().unwrap().into();
+            Ask::Run { hook: of.clone(), job: Asked { input, tell: oneshot::channel().0 } }
+        };
+        text.chars().map(ask).collect()
+    }
+
+    fn text(waiting: &VecDeque<Ask>) -> String {
+        let word = |ask: &Ask| match ask {
+            Ask::Load { hook, .. } => hook.name()[..1].to_uppercase(),
+            Ask::Run { hook, .. } => hook.name()[..1].to_owned(),
+        };
+        waiting.iter().map(word).collect()
+    }
+
+    #[test]
+    fn files_for_one_hook_are_taken_together_and_the_rest_stays_in_order() {
+        for (before, at_most, taken, after) in [
+            ("", 63, 0, ""),
+            ("sss", 63, 0, "sss"),
+            ("tstts", 63, 3, "ss"),
+            ("ttttt", 3, 3, "tt"),
+            ("tSst", 63, 2, "Ss"),
+            ("tTst", 63, 1, "Tst"),
+        ] {
+            let mut waiting = waiting(before);
+            let found = take_alike(&hook("thumbnail"), &mut waiting, at_most).len();
+            assert_eq!((found, text(&waiting).as_str()), (taken, after), "{before}");
+        }
     }
 }

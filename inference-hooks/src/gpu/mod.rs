@@ -6,6 +6,7 @@
 mod device;
 mod file;
 mod inspect;
+mod need;
 mod pipeline;
 mod plan;
 mod prelude;
@@ -23,6 +24,7 @@ use thiserror::Error;
 
 pub(crate) use device::{Gpu, adapters};
 pub(crate) use inspect::{ShaderError, inspect_hook};
+pub(crate) use need::alike;
 pub(crate) use pipeline::Compiled;
 pub(crate) use subject::Subject;
 
@@ -56,4 +58,11 @@ pub(crate) enum GpuError {
     /// The device is gone.
     #[error("the GPU device was lost: {0}")]
     Lost(String),
+}
+
+impl GpuError {
+    /// Whether the process has to end.
+    pub(crate) fn is_the_end(&self) -> bool {
+        matches!(self, Self::Timeout(_) | Self::Lost(_))
+    }
 }

@@ -2,8 +2,9 @@
 
 use super::GpuError;
 use super::file::{File, members, words_of};
+use super::need::Need;
 use super::prelude::{Access, Binding, Resource};
-use super::subject::{Subject, larger};
+use super::subject::Subject;
 use crate::hook::{Hook, ParamValue};
 
 /// Smallest buffer: none may be empty, and uniforms are whole multiples of it.
@@ -30,17 +31,14 @@ impl Plan {
     ) -> Result<Self, GpuError> {
         let count = u32::try_from(inputs.len()).unwrap_or(u32::MAX);
         let files = place(hook, inputs)?;
-        let shape = files.iter().map(|file| file.shape).reduce(larger);
-        let shape =
-            shape.ok_or_else(|| GpuError::Broken("there is no file to run on".to_owned()))?;
-        let out_size = files.iter().map(|file| file.out_size);
-        let out_size = out_size.fold([1, 1], |a, b| [a[0].max(b[0]), a[1].max(b[1])]);
-        let values = hook.pass_values(shape, out_size);
-        let mut batch = vec![count];
-        for buffer in hook.buffers() {
-            let problem = |error| GpuError::Broken(format!("buffers.{}.len {error}", buffer.name));
-            batch.push(buffer.len.count(&values).map_err(problem)?);
+        if files.is_empty() {
+            return Err(GpuError::Broken("there is no file to run on".to_owned()));
         }
+        let mut need = Need::default();
+        for file in &files {
+            need = need.or(&Need::of(hook, file.shape, file.out_size)?);
+        }
+        let batch: Vec<u32> = std::iter::once(count).chain(need.lens).collect();
         let mut sizes = Vec::new();
         for binding in bindings {
             let bytes = match binding.resource {
@@ -60,7 +58,7 @@ impl Plan {
             };
             sizes.push(bytes.next_multiple_of(BUFFER_BYTES_MIN).max(BUFFER_BYTES_MIN));
         }
-        let groups = groups(hook, &values, count, limits)?;
+        let groups = groups(&need.groups, count, limits)?;
         let plan = Self { files, batch, sizes, groups };
         plan.check(hook, bindings, limits)?;
         Ok(plan)
@@ -121,27 +119,22 @@ fn place(hook: &Hook, inputs: &[impl Subject]) -> Result<Vec<File>, GpuError> {
 }
 
 fn groups(
-    hook: &Hook,
-    values: &[f64],
+    groups: &[[u32; 2]],
     files: u32,
     limits: &wgpu::Limits,
 ) -> Result<Vec<[u32; 3]>, GpuError> {
     let limit = limits.max_compute_workgroups_per_dimension;
-    let pass = |(index, pass): (usize, &crate::hook::Pass)| {
-        let count = |axis: usize| {
-            let problem =
-                |error| GpuError::Broken(format!("pass[{index}].dispatch[{axis}] {error}"));
-            let count = pass.dispatch[axis].count(values).map_err(problem)?;
-            if count <= limit {
-                return Ok(count);
+    let pass = |(index, [x, y]): (usize, &[u32; 2])| {
+        for (axis, count) in [x, y].into_iter().enumerate() {
+            if *count > limit {
+                return Err(GpuError::TooLarge(format!(
+                    "pass[{index}].dispatch[{axis}] is {count} groups; this adapter takes at most {limit}"
+                )));
             }
-            Err(GpuError::TooLarge(format!(
-                "pass[{index}].dispatch[{axis}] is {count} groups; this adapter takes at most {limit}"
-            )))
-        };
-        Ok([count(0)?, count(1)?, files])
+        }
+        Ok([*x, *y, files])
     };
-    hook.passes().iter().enumerate().map(pass).collect()
+    groups.iter().enumerate().map(pass).collect()
 }
 
 fn list_bytes(hook: &Hook, index: usize) -> u64 {

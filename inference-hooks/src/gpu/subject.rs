@@ -21,6 +21,20 @@ pub(crate) trait Subject {
     fn bytes(&self) -> Cow<'_, [u8]>;
 }
 
+impl<S: Subject> Subject for &S {
+    fn shape(&self) -> Shape {
+        (**self).shape()
+    }
+
+    fn left_out(&self) -> u32 {
+        (**self).left_out()
+    }
+
+    fn bytes(&self) -> Cow<'_, [u8]> {
+        (**self).bytes()
+    }
+}
+
 impl Subject for RgbaImage {
     fn shape(&self) -> Shape {
         Shape::Image { size: [self.width(), self.height()] }
@@ -42,24 +56,5 @@ impl Subject for Table {
 
     fn bytes(&self) -> Cow<'_, [u8]> {
         Cow::Owned(self.words().into_iter().flat_map(u32::to_le_bytes).collect())
-    }
-}
-
-/// The larger in each respect.
-pub(super) fn larger(a: Shape, b: Shape) -> Shape {
-    match (a, b) {
-        (Shape::Image { size: a }, Shape::Image { size: b }) => {
-            Shape::Image { size: [a[0].max(b[0]), a[1].max(b[1])] }
-        }
-        (
-            Shape::Table { rows, cols, seconds },
-            Shape::Table { rows: rows_b, cols: cols_b, seconds: seconds_b },
-        ) => {
-            let longer = seconds.unwrap_or_default().max(seconds_b.unwrap_or_default());
-            let seconds = seconds.or(seconds_b).map(|_| longer);
-            Shape::Table { rows: rows.max(rows_b), cols: cols.max(cols_b), seconds }
-        }
-        // A hook takes one kind.
-        (a, _) => a,
     }
 }

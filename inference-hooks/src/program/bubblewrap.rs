@@ -72,7 +72,7 @@ pub(super) fn try_it(user: Option<u32>) -> Result<(), JobError> {
     show(&mut line, SHOWN);
     line.add(["--proc", "/proc", "--", "/usr/bin/true"]);
     let mut command = bubblewrap(user);
-    let output = command.args(line.0).stdin(Stdio::null()).output().map_err(JobError::Start)?;
+    let output = command.args(line.0).stdin(Stdio::null()).output().map_err(JobError::start)?;
     if output.status.success() {
         return Ok(());
     }

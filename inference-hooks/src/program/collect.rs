@@ -59,7 +59,7 @@ pub(super) fn collect(
         if name == RESULT {
             fields = Some(read_fields(&file, bytes)?);
         } else {
-            let copy = sealed(&file, bytes).map_err(JobError::Start)?;
+            let copy = sealed(&file, bytes).map_err(JobError::start)?;
             derived.push(Derived::new(format!(".{name}"), media_type(&name).into(), bytes, copy));
         }
     }
@@ -69,7 +69,7 @@ pub(super) fn collect(
 }
 
 fn failed(error: nix::Error) -> JobError {
-    JobError::Start(error.into())
+    JobError::start(error.into())
 }
 
 fn bad(why: String) -> JobError {
@@ -105,7 +105,7 @@ fn open(folder: &Dir, name: &str) -> Result<(File, u64), JobError> {
     let fd = openat(folder.as_fd(), name, flags, Mode::empty())
         .map_err(|error| bad(format!("the program left `{name}`, which can't be read: {error}")))?;
     let file = File::from(fd);
-    let metadata = file.metadata().map_err(JobError::Start)?;
+    let metadata = file.metadata().map_err(JobError::start)?;
     if !metadata.is_file() {
         return Err(bad(format!("`{name}` is no plain file any more")));
     }
@@ -118,7 +118,7 @@ fn read_fields(file: &File, bytes: u64) -> Result<Fields, JobError> {
         return Err(JobError::OverLimit(why));
     }
     let mut text = Vec::new();
-    file.take(RESULT_BYTES_MAX).read_to_end(&mut text).map_err(JobError::Start)?;
+    file.take(RESULT_BYTES_MAX).read_to_end(&mut text).map_err(JobError::start)?;
     let fields: Fields = serde_json::from_slice(&text)
         .map_err(|error| bad(format!("{RESULT} is no JSON object: {error}")))?;
     if fields.len() > FIELDS_OF_RESULT_MAX {

@@ -44,7 +44,7 @@ pub(super) fn start(
         Image::Root(root) => {
             let config = config(container, limits, (root, folder.path(), user), &name, &variables);
             let text = config.to_string();
-            fs::write(folder.path().join("config.json"), text).map_err(JobError::Start)?;
+            fs::write(folder.path().join("config.json"), text).map_err(JobError::start)?;
             (runc(&program, folder.path(), &name), no_cgroups(&name))
         }
         Image::Named(image) => {
@@ -58,7 +58,7 @@ pub(super) fn start(
         }
     };
     let text = json!(end).to_string();
-    fs::write(folder.path().join(END), text).map_err(JobError::Start)?;
+    fs::write(folder.path().join(END), text).map_err(JobError::start)?;
     Ok(Started { command, end: command_of(&end) })
 }
 

@@ -77,8 +77,8 @@ impl Scratch {
             return Err(JobError::OverLimit(why));
         }
         input.rewind().map_err(unreadable)?;
-        let mut folder = self.make(hook, bounds, bytes).map_err(JobError::Start)?;
-        folder.fill(hook, &input, context).map_err(JobError::Start)?;
+        let mut folder = self.make(hook, bounds, bytes).map_err(JobError::start)?;
+        folder.fill(hook, &input, context).map_err(JobError::start)?;
         Ok(folder)
     }
 

@@ -110,7 +110,7 @@ impl Programs {
         let folder = self.scratch.folder(hook, bounds, input, context)?;
         let started = self.start(hook, &folder, context)?;
         let ended =
-            child::run(started, hook.limits(), || folder.is_full()).map_err(JobError::Start)?;
+            child::run(started, hook.limits(), || folder.is_full()).map_err(JobError::start)?;
         judge(hook, bounds, &ended)?;
         let (fields, derived) = collect::collect(&folder.output(), hook, bounds)?;
         let (adapter, note) = (None, None);
