@@ -333,12 +333,13 @@ impl WorkerProcess {
         input: OwnedFd,
         deadline: Duration,
     ) -> Result<JobOutput, JobError> {
-        let said = self.run_batch(hook, &[input], deadline).pop();
-        said.unwrap_or_else(|| Err(JobError::Protocol("nothing was said of the job".to_owned())))
+        let mut said = Err(JobError::Protocol("nothing was said of the job".to_owned()));
+        self.run_batch(hook, &[input], deadline, |output| said = output);
+        said
     }
 
-    /// Runs a hook, loaded first if need be, on open files, from their starts, [`BATCH_FILES_MAX`] at a time. What it says of each is in
-    /// their order, and is what it says of a file alone. When nothing comes for `deadline` the worker is killed.
+    /// Runs a hook, loaded first if need be, on open files, from their starts, [`BATCH_FILES_MAX`] at a time. `tell` hears of each, in their
+    /// order and as soon as it is known, what it would hear of that file alone. When nothing comes for `deadline` the worker is killed.
     ///
     /// When a worker ends that had several files, nobody knows whose fault it is: another one is started, and those that nothing was said
     /// of are run one by one. So the end of a worker is an error only of a file that it had alone.
@@ -347,44 +348,53 @@ impl WorkerProcess {
         hook: &Hook,
         inputs: &[OwnedFd],
         deadline: Duration,
-    ) -> Vec<Result<JobOutput, JobError>> {
-        let mut said = Vec::new();
-        for inputs in inputs.chunks(BATCH_FILES_MAX) {
-            said.extend(self.run_together(hook, inputs, deadline));
+        mut tell: impl FnMut(Result<JobOutput, JobError>),
+    ) {
+        for (batch, inputs) in inputs.chunks(BATCH_FILES_MAX).enumerate() {
+            let is_ready = batch == 0 || self.revive().is_ok();
+            let said =
+                if is_ready { self.run_together(hook, inputs, deadline, &mut tell) } else { 0 };
+            for input in &inputs[said..] {
+                match self.revive() {
+                    Ok(()) => {
+                        self.run_together(hook, std::slice::from_ref(input), deadline, &mut tell);
+                    }
+                    Err(error) => tell(Err(error)),
+                }
+            }
         }
-        said
     }
 
+    /// Tells of how many of the first files something was said: of all, unless the worker ended that had several.
     fn run_together(
         &mut self,
         hook: &Hook,
         inputs: &[OwnedFd],
         limit: Duration,
-    ) -> Vec<Result<JobOutput, JobError>> {
+        tell: &mut dyn FnMut(Result<JobOutput, JobError>),
+    ) -> usize {
         if let Err(error) = self.load(hook) {
-            return inputs.iter().map(|_| Err(error.clone())).collect();
+            inputs.iter().for_each(|_| tell(Err(error.clone())));
+            return inputs.len();
         }
         let was_alive = self.alive;
         let request = Request::Run { hook: hook.name().to_owned() };
-        let mut said = Vec::new();
-        let mut heard = self.exchange("the job", &request, inputs, limit);
-        loop {
+        for said in 0..inputs.len() {
+            let heard = match said {
+                0 => self.exchange("the job", &request, inputs, limit),
+                _ => self.hear("the job", limit),
+            };
             let output = heard.and_then(|(reply, fds)| self.output(reply, fds));
-            if !self.alive && was_alive && inputs.len() > 1 {
-                break;
-            }
-            said.push(output);
-            if said.len() == inputs.len() {
+            if was_alive && !self.alive && inputs.len() > 1 {
                 return said;
             }
-            heard = self.hear("the job", limit);
+            tell(output);
         }
-        for input in &inputs[said.len()..] {
-            let ready = if self.alive { Ok(()) } else { self.restart() };
-            let alone = ready.map(|()| self.run_together(hook, std::slice::from_ref(input), limit));
-            said.extend(alone.unwrap_or_else(|error| vec![Err(error)]));
-        }
-        said
+        inputs.len()
+    }
+
+    fn revive(&mut self) -> Result<(), JobError> {
+        if self.alive { Ok(()) } else { self.restart() }
     }
 
     /// Another process in place of one that ended.

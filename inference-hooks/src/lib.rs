@@ -39,8 +39,9 @@ pub use hook::{
     OutputSpec, ParamType, ParamValue, Params, Program, RECTS_MAX, Rect, Runtime, Shaders,
     TableFormat, TableOutput, TableSpec, ValueError, Work,
 };
+pub use kernels::{Bound, Card, Cost, TypicalCost, typical_costs};
 pub use program::{Change, Context, Programs};
 pub use protocol::{AdapterInfo, AdapterReport, BATCH_FILES_MAX, Engine, Hello, Sandbox};
 pub use ready::{ReadyHook, ready_hooks};
-pub use self_test::{KernelReport, Measured, SelfTest, Tested, self_test};
+pub use self_test::{BatchReport, KernelReport, Measured, SelfTest, Tested, self_test};
 pub use worker::worker_main;

@@ -28,6 +28,29 @@ pub struct Tested {
     pub matmul_side: u32,
     /// The ready hooks.
     pub kernels: Vec<KernelReport>,
+    /// What it gains by thumbnails of several pictures in one dispatch, or why that can't be told.
+    pub batches: Result<Vec<BatchReport>, String>,
+}
+
+/// Thumbnails of several pictures in one dispatch, beside one dispatch for each; decoded and back as pixels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BatchReport {
+    /// How many pictures.
+    pub files: usize,
+    /// Their width and height.
+    pub side: u32,
+    /// Milliseconds for all in one dispatch.
+    pub together_millis: f64,
+    /// The same in as many dispatches as there are files.
+    pub alone_millis: f64,
+}
+
+impl BatchReport {
+    /// How many times faster they are together.
+    #[must_use]
+    pub fn gain(&self) -> f64 {
+        self.alone_millis / self.together_millis
+    }
 }
 
 /// A figure, or why there is none.
@@ -78,7 +101,7 @@ pub use with_gpu::self_test;
 mod with_gpu {
     use std::time::Instant;
 
-    use super::{KernelReport, SelfTest, Tested};
+    use super::{BatchReport, KernelReport, SelfTest, Tested};
     use crate::gpu::{Gpu, GpuError, adapters};
     use crate::hook::{Hook, HookError};
     use crate::kernels::Apart;
@@ -92,6 +115,10 @@ mod with_gpu {
     /// Tables, rows and columns, and the one that is timed.
     const TABLES: &[[u32; 2]] = &[[1, 1], [59, 3], [61, 1], [1000, 8]];
     const TIMED_TABLE: [u32; 2] = [20_000, 4];
+    /// Batches that are timed, files and their sides: small ones, and as many of a megapixel as go together.
+    const BATCHES: &[(usize, u32)] = &[(64, 64), (16, 1024)];
+    /// The best of so many.
+    const ROUNDS: usize = 3;
 
     /// Tests the adapter that hooks would use; a program on the CPU that stands in for one only if `allow_software` says so.
     #[must_use]
@@ -107,6 +134,7 @@ mod with_gpu {
                 matmul_operations_per_second: speed,
                 matmul_side,
                 kernels: ready_hooks().iter().map(|ready| kernel(&gpu, ready)).collect(),
+                batches: batches(&gpu).map_err(|error| error.to_string()),
             }
         });
         SelfTest { adapters: adapters(), tested }
@@ -197,6 +225,29 @@ mod with_gpu {
         Ok(outcome)
     }
 
+    fn batches(gpu: &Gpu) -> Result<Vec<BatchReport>, KernelError> {
+        let ready = ready_hooks().iter().find(|ready| ready.name == "thumbnail");
+        let hook = Hook::parse(ready.ok_or(KernelError::NoTwin)?.source())?;
+        let compiled = gpu.compile(&hook)?;
+        let mut reports = Vec::new();
+        for &(files, side) in BATCHES {
+            let pictures = vec![picture([side, side]); files];
+            let (mut together_millis, mut alone_millis) = (f64::INFINITY, f64::INFINITY);
+            for _ in 0..ROUNDS {
+                let begin = now();
+                gpu.run(&hook, &compiled, &pictures)?;
+                together_millis = together_millis.min(millis_since(begin));
+                let begin = now();
+                for picture in &pictures {
+                    gpu.run(&hook, &compiled, std::slice::from_ref(picture))?;
+                }
+                alone_millis = alone_millis.min(millis_since(begin));
+            }
+            reports.push(BatchReport { files, side, together_millis, alone_millis });
+        }
+        Ok(reports)
+    }
+
     fn millis_since(begin: Instant) -> f64 {
         begin.elapsed().as_secs_f64() * 1e3
     }
@@ -220,6 +271,9 @@ mod with_gpu {
             };
             assert!(!found.is_wrong(), "{found:#?}");
             assert_eq!(tested.kernels.len(), ready_hooks().len());
+            let batches = tested.batches.as_ref().unwrap();
+            assert!(batches.iter().all(|batch| batch.gain() > 0.0), "{batches:?}");
+            assert_eq!(batches.len(), BATCHES.len());
             assert!(found.adapters.iter().any(|report| report.adapter == tested.adapter));
             assert!(tested.copy_bytes_per_second.as_ref().is_ok_and(|speed| *speed > 1e6));
             assert!(tested.matmul_operations_per_second.as_ref().is_ok_and(|speed| *speed > 1e6));

@@ -1,7 +1,9 @@
 //! `cargo xtask bench hooks`: how long a hook takes beyond its own work, and how many files a second it looks at, with the bars that it
-//! must reach. The share is a local one: what uploads take is measured elsewhere. Ours and what it is measured against run in one process tree, one after the other.
+//! must reach; and what kernels and batches take without a daemon. The share is a local one: what uploads take is measured elsewhere. Ours and what it is measured against run in one process tree, one after the other.
 
 #![expect(clippy::disallowed_methods, reason = "it measures in real time")]
+
+mod kernels;
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -45,6 +47,8 @@ fn main() -> Result<()> {
         bare.per_second, bare.median_ms
     );
 
+    let skips = kernels::run(&program, &hooks, &files)?;
+
     let drive = Drive::start(&program, &hooks, &place)?;
     latency(&drive, &files[..ONE_BY_ONE], bare.median_ms)?;
     let burst = burst(&drive, "burst", &files)?;
@@ -57,6 +61,7 @@ fn main() -> Result<()> {
     if arrivals > 0 {
         paused(&drive, &files, arrivals)?;
     }
+    println!("{skips} skips");
     Ok(())
 }
 

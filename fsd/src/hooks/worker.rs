@@ -158,16 +158,14 @@ impl Thread {
         let (inputs, tell): (Vec<_>, Vec<_>) =
             jobs.into_iter().map(|Asked { input, tell }| (input, tell)).unzip();
         let deadline = hook.limits().run_max + JOB_GRACE;
-        let ready = self.load(hook).and_then(|()| self.process());
-        let said = match ready {
-            Ok(process) => process.run_batch(hook, &inputs, deadline),
-            Err(error) => tell.iter().map(|_| Err(error.clone())).collect(),
-        };
-        self.note_process();
-        for (tell, said) in tell.into_iter().zip(said) {
-            // Whoever asked may be gone.
-            let _ = tell.send(said);
+        let mut tell = tell.into_iter();
+        // Whoever asked may be gone.
+        let mut say = |said| drop(tell.next().map(|tell| tell.send(said)));
+        match self.load(hook).and_then(|()| self.process()) {
+            Ok(process) => process.run_batch(hook, &inputs, deadline, say),
+            Err(error) => inputs.iter().for_each(|_| say(Err(error.clone()))),
         }
+        self.note_process();
     }
 
     fn load(&mut self, hook: &Hook) -> Result<(), JobError> {

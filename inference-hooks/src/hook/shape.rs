@@ -1,6 +1,6 @@
 //! The size of an input, as expressions see it.
 
-/// A decoded input's size; of a batch, the largest in each respect.
+/// A decoded input's size.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Shape {
     /// A picture.

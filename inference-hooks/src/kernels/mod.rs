@@ -1,6 +1,7 @@
 //! The ready hooks' CPU twins. Each gives what the shaders of its hook give, within the tolerance that its parity
 //! test names, so a machine without a GPU loses speed and nothing else.
 
+mod cost;
 mod privacy_blur;
 mod sharpness;
 mod telemetry;
@@ -9,8 +10,10 @@ mod thumbnail;
 use image::RgbaImage;
 use serde_json::{Map, Value};
 
-use crate::hook::{CellType, FieldType, ParamType, ParamValue, Params, Rect};
+use crate::hook::{CellType, FieldType, Hook, ParamType, ParamValue, Params, Rect, Shape};
 use crate::table::Table;
+
+pub use cost::{Bound, Card, Cost, TypicalCost, typical_costs};
 
 #[cfg(feature = "gpu")]
 pub(crate) mod apart;
@@ -40,6 +43,8 @@ pub(crate) struct CpuTwin {
     #[cfg(feature = "gpu")]
     pub(crate) tolerance: Apart,
     pub(crate) run: Run,
+    /// What the shaders of a hook that names it do to an input of a size.
+    pub(crate) cost: fn(&Hook, Shape) -> Cost,
 }
 
 /// The code of a CPU twin.
@@ -118,11 +123,34 @@ impl CpuInput<'_> {
 
     /// A parameter of type `rects`.
     fn rects(&self, name: &str) -> &[Rect] {
-        match self.params.get(name) {
-            Some(ParamValue::Rects(rects)) => rects,
-            other => unreachable!("checked at load: {name} is {other:?}"),
-        }
+        rects_param(self.params, name)
     }
+}
+
+/// A parameter of type `rects`. Loading the hook has made sure that it is there.
+fn rects_param<'p>(params: &'p Params, name: &str) -> &'p [Rect] {
+    match params.get(name) {
+        Some(ParamValue::Rects(rects)) => rects,
+        other => unreachable!("checked at load: {name} is {other:?}"),
+    }
+}
+
+/// The sides of a picture and of what is derived of it, and how many pixels both have, for a cost.
+fn sides(hook: &Hook, shape: Shape) -> Option<Sides> {
+    let Shape::Image { size } = shape else { return None };
+    let [width, height] = size.map(u64::from);
+    let [out_width, out_height] = hook.output_size(shape).ok()?.map(u64::from);
+    let (pixels, out_pixels) = (width * height, out_width * out_height);
+    Some(Sides { width, height, pixels, out_width, out_height, out_pixels })
+}
+
+struct Sides {
+    width: u64,
+    height: u64,
+    pixels: u64,
+    out_width: u64,
+    out_height: u64,
+    out_pixels: u64,
 }
 
 /// A parameter of type `f32`. Loading the hook has made sure that it is there.

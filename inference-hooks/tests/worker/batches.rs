@@ -17,6 +17,12 @@ use super::{
 
 type Said = Result<JobOutput, JobError>;
 
+fn run_batch(worker: &mut WorkerProcess, hook: &Hook, contents: &[Vec<u8>]) -> Vec<Said> {
+    let mut said = Vec::new();
+    worker.run_batch(hook, &files(contents), LONG, |output| said.push(output));
+    said
+}
+
 fn files(contents: &[Vec<u8>]) -> Vec<OwnedFd> {
     contents.iter().map(|content| file(content)).collect()
 }
@@ -69,7 +75,7 @@ fn all_of(hook: &Hook, said: Said) -> Result<Vec<(String, String, Vec<u8>)>, Str
 
 /// How many files of a batch failed, where each is told what it is told alone.
 fn check(worker: &mut WorkerProcess, hook: &Hook, contents: &[Vec<u8>]) -> usize {
-    let together = worker.run_batch(hook, &files(contents), LONG);
+    let together = run_batch(worker, hook, contents);
     assert_eq!(together.len(), contents.len());
     let mut failed = 0;
     for (number, (said, content)) in together.into_iter().zip(contents).enumerate() {
@@ -140,7 +146,7 @@ fn a_file_that_is_too_large_for_company_is_looked_at_alone() {
     // And one that is too large even so is refused, and no other.
     let config = WorkerConfig { memory_bytes_max: 256 << 20, ..Default::default() };
     let mut worker = start(&config);
-    let said = worker.run_batch(&ready("thumbnail"), &files(&contents), LONG);
+    let said = run_batch(&mut worker, &ready("thumbnail"), &contents);
     let refused = said.iter().map(|said| matches!(said, Err(JobError::OverLimit(_))));
     assert_eq!(refused.collect::<Vec<_>>(), [false, false, true, false, false, false, false]);
     assert_eq!(said.iter().filter(|said| said.is_ok()).count(), 5);
@@ -165,10 +171,10 @@ fn more_files_than_a_batch_may_have_are_several() {
     let mut worker = cpu_worker();
     let photo = photo();
     let contents = vec![photo; BATCH_FILES_MAX + 3];
-    let said = worker.run_batch(&ready("sharpness"), &files(&contents), LONG);
+    let said = run_batch(&mut worker, &ready("sharpness"), &contents);
     assert!(said.iter().all(Result::is_ok));
     assert_eq!(said.len(), BATCH_FILES_MAX + 3);
-    assert!(worker.run_batch(&ready("sharpness"), &[], LONG).is_empty());
+    assert!(run_batch(&mut worker, &ready("sharpness"), &[]).is_empty());
 }
 
 /// The place of the file that a hook does not come back from.
@@ -194,7 +200,7 @@ fn one_file_that_the_shaders_never_end_with_costs_the_others_nothing() {
     let (hook, contents) = good_and_poison();
     worker.load(&hook).unwrap();
     let first = worker.pid();
-    let said = worker.run_batch(&hook, &files(&contents), LONG);
+    let said = run_batch(&mut worker, &hook, &contents);
     for (number, said) in said.iter().enumerate() {
         match said {
             Ok(_) => assert_ne!(number, POISON),
@@ -218,7 +224,8 @@ fn a_batch_whose_worker_is_killed_is_looked_at_one_by_one() {
         kill(pid(&worker), signal).unwrap();
         let mut contents = vec![photo(); 5];
         contents[2] = b"no picture".to_vec();
-        let said = worker.run_batch(&ready("sharpness"), &files(&contents), deadline);
+        let mut said = Vec::new();
+        worker.run_batch(&ready("sharpness"), &files(&contents), deadline, |one| said.push(one));
         let is_good: Vec<_> = said.iter().map(Result::is_ok).collect();
         assert_eq!(is_good, [true, true, false, true, true], "{signal}: {said:?}");
         assert!(matches!(said[2], Err(JobError::BadInput(_))), "{said:?}");
@@ -231,7 +238,7 @@ fn a_worker_that_ended_before_says_so_of_every_file() {
     let mut worker = cpu_worker();
     kill(pid(&worker), Signal::SIGKILL).unwrap();
     worker.run(&ready("sharpness"), file(&photo()), LONG).expect_err("killed");
-    let said = worker.run_batch(&ready("sharpness"), &files(&[photo(), photo()]), LONG);
+    let said = run_batch(&mut worker, &ready("sharpness"), &[photo(), photo()]);
     assert!(said.iter().all(|said| matches!(said, Err(JobError::WorkerDied(_)))), "{said:?}");
     assert_eq!(said.len(), 2);
 }
@@ -240,7 +247,7 @@ fn a_worker_that_ended_before_says_so_of_every_file() {
 fn a_hook_that_is_broken_is_so_for_every_file() {
     let mut worker = cpu_worker();
     let broken = hook("fn main(", &[]);
-    let said = worker.run_batch(&broken, &files(&[photo(), photo(), photo()]), LONG);
+    let said = run_batch(&mut worker, &broken, &[photo(), photo(), photo()]);
     let advice = said.iter().map(|said| said.as_ref().expect_err("broken").advice());
     assert_eq!(advice.collect::<Vec<_>>(), [Advice::ParkHook; 3]);
     assert!(worker.is_alive());

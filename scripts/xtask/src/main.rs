@@ -22,7 +22,8 @@ usage: cargo xtask COMMAND
         --smaller divides all sizes; --write replaces the marked block of a Markdown file. quick: a few rows against
         disk and rclone
   bench hooks [ARRIVALS]
-        what hooks take beyond their own work, and how many files a second they look at. ARRIVALS: so many while they rest";
+        what hooks take beyond their own work, and how many files a second they look at; kernels beside their twins, what batches
+        gain, and what a card would need on paper. ARRIVALS: so many while they rest";
 
 fn main() -> anyhow::Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

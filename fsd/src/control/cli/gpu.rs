@@ -3,7 +3,9 @@
 use std::process::Command;
 
 use anyhow::Context as _;
-use inference_hooks::{AdapterReport, KernelReport, Measured, SelfTest, Tested, self_test};
+use inference_hooks::{
+    AdapterReport, BatchReport, KernelReport, Measured, SelfTest, Tested, self_test,
+};
 use policies::units::show_bytes;
 
 use super::output::{fact, print, print_json, table};
@@ -100,7 +102,25 @@ fn tested_text(tested: &Tested) -> String {
     text.push('\n');
     let rows: Vec<_> = tested.kernels.iter().map(kernel).collect();
     text.push_str(&table(["kernel", "beside its CPU twin", "GPU", "CPU"], &rows));
+    text.push('\n');
+    match &tested.batches {
+        Ok(batches) => {
+            let rows: Vec<_> = batches.iter().map(batch).collect();
+            text.push_str(&table(["thumbnails", "one dispatch", "one each", "gain"], &rows));
+        }
+        Err(why) => fact(&mut text, "thumbnails", &format!("several at once: {why}")),
+    }
     text
+}
+
+fn batch(report: &BatchReport) -> [String; 4] {
+    let BatchReport { files, side, together_millis, alone_millis } = report;
+    [
+        format!("{files} of {side} x {side}"),
+        format!("{together_millis:.1} ms"),
+        format!("{alone_millis:.1} ms"),
+        format!("{:.1} times", report.gain()),
+    ]
 }
 
 fn measured(measured: &Measured, unit: &str) -> String {
@@ -162,12 +182,24 @@ mod tests {
             matmul_operations_per_second: Ok(4e9),
             matmul_side: 512,
             kernels: vec![kernel],
+            batches: Ok(vec![BatchReport {
+                files: 64,
+                side: 64,
+                together_millis: 2.0,
+                alone_millis: 9.0,
+            }]),
         };
         let mut found = SelfTest { adapters: vec![report], tested: Ok(tested) };
         assert!(found.is_wrong());
         let said = text(&found);
-        for word in ["software, no GPU", "2.5 GB/s", "4.0 GFLOP/s, 512 x 512", "WRONG, channels 9"]
-        {
+        for word in [
+            "software, no GPU",
+            "2.5 GB/s",
+            "4.0 GFLOP/s, 512 x 512",
+            "WRONG, channels 9",
+            "64 of 64 x 64",
+            "4.5 times",
+        ] {
             assert!(said.contains(word), "{word}: {said}");
         }
         found.tested = Err("only a software adapter was found, which is not used".into());
