@@ -20,6 +20,7 @@ use crate::protocol::{
     BATCH_FILES_MAX, Done, Engine, Failure, FailureKind, FrameError, Hello, Reply, Request, Wire,
     deadline,
 };
+use crate::spare::Spare;
 use crate::worker::SEALS;
 
 /// The argument that makes an executable a worker.
@@ -37,6 +38,8 @@ pub struct WorkerConfig {
     pub memory_bytes_max: u64,
     /// How long the driver may take to start.
     pub start_max: Duration,
+    /// Have another one stand by, which takes the place of one that is gone. It takes as much memory again while it waits.
+    pub keep_spare: bool,
     /// The whole environment of the process: variables that a driver needs, such as `VK_DRIVER_FILES`.
     pub environment: Vec<(OsString, OsString)>,
 }
@@ -47,6 +50,7 @@ impl Default for WorkerConfig {
             allow_software_adapter: false,
             memory_bytes_max: 4 << 30,
             start_max: Duration::from_secs(30),
+            keep_spare: false,
             environment: Vec::new(),
         }
     }
@@ -229,8 +233,33 @@ pub struct WorkerProcess {
     wire: Wire,
     hello: Hello,
     /// The version that the worker has of each hook, by name.
-    loaded: BTreeMap<String, (HookVersion, Engine)>,
+    loaded: BTreeMap<String, (Loading, Engine)>,
+    spare: Option<Spare>,
     alive: bool,
+}
+
+/// What a worker needs of a hook to load it.
+#[derive(Clone, Debug)]
+pub(crate) struct Loading {
+    name: String,
+    version: HookVersion,
+    files: BTreeMap<String, String>,
+    limit: Duration,
+}
+
+impl Loading {
+    fn of(hook: &Hook) -> Result<Self, JobError> {
+        let Some(shaders) = hook.shaders() else {
+            let why = format!("hook `{}` is a program, and no shader", hook.name());
+            return Err(JobError::HookBroken(why));
+        };
+        Ok(Self {
+            name: hook.name().to_owned(),
+            version: hook.version().clone(),
+            files: worker_files(hook),
+            limit: shaders.compile_max + LOAD_GRACE,
+        })
+    }
 }
 
 impl WorkerProcess {
@@ -268,6 +297,7 @@ impl WorkerProcess {
             wire,
             hello,
             loaded: BTreeMap::new(),
+            spare: None,
             alive: true,
         };
         let configure = Request::Configure {
@@ -302,21 +332,20 @@ impl WorkerProcess {
     /// # Errors
     /// The hook is broken or has no engine here.
     pub fn load(&mut self, hook: &Hook) -> Result<Engine, JobError> {
-        if let Some((version, engine)) = self.loaded.get(hook.name())
-            && version == hook.version()
+        if let Some((loaded, engine)) = self.loaded.get(hook.name())
+            && loaded.version == *hook.version()
         {
             return Ok(*engine);
         }
-        self.loaded.remove(hook.name());
-        let Some(shaders) = hook.shaders() else {
-            let why = format!("hook `{}` is a program, and no shader", hook.name());
-            return Err(JobError::HookBroken(why));
-        };
-        let files = worker_files(hook);
-        let limit = shaders.compile_max + LOAD_GRACE;
-        match self.exchange("compiling", &Request::Load { files }, &[], limit)? {
+        self.load_it(Loading::of(hook)?)
+    }
+
+    pub(crate) fn load_it(&mut self, hook: Loading) -> Result<Engine, JobError> {
+        self.loaded.remove(&hook.name);
+        let request = Request::Load { files: hook.files.clone() };
+        match self.exchange("compiling", &request, &[], hook.limit)? {
             (Reply::Loaded { engine }, _) => {
-                self.loaded.insert(hook.name().to_owned(), (hook.version().clone(), engine));
+                self.loaded.insert(hook.name.clone(), (hook, engine));
                 Ok(engine)
             }
             (reply, _) => Err(self.broke(format!("{reply:?} to a hook"))),
@@ -397,10 +426,31 @@ impl WorkerProcess {
         if self.alive { Ok(()) } else { self.restart() }
     }
 
-    /// Another process in place of one that ended.
-    fn restart(&mut self) -> Result<(), JobError> {
-        *self = Self::spawn(&self.executable, &self.config)?;
+    /// Puts another process in the place of this one: the one that stands by, if it does.
+    ///
+    /// # Errors
+    /// As [`WorkerProcess::spawn`].
+    pub fn restart(&mut self) -> Result<(), JobError> {
+        let spare = self.spare.take().and_then(Spare::take);
+        *self = match spare {
+            Some(spare) => spare,
+            None => Self::spawn(&self.executable, &self.config)?,
+        };
         Ok(())
+    }
+
+    /// Has another one stand by, if the configuration says so and none does, with the hooks that this one has now.
+    pub fn keep_spare(&mut self) {
+        if self.config.keep_spare && self.alive && self.spare.is_none() {
+            let hooks = self.loaded.values().map(|(hook, _)| hook.clone()).collect();
+            self.spare = Spare::start(self.executable.clone(), self.config.clone(), hooks);
+        }
+    }
+
+    /// None if it has ended in the meantime.
+    pub(crate) fn if_it_lives(mut self) -> Option<Self> {
+        let is_fit = self.alive && matches!(self.child.try_wait(), Ok(None));
+        is_fit.then_some(self)
     }
 
     fn output(&mut self, reply: Reply, fds: Vec<OwnedFd>) -> Result<JobOutput, JobError> {

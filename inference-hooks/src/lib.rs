@@ -27,6 +27,7 @@ mod protocol;
 mod ready;
 mod sandbox;
 mod self_test;
+mod spare;
 mod table;
 mod worker;
 

@@ -93,6 +93,7 @@ fn worker_config(env: &Env) -> WorkerConfig {
     let environment =
         OF_DRIVERS.iter().filter_map(|name| Some((name.into(), env.get(name)?.into())));
     WorkerConfig {
+        keep_spare: true,
         allow_software_adapter: env.get("FSD_ALLOW_SOFTWARE_GPU").is_some(),
         environment: environment.collect(),
         ..WorkerConfig::default()

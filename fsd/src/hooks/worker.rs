@@ -166,6 +166,10 @@ impl Thread {
             Err(error) => inputs.iter().for_each(|_| say(Err(error.clone()))),
         }
         self.note_process();
+        // Not before the first job: at the start there is enough to do.
+        if let Some(process) = &mut self.process {
+            process.keep_spare();
+        }
     }
 
     fn load(&mut self, hook: &Hook) -> Result<(), JobError> {
@@ -191,36 +195,39 @@ impl Thread {
 
     /// The process, a new one if the last one is gone.
     fn process(&mut self) -> Result<&mut WorkerProcess, JobError> {
-        if self.process.as_ref().is_some_and(|process| !process.is_alive()) {
-            self.process = None;
-        }
-        match &mut self.process {
-            Some(process) => Ok(process),
-            none => {
-                let process = WorkerProcess::spawn(&self.executable, &self.config)?;
-                let pid = process.pid();
-                match &process.hello().adapter {
-                    Ok(adapter) if adapter.software => {
-                        tracing::warn!(
-                            pid,
-                            adapter = adapter.name,
-                            "no GPU: hooks run on Vulkan in software, as allowed"
-                        );
-                    }
-                    Ok(adapter) => {
-                        tracing::info!(pid, adapter = adapter.name, "hooks run on the GPU")
-                    }
-                    Err(why) => tracing::warn!(pid, why, "no GPU: hooks run on their CPU twins"),
-                }
-                Ok(none.insert(process))
+        let (process, is_new) = match &mut self.process {
+            Some(process) if process.is_alive() => (process, false),
+            Some(process) => {
+                process.restart()?;
+                (process, true)
             }
+            none => (none.insert(WorkerProcess::spawn(&self.executable, &self.config)?), true),
+        };
+        if is_new {
+            announce(process);
         }
+        Ok(process)
     }
 
     fn note_process(&self) {
         let running = self.process.as_ref().filter(|process| process.is_alive());
         let running = running.map(|process| (process.pid(), process.hello().clone()));
         self.state.lock().unwrap_or_else(PoisonError::into_inner).running = running;
+    }
+}
+
+fn announce(process: &WorkerProcess) {
+    let pid = process.pid();
+    match &process.hello().adapter {
+        Ok(adapter) if adapter.software => {
+            tracing::warn!(
+                pid,
+                adapter = adapter.name,
+                "no GPU: hooks run on Vulkan in software, as allowed"
+            );
+        }
+        Ok(adapter) => tracing::info!(pid, adapter = adapter.name, "hooks run on the GPU"),
+        Err(why) => tracing::warn!(pid, why, "no GPU: hooks run on their CPU twins"),
     }
 }
 
