@@ -11,17 +11,17 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
 use crate::hook::{Hook, HookVersion, Work};
+use crate::kept;
 use crate::protocol::{
     BATCH_FILES_MAX, Done, Engine, Failure, FailureKind, FrameError, Hello, Reply, Request, Wire,
     deadline,
 };
 use crate::spare::Spare;
-use crate::worker::SEALS;
+use crate::worker::is_sealed;
 
 /// The argument that makes an executable a worker.
 pub const WORKER_ARGUMENT: &str = "hook-worker";
@@ -40,6 +40,8 @@ pub struct WorkerConfig {
     pub start_max: Duration,
     /// Have another one stand by, which takes the place of one that is gone. It takes as much memory again while it waits.
     pub keep_spare: bool,
+    /// Where it is kept what the driver has compiled, for the next start; none: nowhere.
+    pub cache_dir: Option<PathBuf>,
     /// The whole environment of the process: variables that a driver needs, such as `VK_DRIVER_FILES`.
     pub environment: Vec<(OsString, OsString)>,
 }
@@ -51,6 +53,7 @@ impl Default for WorkerConfig {
             memory_bytes_max: 4 << 30,
             start_max: Duration::from_secs(30),
             keep_spare: false,
+            cache_dir: None,
             environment: Vec::new(),
         }
     }
@@ -308,7 +311,43 @@ impl WorkerProcess {
             (Reply::Ready(hello), _) => worker.hello = hello,
             (reply, _) => return Err(worker.broke(format!("{reply:?} at the start"))),
         }
+        worker.warm()?;
         Ok(worker)
+    }
+
+    /// Where it is kept what the driver has compiled.
+    fn kept(&self) -> Option<PathBuf> {
+        kept::file_of(self.config.cache_dir.as_ref()?, &self.hello)
+    }
+
+    /// Hands over what an earlier worker's driver has compiled.
+    fn warm(&mut self) -> Result<(), JobError> {
+        let file = self.kept().and_then(|path| File::open(path).ok());
+        let Some(file) = file else { return Ok(()) };
+        let limit = self.config.start_max;
+        match self.exchange("the start of the worker", &Request::Warm, &[file.into()], limit) {
+            Ok((Reply::Warm, _)) => Ok(()),
+            Ok((reply, _)) => Err(self.broke(format!("{reply:?} at the start"))),
+            Err(error) => {
+                self.forget_kept();
+                Err(error)
+            }
+        }
+    }
+
+    /// The next worker begins anew: it may be what the driver could not stand.
+    fn forget_kept(&self) {
+        if let Some(path) = self.kept() {
+            // It may be gone, and a worker without it is none the worse.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
+    /// Keeps for the next worker what the driver has compiled. Without that it compiles again.
+    fn keep(&self, compiled: Option<OwnedFd>) {
+        if let (Some(path), Some(compiled)) = (self.kept(), compiled) {
+            let _ = kept::keep(&path, File::from(compiled));
+        }
     }
 
     /// What the worker said of itself.
@@ -343,8 +382,13 @@ impl WorkerProcess {
     pub(crate) fn load_it(&mut self, hook: Loading) -> Result<Engine, JobError> {
         self.loaded.remove(&hook.name);
         let request = Request::Load { files: hook.files.clone() };
-        match self.exchange("compiling", &request, &[], hook.limit)? {
-            (Reply::Loaded { engine }, _) => {
+        let loaded = self.exchange("compiling", &request, &[], hook.limit);
+        if loaded.is_err() && !self.alive {
+            self.forget_kept();
+        }
+        match loaded? {
+            (Reply::Loaded { engine }, fds) => {
+                self.keep(fds.into_iter().next());
                 self.loaded.insert(hook.name.clone(), (hook, engine));
                 Ok(engine)
             }
@@ -555,8 +599,7 @@ fn derived(done: &Done, fds: Vec<OwnedFd>) -> Result<Vec<Derived>, String> {
         return Err(format!("{} derived files without content", done.derived.len()));
     }
     let derived = done.derived.iter().zip(fds).map(|(info, fd)| {
-        let seals = fcntl(&fd, FcntlArg::F_GET_SEALS).map(SealFlag::from_bits_truncate);
-        if !seals.is_ok_and(|seals| seals.contains(SEALS)) {
+        if !is_sealed(&fd) {
             return Err("a derived file that is not sealed".to_owned());
         }
         let file = File::from(fd);

@@ -112,6 +112,28 @@ impl Engines {
         Ok(Loaded { hook })
     }
 
+    /// Goes on with what another worker's driver has kept of compiled shaders.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn warm(&mut self, data: &[u8]) {
+        if let Ok(gpu) = &mut self.gpu {
+            gpu.warm(data);
+        }
+    }
+
+    #[cfg(not(feature = "gpu"))]
+    pub(crate) fn warm(&mut self, _data: &[u8]) {}
+
+    /// What the driver keeps of compiled shaders, if that is news.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn kept(&self) -> Option<Vec<u8>> {
+        self.gpu.as_ref().ok()?.kept()
+    }
+
+    #[cfg(not(feature = "gpu"))]
+    pub(crate) fn kept(&self) -> Option<Vec<u8>> {
+        None
+    }
+
     fn check_engine(&self, hook: &Hook, compiled: bool) -> Result<(), Failure> {
         match (&self.gpu, hook.cpu_twin()) {
             (Err(why), None) if !compiled => Err(Failure::new(

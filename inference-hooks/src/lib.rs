@@ -21,6 +21,7 @@ mod engine;
 #[cfg(feature = "gpu")]
 mod gpu;
 mod hook;
+mod kept;
 mod kernels;
 mod program;
 mod protocol;

@@ -29,6 +29,8 @@ const HEADER_BYTES: usize = 8;
 pub(crate) enum Request {
     /// The first request; answered by [`Reply::Ready`].
     Configure { allow_software_adapter: bool, memory_bytes_max: u64 },
+    /// What the driver of an earlier worker kept of compiled shaders, whose descriptor comes along; answered by [`Reply::Warm`].
+    Warm,
     /// Compile a hook, in place of the one of the same name; answered by [`Reply::Loaded`].
     Load { files: BTreeMap<String, String> },
     /// Run a hook on the files whose descriptors come along; answered by a [`Reply::Done`] or [`Reply::Failed`] for each, in their order.
@@ -39,6 +41,8 @@ pub(crate) enum Request {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Reply {
     Ready(Hello),
+    Warm,
+    /// If the driver keeps more than before, that comes along as a sealed memfd.
     Loaded {
         engine: Engine,
     },
@@ -81,6 +85,8 @@ pub struct AdapterInfo {
     pub driver: String,
     /// It is a program on the CPU, used only because the configuration allows it.
     pub software: bool,
+    /// Whose compiled shaders it can use again: those of an adapter with the same key.
+    pub cache_key: Option<String>,
 }
 
 /// What an adapter can take.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
@@ -21,6 +21,9 @@ use crate::protocol::{
     Engine, Failure, FailureKind, FrameError, Hello, Reply, Request, Sandbox, Wire,
 };
 use crate::sandbox;
+
+/// The most of what a driver keeps that is handed from one worker to the next.
+pub(crate) const KEPT_BYTES_MAX: u64 = 64 << 20;
 
 /// What ends a worker before its daemon does.
 #[derive(Debug, Error)]
@@ -123,7 +126,18 @@ impl Worker {
                 Request::Configure { .. } => return Err(WorkerError::NotConfigured),
                 Request::Load { files } => {
                     let loaded = self.load(files).map(|engine| Reply::Loaded { engine });
-                    self.reply(loaded.map(|reply| (reply, Vec::new())))?;
+                    let kept = Vec::from_iter(self.engines.kept());
+                    self.reply(loaded.map(|reply| (reply, kept)))?;
+                }
+                Request::Warm => {
+                    let mut data = Vec::new();
+                    let file = fds.into_iter().next().map(File::from);
+                    // Without it all is as it would be with it, but later.
+                    let read = file.map(|file| file.take(KEPT_BYTES_MAX).read_to_end(&mut data));
+                    if matches!(read, Some(Ok(_))) {
+                        self.engines.warm(&data);
+                    }
+                    self.reply(Ok((Reply::Warm, Vec::new())))?;
                 }
                 Request::Run { hook } => self.run(&hook, fds)?,
             }
@@ -180,6 +194,12 @@ fn sealed(bytes: Vec<u8>) -> io::Result<File> {
     file.rewind()?;
     fcntl(&file, FcntlArg::F_ADD_SEALS(SEALS))?;
     Ok(file)
+}
+
+/// Whether a file is a memfd that nobody can change any more.
+pub(crate) fn is_sealed(file: impl AsFd) -> bool {
+    let seals = fcntl(file, FcntlArg::F_GET_SEALS).map(SealFlag::from_bits_truncate);
+    seals.is_ok_and(|seals| seals.contains(SEALS))
 }
 
 /// What makes a memfd a constant.

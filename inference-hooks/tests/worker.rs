@@ -636,3 +636,72 @@ fn what_is_no_worker_is_an_error() {
 fn pid(worker: &WorkerProcess) -> Pid {
     Pid::from_raw(i32::try_from(worker.pid()).unwrap())
 }
+
+/// Child processes of this one.
+fn children() -> Vec<u32> {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let of_task = |task: std::fs::DirEntry| {
+        let text = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        text.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>()
+    };
+    tasks.flat_map(|task| of_task(task.unwrap())).collect()
+}
+
+#[test]
+fn a_worker_that_stands_by_takes_the_place_of_one_that_is_gone() {
+    let mut worker = start(&WorkerConfig { keep_spare: true, ..WorkerConfig::default() });
+    run(&mut worker, &ready("thumbnail"), &photo()).unwrap();
+    worker.keep_spare();
+    let first = worker.pid();
+    let begun = Instant::now();
+    while children().len() < 2 {
+        assert!(begun.elapsed() < Duration::from_secs(30), "none stands by");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let spare = children().into_iter().find(|pid| *pid != first);
+    kill(pid(&worker), Signal::SIGKILL).unwrap();
+    let error = run(&mut worker, &ready("thumbnail"), &photo()).expect_err("it is dead");
+    assert!(matches!(error, JobError::WorkerDied(_)), "{error:?}");
+    worker.restart().unwrap();
+    assert_eq!(Some(worker.pid()), spare);
+    run(&mut worker, &ready("thumbnail"), &photo()).unwrap();
+    // One that did not live until it was needed is none.
+    worker.keep_spare();
+    while children().len() < 2 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    for pid in children() {
+        kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL).unwrap();
+    }
+    run(&mut worker, &ready("thumbnail"), &photo()).expect_err("it is dead");
+    worker.restart().unwrap();
+    run(&mut worker, &ready("thumbnail"), &photo()).unwrap();
+}
+
+#[test]
+fn what_the_driver_compiled_is_kept_for_the_next_worker_and_may_be_nonsense() {
+    if gpu_worker().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("gpu");
+    let config = WorkerConfig {
+        allow_software_adapter: true,
+        cache_dir: Some(dir.clone()),
+        ..WorkerConfig::default()
+    };
+    let kept = || {
+        let mut files = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path());
+        let path = files.next().unwrap();
+        assert!(files.next().is_none());
+        (std::fs::read(&path).unwrap(), path)
+    };
+    run(&mut start(&config), &ready("thumbnail"), &photo()).unwrap();
+    let (first, path) = kept();
+    assert!(!first.is_empty());
+    for nonsense in [&b""[..], b"nonsense", &[0xff; 4096], &first[..first.len() / 2]] {
+        std::fs::write(&path, nonsense).unwrap();
+        run(&mut start(&config), &ready("thumbnail"), &photo()).unwrap();
+        assert_eq!(kept().0.len(), first.len(), "the driver's own takes its place");
+    }
+}

@@ -36,7 +36,7 @@ pub(super) fn start(
         tasks: background.clone(),
         rules,
         executable: "/proc/self/exe".into(),
-        worker: worker_config(env),
+        worker: worker_config(env, &config.state_dir),
         scratch: scratch(&config.state_dir)?,
         programs_at_once: config.programs_at_once,
     })?))
@@ -88,12 +88,13 @@ pub(super) fn gates(shares: &[OpenShare], rules: &[Rule]) -> BTreeMap<ShareId, V
 }
 
 /// A worker gets what a graphics driver needs of the environment, and nothing else.
-fn worker_config(env: &Env) -> WorkerConfig {
+fn worker_config(env: &Env, state_dir: &Path) -> WorkerConfig {
     const OF_DRIVERS: [&str; 3] = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES", "LD_LIBRARY_PATH"];
     let environment =
         OF_DRIVERS.iter().filter_map(|name| Some((name.into(), env.get(name)?.into())));
     WorkerConfig {
         keep_spare: true,
+        cache_dir: Some(state_dir.join("gpu")),
         allow_software_adapter: env.get("FSD_ALLOW_SOFTWARE_GPU").is_some(),
         environment: environment.collect(),
         ..WorkerConfig::default()

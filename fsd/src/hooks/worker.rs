@@ -195,18 +195,20 @@ impl Thread {
 
     /// The process, a new one if the last one is gone.
     fn process(&mut self) -> Result<&mut WorkerProcess, JobError> {
-        let (process, is_new) = match &mut self.process {
-            Some(process) if process.is_alive() => (process, false),
+        match &mut self.process {
             Some(process) => {
-                process.restart()?;
-                (process, true)
+                if !process.is_alive() {
+                    process.restart()?;
+                    announce(process);
+                }
+                Ok(process)
             }
-            none => (none.insert(WorkerProcess::spawn(&self.executable, &self.config)?), true),
-        };
-        if is_new {
-            announce(process);
+            none => {
+                let process = WorkerProcess::spawn(&self.executable, &self.config)?;
+                announce(&process);
+                Ok(none.insert(process))
+            }
         }
-        Ok(process)
     }
 
     fn note_process(&self) {

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use super::kept::Kept;
 use crate::protocol::{AdapterInfo, AdapterReport};
 
 /// An open device. There is one in a worker, for all its hooks.
@@ -11,6 +12,8 @@ pub(crate) struct Gpu {
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
     pub(super) limits: wgpu::Limits,
+    /// What the driver keeps of compiled shaders.
+    pub(super) kept: Option<Kept>,
     info: AdapterInfo,
     lost: Arc<Mutex<Option<String>>>,
 }
@@ -44,6 +47,7 @@ fn report(adapter: &wgpu::Adapter) -> AdapterReport {
 
 fn info_of(info: wgpu::AdapterInfo) -> AdapterInfo {
     AdapterInfo {
+        cache_key: wgpu::util::pipeline_cache_key(&info),
         name: info.name,
         kind: format!("{:?}", info.device_type),
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
@@ -74,6 +78,7 @@ impl Gpu {
         let opened = ready(adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("fsd hooks"),
             required_limits: limits.clone(),
+            required_features: adapter.features() & wgpu::Features::PIPELINE_CACHE,
             ..Default::default()
         }));
         let (device, queue) =
@@ -86,7 +91,8 @@ impl Gpu {
         });
         // An error outside of a scope would panic by default; what it broke reports by itself.
         device.on_uncaptured_error(Arc::new(|_| {}));
-        Ok(Self { device, queue, limits, info: info_of(info), lost })
+        let kept = Kept::new(&device, None);
+        Ok(Self { device, queue, limits, kept, info: info_of(info), lost })
     }
 
     /// What it runs on.

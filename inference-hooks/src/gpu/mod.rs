@@ -6,6 +6,7 @@
 mod device;
 mod file;
 mod inspect;
+mod kept;
 mod need;
 mod pipeline;
 mod plan;

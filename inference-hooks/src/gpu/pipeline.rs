@@ -154,7 +154,7 @@ impl Gpu {
             module: &module,
             entry_point: Some(&pass.entry),
             compilation_options: wgpu::PipelineCompilationOptions::default(),
-            cache: None,
+            cache: self.kept.as_ref().map(|kept| &kept.cache),
         });
         CompiledPass { pipeline, layout, used }
     }

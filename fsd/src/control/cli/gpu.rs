@@ -157,6 +157,7 @@ mod tests {
             kind: "Cpu".into(),
             driver: "Mesa".into(),
             software: true,
+            cache_key: None,
         };
         let report = AdapterReport {
             adapter: info.clone(),
