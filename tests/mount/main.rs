@@ -14,6 +14,7 @@ mod ends;
 mod faults;
 mod gates;
 mod hooks;
+mod hostile;
 mod keep;
 mod kills;
 mod links;
