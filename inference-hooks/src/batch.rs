@@ -13,9 +13,12 @@ use crate::protocol::{Failure, FailureKind};
 
 /// Files that are decoded or written at a time: with more, each would have little memory.
 const LANES_MAX: usize = 8;
-/// So much decoded content is looked at together at most. Copying it to a GPU takes milliseconds, beside which the tenth of one that a
-/// dispatch costs does not count: more at once would gain nothing, and it would keep the first ones waiting for the last.
-const TOGETHER_BYTES_MAX: u64 = 64 << 20;
+/// There is one for each so much of the files. It takes some 10 ms to decode; a thread for less, which is started and, on a busy machine,
+/// waited for, costs more than it gives.
+const LANE_FILE_BYTES: u64 = 1 << 20;
+/// So much decoded content is looked at together at most. On its way to a GPU it takes several times as long as a dispatch, so that more
+/// would gain little; and it would keep the first ones waiting for the last.
+const TOGETHER_BYTES_MAX: u64 = 16 << 20;
 
 /// How the memory is parted.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,12 +32,14 @@ struct Shares {
 }
 
 impl Shares {
-    /// One file gets all. Of several those that are decoded have one half, and what decodes and writes the other.
-    fn of(files: usize, cores: usize, memory: u64) -> Self {
+    /// Of so many files with so many bytes. One gets all. Of several those that are decoded have one half, and what decodes and writes the
+    /// other.
+    fn of(files: usize, bytes: u64, cores: usize, memory: u64) -> Self {
         if files == 1 {
             return Self { lanes: 1, lane_bytes_max: memory, together_bytes_max: memory };
         }
-        let lanes = files.min(cores).clamp(1, LANES_MAX);
+        let worth = usize::try_from(bytes / LANE_FILE_BYTES).unwrap_or(usize::MAX);
+        let lanes = files.min(cores).min(worth).clamp(1, LANES_MAX);
         let lane_bytes_max = memory / 2 / lanes as u64;
         Self { lanes, lane_bytes_max, together_bytes_max: TOGETHER_BYTES_MAX.min(memory / 2) }
     }
@@ -57,14 +62,16 @@ impl Engines {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let mut waiting = files;
         while !waiting.is_empty() {
-            let shares = Shares::of(waiting.len(), cores, memory);
+            let bytes =
+                waiting.iter().filter_map(|file| file.metadata().ok()).map(|data| data.len());
+            let shares = Shares::of(waiting.len(), bytes.sum(), cores, memory);
             let said = self.run_together(loaded, waiting, shares);
             let (seen, rest) = waiting.split_at(said.len());
             for (file, said) in seen.iter().zip(said) {
                 let is_over =
                     matches!(&said, Err(failure) if failure.kind == FailureKind::OverLimit);
                 if is_over && waiting.len() > 1 {
-                    let all = Shares::of(1, cores, memory);
+                    let all = Shares::of(1, 0, cores, memory);
                     let alone = self.run_together(loaded, std::slice::from_ref(file), all);
                     alone.into_iter().try_for_each(&mut tell)?;
                 } else {
@@ -162,18 +169,24 @@ mod tests {
 
     #[test]
     fn one_file_has_all_memory_and_several_never_have_more() {
-        let alone = Shares::of(1, 16, GIB);
+        let alone = Shares::of(1, GIB, 16, GIB);
         assert_eq!(alone, Shares { lanes: 1, lane_bytes_max: GIB, together_bytes_max: GIB });
         for files in [2, 3, 8, 64] {
             for cores in [1, 2, 16, 128] {
                 for memory in [1 << 20, 256 << 20, 4 * GIB] {
-                    let shares = Shares::of(files, cores, memory);
-                    assert!(shares.lanes <= files.min(cores).min(LANES_MAX), "{shares:?}");
+                    let shares = Shares::of(files, GIB, cores, memory);
+                    assert_eq!(shares.lanes, files.min(cores).min(LANES_MAX), "{shares:?}");
                     let lanes = shares.lanes as u64 * shares.lane_bytes_max;
                     assert!(lanes + shares.together_bytes_max <= memory, "{shares:?}");
                 }
             }
         }
+    }
+
+    #[test]
+    fn small_files_are_not_worth_a_thread() {
+        let lanes = |files, bytes| Shares::of(files, bytes, 16, GIB).lanes;
+        assert_eq!((lanes(64, 64 * 4096), lanes(64, 3 << 20), lanes(2, 3 << 20)), (1, 3, 2));
     }
 
     #[test]

@@ -116,7 +116,7 @@ mod with_gpu {
     const TABLES: &[[u32; 2]] = &[[1, 1], [59, 3], [61, 1], [1000, 8]];
     const TIMED_TABLE: [u32; 2] = [20_000, 4];
     /// Batches that are timed, files and their sides: small ones, and as many of a megapixel as go together.
-    const BATCHES: &[(usize, u32)] = &[(64, 64), (16, 1024)];
+    const BATCHES: &[(usize, u32)] = &[(64, 16), (64, 64), (4, 1024)];
     /// The best of so many.
     const ROUNDS: usize = 3;
 
