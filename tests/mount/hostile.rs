@@ -75,7 +75,7 @@ fn programs(port: u16, outside: &Path) -> Vec<(&'static str, String, &'static st
             "much",
             "open(\"result.json\", \"w\").write(\"x\" * (64 << 20))".to_owned(),
             "output = \"1MiB\"",
-            "limits.output",
+            "File too large",
         ),
         ("memory", "x = b\"x\" * (1 << 30)".to_owned(), "memory = \"64MiB\"", ""),
         ("spin", "while True: pass".to_owned(), "time_ms = 1500", "ms"),
