@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use crate::hook::{Hook, HookVersion, Work};
+use crate::hook::{Hook, HookVersion, Kind, Work};
 use crate::kept;
 use crate::protocol::{
     BATCH_FILES_MAX, Done, Engine, Failure, FailureKind, FrameError, Hello, Reply, Request, Wire,
@@ -68,9 +68,10 @@ pub struct JobOutput {
     pub adapter: Option<String>,
     /// Why it was not the GPU.
     pub note: Option<String>,
-    /// The width of the picture as it is shown, or how many columns of numbers the table has; 0 where a program looked at the file.
+    /// The width of the picture as it is shown, how many columns of numbers the table has, or channels the sound; 1 of bytes, 0 where
+    /// a program looked at the file.
     pub width: u32,
-    /// Its height, or how many rows the table has.
+    /// The height of the picture, or how many rows, frames or bytes there are.
     pub height: u32,
     /// The fields of its JSON result.
     pub fields: Map<String, Value>,
@@ -82,10 +83,18 @@ impl JobOutput {
     /// The result as the JSON that is kept beside the file: the fields, and what made them.
     pub fn to_json(&self, hook: &Hook) -> Value {
         let (width, height) = (self.width, self.height);
-        let input = match (hook.work(), hook.table()) {
-            (Work::Shaders(_), None) => serde_json::json!({ "width": width, "height": height }),
-            (Work::Shaders(_), Some(_)) => serde_json::json!({ "columns": width, "rows": height }),
+        let input = match (hook.work(), hook.kind()) {
             (Work::Command(_) | Work::Container(_), _) => Value::Null,
+            (Work::Shaders(_), Kind::Image) => {
+                serde_json::json!({ "width": width, "height": height })
+            }
+            (Work::Shaders(_), Kind::Table(_)) => {
+                serde_json::json!({ "columns": width, "rows": height })
+            }
+            (Work::Shaders(_), Kind::Audio(_)) => {
+                serde_json::json!({ "channels": width, "frames": height })
+            }
+            (Work::Shaders(_), Kind::Bytes) => serde_json::json!({ "bytes": height }),
         };
         serde_json::json!({
             "hook": hook.name(),

@@ -9,14 +9,17 @@ use std::io::{Read, Seek};
 use image::RgbaImage;
 use serde_json::{Map, Value};
 
+use crate::audio::{Audio, Format, Opened};
 use crate::decode::decode;
-use crate::encode::{Written, encode};
+use crate::derived;
 #[cfg(feature = "gpu")]
 use crate::gpu::{self, Compiled, Gpu, GpuError, Subject};
-use crate::hook::{ExprError, Hook, ImageFormat, Shape};
+use crate::hook::{ExprError, Hook, Kind, Shape};
 use crate::kernels::{CpuInput, CpuOutput, CpuTwin, Run, TableInput};
-use crate::protocol::{AdapterInfo, DerivedInfo, Done, Engine, Failure, FailureKind};
-use crate::table::{Table, check_rows, write};
+use crate::protocol::{AdapterInfo, Done, Engine, Failure, FailureKind};
+use crate::raw::Raw;
+use crate::source::Source;
+use crate::table::{Labels, Table, check_rows};
 
 /// The engines of a worker.
 #[derive(Debug)]
@@ -40,6 +43,8 @@ pub(crate) struct Loaded {
 pub(crate) enum Decoded {
     Picture { pixels: RgbaImage, came: image::ImageFormat },
     Table(Table),
+    Audio(Audio),
+    Bytes(Raw),
 }
 
 /// What a hook gives for one file, before it is written as files.
@@ -196,19 +201,32 @@ impl Engines {
 impl Decoded {
     /// Reads and decodes a file, from its start.
     pub(crate) fn read(hook: &Hook, file: &File, memory: u64) -> Result<Self, Failure> {
-        let bytes = read(file, hook.input().bytes_max)?;
-        match hook.table() {
-            Some(spec) => {
-                let table = Table::decode(&bytes, spec, memory)?;
-                let [_, out_rows] = hook.output_size(table.shape()).map_err(output_size)?;
-                check_rows(out_rows)?;
-                Ok(Self::Table(table))
-            }
-            None => {
+        let bytes_max = hook.input().bytes_max;
+        let (decoded, shape) = match hook.kind() {
+            Kind::Image => {
+                let bytes = read(file, bytes_max)?;
                 let (pixels, came) = decode(&bytes, hook.input().pixels_max, memory)?;
-                Ok(Self::Picture { pixels, came })
+                return Ok(Self::Picture { pixels, came });
             }
-        }
+            Kind::Table(spec) => {
+                let table = Table::decode(&read(file, bytes_max)?, spec, memory)?;
+                let shape = table.shape();
+                (Self::Table(table), shape)
+            }
+            Kind::Audio(spec) => {
+                let audio = Opened::new(Source::new(file, bytes_max)?, spec)?.read(memory)?;
+                let shape = audio.shape();
+                (Self::Audio(audio), shape)
+            }
+            Kind::Bytes => {
+                let raw = Raw::read(&Source::new(file, bytes_max)?, memory)?;
+                let shape = raw.shape();
+                (Self::Bytes(raw), shape)
+            }
+        };
+        let [_, out_rows] = hook.output_size(shape).map_err(output_size)?;
+        check_rows(out_rows)?;
+        Ok(decoded)
     }
 
     /// What it has in memory.
@@ -219,6 +237,8 @@ impl Decoded {
             Self::Table(Table { rows, columns, .. }) => {
                 u64::from(*rows) * (4 * columns.len() as u64 + 16)
             }
+            Self::Audio(audio) => audio.samples().len() as u64,
+            Self::Bytes(raw) => raw.padded().len() as u64,
         }
     }
 
@@ -227,24 +247,32 @@ impl Decoded {
         match self {
             Self::Picture { pixels, .. } => make_on_cpu(hook, pixels, memory, note),
             Self::Table(table) => make_table_on_cpu(hook, table, memory, note),
+            Self::Audio(_) | Self::Bytes(_) => Err(Failure::new(FailureKind::NoEngine, note)),
         }
     }
 
     /// What is said of it, and the derived files.
     pub(crate) fn written(&self, hook: &Hook, made: Made) -> Result<Output, Failure> {
         let Made { engine, note, image, rows, fields } = made;
+        let table = |labels: &dyn Labels| {
+            let output = hook.output().table.as_ref();
+            output.map(|output| derived::table(output, &rows, labels)).transpose()
+        };
         let (width, height, derived) = match self {
             Self::Picture { pixels, came } => {
-                (pixels.width(), pixels.height(), picture(hook, *came, image)?)
+                let derived = image.zip(hook.output().image.as_ref());
+                let derived = derived.map(|(image, output)| derived::picture(output, image, *came));
+                (pixels.width(), pixels.height(), derived.transpose()?)
             }
-            Self::Table(table) => {
-                let derived = hook.output().table.as_ref().map(|output| {
-                    let (suffix, media_type) = (&output.suffix, output.format.media_type());
-                    Ok::<_, Failure>((info(suffix, media_type), write(output, &rows, table)?))
-                });
-                let columns = u32::try_from(table.columns.len()).unwrap_or(u32::MAX);
-                (columns, table.rows, derived.transpose()?)
+            Self::Table(found) => {
+                let columns = u32::try_from(found.columns.len()).unwrap_or(u32::MAX);
+                (columns, found.rows, table(found)?)
             }
+            Self::Audio(audio) => {
+                let Format { channels, frames, .. } = audio.format();
+                (channels, frames, table(&audio.format())?)
+            }
+            Self::Bytes(raw) => (1, raw.length(), table(&raw.length())?),
         };
         let (derived, files) = derived.into_iter().unzip();
         Ok((Done { engine, note, width, height, fields, derived }, files))
@@ -257,6 +285,8 @@ impl Subject for Decoded {
         match self {
             Self::Picture { pixels, .. } => pixels.shape(),
             Self::Table(table) => table.shape(),
+            Self::Audio(audio) => audio.shape(),
+            Self::Bytes(raw) => raw.shape(),
         }
     }
 
@@ -264,6 +294,7 @@ impl Subject for Decoded {
         match self {
             Self::Picture { pixels, .. } => pixels.left_out(),
             Self::Table(table) => table.left_out(),
+            Self::Audio(_) | Self::Bytes(_) => 0,
         }
     }
 
@@ -271,6 +302,8 @@ impl Subject for Decoded {
         match self {
             Self::Picture { pixels, .. } => pixels.bytes(),
             Self::Table(table) => Subject::bytes(table),
+            Self::Audio(audio) => Subject::bytes(audio),
+            Self::Bytes(raw) => Subject::bytes(raw),
         }
     }
 }
@@ -280,29 +313,6 @@ impl Made {
     fn on_gpu(gpu::GpuOutput { image, rows, fields }: gpu::GpuOutput) -> Self {
         Self { engine: Engine::Gpu, note: None, image, rows, fields }
     }
-}
-
-/// The derived picture, as its hook wants it of one that came as `came`.
-fn picture(
-    hook: &Hook,
-    came: image::ImageFormat,
-    image: Option<RgbaImage>,
-) -> Result<Option<(DerivedInfo, Vec<u8>)>, Failure> {
-    let (Some(image), Some(output)) = (image, &hook.output().image) else { return Ok(None) };
-    let written = Written::of(output.format, came);
-    let bytes = encode(image, written).map_err(|error| {
-        let detail = format!("the derived picture cannot be written: {error}");
-        Failure::new(FailureKind::OverLimit, detail)
-    })?;
-    let suffix = match output.format {
-        ImageFormat::Same { .. } => format!("{}.{}", output.suffix, written.extension()),
-        ImageFormat::Png | ImageFormat::Jpeg { .. } => output.suffix.clone(),
-    };
-    Ok(Some((info(&suffix, written.media_type()), bytes)))
-}
-
-fn info(suffix: &str, media_type: &str) -> DerivedInfo {
-    DerivedInfo { suffix: suffix.to_owned(), media_type: media_type.to_owned() }
 }
 
 fn output_size(error: ExprError) -> Failure {

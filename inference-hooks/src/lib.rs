@@ -13,9 +13,11 @@
 //!
 //! Invariant: the daemon's side never decodes a file, compiles a shader or touches a driver.
 
+mod audio;
 mod batch;
 mod client;
 mod decode;
+mod derived;
 mod encode;
 mod engine;
 #[cfg(feature = "gpu")]
@@ -25,9 +27,11 @@ mod kept;
 mod kernels;
 mod program;
 mod protocol;
+mod raw;
 mod ready;
 mod sandbox;
 mod self_test;
+mod source;
 mod spare;
 mod table;
 mod worker;
@@ -36,10 +40,10 @@ pub use client::{
     Advice, Derived, JobError, JobOutput, WORKER_ARGUMENT, WorkerConfig, WorkerProcess,
 };
 pub use hook::{
-    API, Bounds, Command, Container, Expr, ExprError, FILE_BYTES_MAX, FILES_MAX, FieldType, Hook,
-    HookError, HookSource, HookVersion, Image, ImageFormat, ImageOutput, InputSpec, Limits,
-    OutputSpec, ParamType, ParamValue, Params, Program, RECTS_MAX, Rect, Runtime, Shaders,
-    TableFormat, TableOutput, TableSpec, ValueError, Work,
+    API, AudioSpec, Bounds, Channels, Command, Container, Expr, ExprError, FILE_BYTES_MAX,
+    FILES_MAX, FieldType, Hook, HookError, HookSource, HookVersion, Image, ImageFormat,
+    ImageOutput, InputSpec, Kind, Limits, OutputSpec, ParamType, ParamValue, Params, Program,
+    RECTS_MAX, Rect, Runtime, Shaders, TableFormat, TableOutput, TableSpec, ValueError, Work,
 };
 pub use kernels::{Bound, Card, Cost, TypicalCost, typical_costs};
 pub use program::{Change, Context, Programs};

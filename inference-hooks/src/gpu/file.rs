@@ -1,6 +1,6 @@
 //! Where the data of a file of a batch lies, as a shader is told.
 
-use crate::hook::Shape;
+use crate::hook::{Kind, Shape};
 
 /// Where a file's data lies. In the shader: `File`.
 #[derive(Clone, Copy, Debug)]
@@ -28,52 +28,80 @@ pub(super) fn words_of(shape: Shape) -> u64 {
             let times = if seconds.is_some() { rows } else { 0 };
             cols * (rows + rows.div_ceil(32)) + times
         }
+        Shape::Audio { frames, channels, .. } => u64::from(frames) * u64::from(channels),
+        Shape::Bytes { length } => u64::from(length.div_ceil(4)),
     }
 }
 
-/// The members of `File` in a shader for pictures.
-pub(super) const IMAGE_MEMBERS: &[&str] =
-    &["offset", "len", "width", "height", "out_offset", "out_len", "out_width", "out_height"];
-/// The members of `File` in a shader for tables.
-pub(super) const TABLE_MEMBERS: &[&str] = &[
-    "offset",
-    "len",
-    "rows",
-    "cols",
-    "valid_offset",
-    "time_offset",
-    "timed",
-    "untimed",
-    "out_offset",
-    "out_rows",
-];
+/// A member of `File`: its name and its type.
+type Member = (&'static str, &'static str);
+
+const U32: &str = "u32";
+
+/// The members of `File` in a shader for that kind of input.
+pub(super) fn members(kind: &Kind) -> &'static [Member] {
+    match kind {
+        Kind::Image => &[
+            ("offset", U32),
+            ("len", U32),
+            ("width", U32),
+            ("height", U32),
+            ("out_offset", U32),
+            ("out_len", U32),
+            ("out_width", U32),
+            ("out_height", U32),
+        ],
+        Kind::Table(_) => &[
+            ("offset", U32),
+            ("len", U32),
+            ("rows", U32),
+            ("cols", U32),
+            ("valid_offset", U32),
+            ("time_offset", U32),
+            ("timed", U32),
+            ("untimed", U32),
+            ("out_offset", U32),
+            ("out_rows", U32),
+        ],
+        Kind::Audio(_) => &[
+            ("offset", U32),
+            ("len", U32),
+            ("frames", U32),
+            ("channels", U32),
+            ("sample_rate", U32),
+            ("seconds", "f32"),
+            ("out_offset", U32),
+            ("out_rows", U32),
+        ],
+        Kind::Bytes => &[("offset", U32), ("length", U32), ("out_offset", U32), ("out_rows", U32)],
+    }
+}
 
 /// The values of these members.
-pub(super) fn members(file: &File) -> Vec<u32> {
+pub(super) fn words(file: &File) -> Vec<u32> {
+    let File { shape, offset, .. } = *file;
     let [columns, rows] = file.out_size;
-    match file.shape {
+    // Rows of a derived table are counted in rows, pixels in words.
+    let out_row = file.out_offset / columns.max(1);
+    match shape {
         Shape::Image { size: [width, height] } => {
             let (out_width, out_height) = (columns, rows);
             let (len, out_len) = (width * height, out_width * out_height);
-            vec![file.offset, len, width, height, file.out_offset, out_len, out_width, out_height]
+            vec![offset, len, width, height, file.out_offset, out_len, out_width, out_height]
         }
         Shape::Table { rows: in_rows, cols, seconds } => {
-            let valid = file.offset + in_rows * cols;
+            let len = in_rows * cols;
+            let valid = offset + len;
             let time = valid + in_rows.div_ceil(32) * cols;
             let timed = u32::from(seconds.is_some());
-            let out_offset = file.out_offset / columns.max(1);
-            vec![
-                file.offset,
-                in_rows * cols,
-                in_rows,
-                cols,
-                valid,
-                time,
-                timed,
-                file.left_out,
-                out_offset,
-                rows,
-            ]
+            let untimed = file.left_out;
+            vec![offset, len, in_rows, cols, valid, time, timed, untimed, out_row, rows]
         }
+        Shape::Audio { frames, channels, sample_rate, seconds } => {
+            #[expect(clippy::cast_possible_truncation, reason = "to the nearest")]
+            let seconds = (seconds as f32).to_bits();
+            vec![offset, frames * channels, frames, channels, sample_rate, seconds, out_row, rows]
+        }
+        Shape::Bytes { length } => vec![offset, length, out_row, rows],
     }
 }

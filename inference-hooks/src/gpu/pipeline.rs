@@ -7,13 +7,15 @@ use image::RgbaImage;
 use serde_json::{Map, Value};
 
 use super::device::{Gpu, ready};
-use super::file::{File, members};
+use super::file::{self, File};
 use super::inspect::{Inspected, inspect};
 use super::plan::Plan;
 use super::prelude::{self, Access, Binding, Resource};
 use super::subject::Subject;
 use super::{GpuError, GpuOutput};
-use crate::hook::{FieldType, Hook, ParamValue, Pass, Shape};
+use crate::audio::Audio;
+use crate::hook::{FieldType, Hook, Kind, ParamValue, Pass, Shape};
+use crate::raw::Raw;
 use crate::table::Table;
 
 /// A hook's pipelines.
@@ -32,7 +34,7 @@ struct CompiledPass {
 }
 
 impl Gpu {
-    /// Compiles a hook and runs it once on a single pixel or cell, since drivers put off the larger part of compiling until then.
+    /// Compiles a hook and runs it once on the smallest input there is, since drivers put off the larger part of compiling until then.
     ///
     /// # Errors
     /// A shader is wrong, or too much for the driver.
@@ -45,9 +47,17 @@ impl Gpu {
             passes.push(self.scoped(|| self.compile_pass(pass, &bindings, inspected))?);
         }
         let compiled = Compiled { bindings, passes };
-        let (what, tried) = match hook.table() {
-            None => ("a picture of one pixel", self.run(hook, &compiled, &[RgbaImage::new(1, 1)])),
-            Some(_) => ("a table of one cell", self.run(hook, &compiled, &[Table::smallest()])),
+        let (what, tried) = match hook.kind() {
+            Kind::Image => {
+                ("a picture of one pixel", self.run(hook, &compiled, &[RgbaImage::new(1, 1)]))
+            }
+            Kind::Table(_) => {
+                ("a table of one cell", self.run(hook, &compiled, &[Table::smallest()]))
+            }
+            Kind::Audio(_) => {
+                ("a sound of one frame", self.run(hook, &compiled, &[Audio::smallest()]))
+            }
+            Kind::Bytes => ("a file of one byte", self.run(hook, &compiled, &[Raw::smallest()])),
         };
         match tried {
             Ok(_) => Ok(compiled),
@@ -190,7 +200,7 @@ impl Gpu {
         };
         for (binding, buffer) in compiled.bindings.iter().zip(buffers) {
             match binding.resource {
-                Resource::Files => put(buffer, plan.files.iter().flat_map(members).collect()),
+                Resource::Files => put(buffer, plan.files.iter().flat_map(file::words).collect()),
                 Resource::Batch => put(buffer, plan.batch.clone()),
                 Resource::Params => put(buffer, hook.params().values().map(param_word).collect()),
                 Resource::List(index) => put(buffer, list_words(hook, index)),
@@ -323,7 +333,9 @@ fn read(hook: &Hook, compiled: &Compiled, plan: &Plan, bytes: &[u8]) -> Vec<GpuO
                 let pixels = derived.map(<[u8]>::to_vec);
                 (pixels.and_then(|bytes| RgbaImage::from_raw(width, height, bytes)), Vec::new())
             }
-            Shape::Table { .. } => (None, words(derived.unwrap_or_default())),
+            Shape::Table { .. } | Shape::Audio { .. } | Shape::Bytes { .. } => {
+                (None, words(derived.unwrap_or_default()))
+            }
         };
         let report = part(Resource::Report, index * report_bytes, report_bytes);
         GpuOutput { image, rows, fields: fields(hook, report.unwrap_or_default()) }

@@ -1,7 +1,7 @@
 //! Sizes and dispatches for a batch of files, checked against the adapter's limits before anything is created.
 
 use super::GpuError;
-use super::file::{File, members, words_of};
+use super::file::{self, File, words_of};
 use super::need::Need;
 use super::prelude::{Access, Binding, Resource};
 use super::subject::Subject;
@@ -42,7 +42,9 @@ impl Plan {
         let mut sizes = Vec::new();
         for binding in bindings {
             let bytes = match binding.resource {
-                Resource::Files => files.iter().map(|file| members(file).len() as u64 * 4).sum(),
+                Resource::Files => {
+                    files.iter().map(|file| file::words(file).len() as u64 * 4).sum()
+                }
                 Resource::Input => files.iter().map(|file| words_of(file.shape) * 4).sum(),
                 Resource::Output => files.iter().map(|file| file.out_bytes()).sum(),
                 Resource::Report => u64::from(count) * hook.output().fields.len() as u64 * 4,

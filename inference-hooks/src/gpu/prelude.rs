@@ -3,8 +3,8 @@
 
 use std::fmt::Write as _;
 
-use super::file::{IMAGE_MEMBERS, TABLE_MEMBERS};
-use crate::hook::{FieldType, Hook, ParamType};
+use super::file;
+use crate::hook::{FieldType, Hook, Kind, ParamType};
 
 /// What a binding of group 0 is to the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,8 +87,8 @@ pub(super) fn bindings(hook: &Hook) -> Vec<Binding> {
 /// The generated source for a hook.
 pub(super) fn source(hook: &Hook) -> String {
     let mut text = String::from("\n// Generated from hook.toml.\n");
-    let members = if hook.table().is_some() { TABLE_MEMBERS } else { IMAGE_MEMBERS };
-    structure(&mut text, "File", members.iter().map(|name| ((*name).to_owned(), "u32")));
+    let members = file::members(hook.kind()).iter();
+    structure(&mut text, "File", members.map(|(name, kind)| ((*name).to_owned(), *kind)));
     let lens = hook.buffers().iter().map(|buffer| (format!("{}_len", buffer.name), "u32"));
     structure(&mut text, "Batch", std::iter::once(("files".to_owned(), "u32")).chain(lens));
     if !hook.params().is_empty() {
@@ -130,7 +130,23 @@ pub(super) fn source(hook: &Hook) -> String {
             format_args!("fn {name}_at(file: u32) -> u32 {{ return file * batch.{name}_len; }}"),
         );
     }
+    text.push_str(accessor(hook.kind()));
     text
+}
+
+/// How a shader reads its input where that takes more than an index.
+fn accessor(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::Image | Kind::Table(_) => "",
+        Kind::Audio(_) => {
+            "fn sample(file: File, channel: u32, frame: u32) -> f32 \
+             { return bitcast<f32>(input[file.offset + channel * file.frames + frame]); }\n"
+        }
+        Kind::Bytes => {
+            "fn byte(file: File, index: u32) -> u32 \
+             { return (input[file.offset + index / 4u] >> (index % 4u * 8u)) & 0xffu; }\n"
+        }
+    }
 }
 
 fn structure(text: &mut String, name: &str, fields: impl Iterator<Item = (String, &'static str)>) {

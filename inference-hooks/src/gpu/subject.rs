@@ -4,7 +4,9 @@ use std::borrow::Cow;
 
 use image::RgbaImage;
 
+use crate::audio::Audio;
 use crate::hook::Shape;
+use crate::raw::Raw;
 use crate::table::Table;
 
 /// A decoded file.
@@ -56,5 +58,25 @@ impl Subject for Table {
 
     fn bytes(&self) -> Cow<'_, [u8]> {
         Cow::Owned(self.words().into_iter().flat_map(u32::to_le_bytes).collect())
+    }
+}
+
+impl Subject for Audio {
+    fn shape(&self) -> Shape {
+        Audio::shape(self)
+    }
+
+    fn bytes(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(self.samples())
+    }
+}
+
+impl Subject for Raw {
+    fn shape(&self) -> Shape {
+        Raw::shape(self)
+    }
+
+    fn bytes(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(self.padded())
     }
 }

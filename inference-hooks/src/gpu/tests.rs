@@ -70,6 +70,38 @@ fn sums_at(file: u32) -> u32 { return file * batch.sums_len; }
 }
 
 #[test]
+fn sound_and_bytes_come_with_functions_that_read_them() {
+    let prelude = |kind: &str| {
+        let hook = format!(
+            "[hook]\nname = \"t\"\napi = 1\nmatch = [\"*\"]\n[input]\nkind = \"{kind}\"\n[[pass]]\n\
+             shader = \"t.wgsl\"\nentry = \"main\"\ndispatch = [\"1\", \"1\"]\n[output.json]\nfields = {{ n = \"u32\" }}\n"
+        );
+        let files = [("hook.toml", hook.as_str()), ("t.wgsl", "")];
+        let files = files.map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec()));
+        prelude::source(&Hook::parse(HookSource::new(BTreeMap::from(files))).unwrap())
+    };
+    let bindings = "struct Batch { files: u32 }
+struct Report { n: u32 }
+@group(0) @binding(0) var<storage, read> files: array<File>;
+@group(0) @binding(1) var<storage, read> input: array<u32>;
+@group(0) @binding(2) var<uniform> batch: Batch;
+@group(0) @binding(3) var<storage, read_write> report: array<Report>;
+";
+    let audio = "
+// Generated from hook.toml.
+struct File { offset: u32, len: u32, frames: u32, channels: u32, sample_rate: u32, seconds: f32, out_offset: u32, out_rows: u32 }
+";
+    let sample = "fn sample(file: File, channel: u32, frame: u32) -> f32 { return bitcast<f32>(input[file.offset + channel * file.frames + frame]); }\n";
+    assert_eq!(prelude("audio"), format!("{audio}{bindings}{sample}"));
+    let bytes = "
+// Generated from hook.toml.
+struct File { offset: u32, length: u32, out_offset: u32, out_rows: u32 }
+";
+    let byte = "fn byte(file: File, index: u32) -> u32 { return (input[file.offset + index / 4u] >> (index % 4u * 8u)) & 0xffu; }\n";
+    assert_eq!(prelude("bytes"), format!("{bytes}{bindings}{byte}"));
+}
+
+#[test]
 fn ready_hooks_are_far_from_the_limits_of_shaders() {
     for ready in ready_hooks() {
         inspect_hook(&Hook::parse(ready.source()).unwrap()).unwrap();

@@ -12,8 +12,8 @@ use super::file::{self, HookFile, Size};
 use super::program;
 use super::{
     API, Buffer, Element, Expr, FieldType, Hook, HookError, HookSource, ImageFormat, ImageOutput,
-    InputSpec, Limits, OutputSpec, ParamType, Params, Pass, RESERVED_NAMES, Shaders, Work,
-    check_identifier, params, table,
+    InputSpec, Kind, Limits, OutputSpec, ParamType, Params, Pass, RESERVED_NAMES, Shaders, Work,
+    check_identifier, params,
 };
 use crate::kernels::{self, CpuTwin};
 
@@ -60,14 +60,14 @@ pub(super) fn hook(source: HookSource) -> Result<Hook, HookError> {
     reader.head(&written.hook)?;
     let params = params::read(document, &written.params, settings)?;
     reader.no_shared_names(&written)?;
-    let table = reader.table_input(&written.input)?;
-    let names = Names::of(&params, table.is_some());
-    reader.no_hidden_names(&written, &names)?;
-    let output = reader.output(&written.output, &names)?;
+    let kind = reader.kind(&written.input)?;
+    let names = Names::of(&params, &kind);
+    reader.no_hidden_names(&written, &kind, &names)?;
+    let output = reader.output(&written.output, &kind, &names)?;
     let buffers = reader.buffers(&written.buffers, &names)?;
     let passes = reader.passes(&written, &names, &output)?;
     let fallback = written.fallback.as_ref();
-    let fallback = fallback.map(|fallback| reader.fallback(fallback, &params, &output, &names));
+    let fallback = fallback.map(|fallback| reader.fallback(fallback, &params, &output, &kind));
     Ok(Hook {
         version: source.version(),
         name: written.hook.name.get_ref().clone(),
@@ -75,7 +75,7 @@ pub(super) fn hook(source: HookSource) -> Result<Hook, HookError> {
         description: written.hook.description.clone(),
         globs: written.hook.globs.get_ref().clone(),
         input: reader.input(&written.input)?,
-        table,
+        kind,
         limits: reader.limits(&written.limits)?,
         work: Work::Shaders(Shaders {
             compile_max: reader.compile_max(&written.limits)?,
@@ -97,15 +97,11 @@ struct Names {
     input: Vec<String>,
     /// In dispatches and buffers; their values come from `Hook::pass_values`.
     pass: Vec<String>,
-    of_table: bool,
 }
 
 impl Names {
-    fn of(params: &Params, of_table: bool) -> Self {
-        let (fixed, outputs): (&[_], &[_]) = match of_table {
-            false => (&["width", "height", "len"], &["out_width", "out_height"]),
-            true => (&table::NAMES, &["out_rows"]),
-        };
+    fn of(params: &Params, kind: &Kind) -> Self {
+        let (fixed, outputs) = (kind.names(), kind.output_names());
         let params = params.iter().map(|(name, value)| match value.kind() {
             ParamType::Rects => format!("{name}_count"),
             ParamType::U32 | ParamType::I32 | ParamType::F32 | ParamType::Bool => name.clone(),
@@ -113,7 +109,7 @@ impl Names {
         let input: Vec<_> = fixed.iter().map(|name| (*name).to_owned()).chain(params).collect();
         let mut pass = input.clone();
         pass.extend(outputs.iter().map(|name| (*name).to_owned()));
-        Self { fixed, input, pass, of_table }
+        Self { fixed, input, pass }
     }
 }
 
@@ -152,10 +148,6 @@ impl Reader<'_> {
     }
 
     fn input(&self, input: &file::Input) -> Result<InputSpec, HookError> {
-        if !["image", "table"].contains(&input.kind.get_ref().as_str()) {
-            let remedy = "the kinds are \"image\" and \"table\"";
-            return Err(self.wrong(&input.kind, "input.kind", "is not supported", remedy));
-        }
         let bytes = input.max_bytes.as_ref();
         let bytes = bytes.map(|bytes| self.size("input.max_bytes", bytes, INPUT_BYTES));
         let pixels = input.max_pixels.as_ref();
@@ -225,34 +217,32 @@ impl Reader<'_> {
     fn output(
         &self,
         written: &Spanned<file::Output>,
+        kind: &Kind,
         names: &Names,
     ) -> Result<OutputSpec, HookError> {
         let output = written.get_ref();
+        let of_images = matches!(kind, Kind::Image);
         let image = output.image.as_ref();
-        if let Some(image) = image.filter(|_| names.of_table) {
+        if let Some(image) = image.filter(|_| !of_images) {
+            let problem = format!("is not made of {}", kind.plural());
             let remedy = "write [output.table] or [output.json]";
-            return Err(self.wrong(&image.suffix, "output.image", "is not made of tables", remedy));
+            return Err(self.wrong(&image.suffix, "output.image", problem, remedy));
         }
         let image = image.map(|image| self.image(image, names)).transpose()?;
         let table = output.table.as_ref();
-        if let Some(table) = table.filter(|_| !names.of_table) {
-            let remedy = "write kind = \"table\" in [input], or leave it out";
-            return Err(self.wrong(
-                &table.suffix,
-                "output.table",
-                "is made of tables only",
-                remedy,
-            ));
+        if let Some(table) = table.filter(|_| of_images) {
+            let remedy = "write another kind in [input], or leave it out";
+            let problem = "is not made of pictures";
+            return Err(self.wrong(&table.suffix, "output.table", problem, remedy));
         }
-        let table = table.map(|table| self.table_output(table, &names.input)).transpose()?;
+        let table = table.map(|table| self.table_output(table, kind, &names.input)).transpose()?;
         let fields = self.fields(output.json.as_ref())?;
         if fields.len() > FIELDS_MAX {
             let remedy = format!("{FIELDS_MAX} are allowed");
             return Err(self.wrong(written, "output.json.fields", "are too many", remedy));
         }
         if image.is_none() && table.is_none() && fields.is_empty() {
-            let remedy =
-                "add [output.image], or [output.json] with fields, or, of a table, [output.table]";
+            let remedy = "add [output.image], or [output.json] with fields, or, of all but pictures, [output.table]";
             return Err(self.wrong(written, "output", "gives nothing", remedy));
         }
         Ok(OutputSpec { image, table, fields })
@@ -374,8 +364,22 @@ impl Reader<'_> {
         Err(self.wrong(buffer, format!("buffers.{name}"), "is a parameter, too", remedy))
     }
 
-    /// A parameter of the name of a size could not be said in an expression.
-    fn no_hidden_names(&self, written: &HookFile, names: &Names) -> Result<(), HookError> {
+    /// A parameter of the name of a size could not be said in an expression, and a function's name is no other's.
+    fn no_hidden_names(
+        &self,
+        written: &HookFile,
+        kind: &Kind,
+        names: &Names,
+    ) -> Result<(), HookError> {
+        let taken = |name: &String| kind.functions().contains(&name.as_str());
+        let buffers = written.buffers.iter().map(|(name, buffer)| ("buffers", name, buffer.span()));
+        let params = written.params.iter().map(|(name, param)| ("params", name, param.span()));
+        if let Some((table, name, span)) = buffers.chain(params).find(|(_, name, _)| taken(name)) {
+            let problem = "has the name of a function of the shader";
+            let key = format!("{table}.{name}");
+            return Err(self.document.error(span, key, problem, "rename it"));
+        }
+
         let hidden = written.params.iter().find(|(name, _)| names.fixed.contains(&name.as_str()));
         let Some((name, param)) = hidden else { return Ok(()) };
         let problem = "has the name of a size of the input";
@@ -437,7 +441,7 @@ impl Reader<'_> {
         fallback: &file::Fallback,
         params: &Params,
         output: &OutputSpec,
-        names: &Names,
+        kind: &Kind,
     ) -> Result<CpuTwin, HookError> {
         let wrong = |problem: String, remedy: String| {
             self.wrong(&fallback.cpu, "fallback.cpu", problem, remedy)
@@ -448,7 +452,7 @@ impl Reader<'_> {
             let known: Vec<_> = known.collect();
             wrong("does not exist".to_owned(), format!("there are {}", known.join(", ")))
         })?;
-        if names.of_table != twin.run.is_of_table() {
+        if !twin.run.is_of(kind) {
             let remedy = "take one for the same input.kind".to_owned();
             return Err(wrong("is for another kind of input".to_owned(), remedy));
         }

@@ -47,6 +47,8 @@ pub(super) struct Input {
     pub(super) columns: Option<Spanned<Vec<String>>>,
     pub(super) time: Option<Spanned<Names>>,
     pub(super) delimiter: Option<Spanned<String>>,
+    pub(super) channels: Option<Spanned<String>>,
+    pub(super) max_seconds: Option<Spanned<u64>>,
 }
 
 /// A name, or several, the best first.

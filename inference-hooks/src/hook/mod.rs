@@ -10,6 +10,7 @@ mod check;
 mod error;
 mod expr;
 mod file;
+mod kind;
 mod params;
 mod program;
 mod shape;
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 pub use error::{HookError, ValueError};
 pub use expr::{Expr, ExprError};
+pub use kind::{AudioSpec, Channels, Kind};
 pub use params::{ParamType, ParamValue, Params, RECTS_MAX, Rect};
 pub use program::{Bounds, Command, Container, Image, Program, Runtime};
 pub(crate) use program::{FIELDS_OF_RESULT_MAX, OWN_VARIABLES};
@@ -65,7 +67,7 @@ pub struct Hook {
     description: String,
     globs: Vec<String>,
     input: InputSpec,
-    table: Option<TableSpec>,
+    kind: Kind,
     params: Params,
     output: OutputSpec,
     limits: Limits,
@@ -269,9 +271,17 @@ impl Hook {
         self.input
     }
 
-    /// How it takes tables; none if it takes pictures.
+    /// What kind of file it takes, and how.
+    pub fn kind(&self) -> &Kind {
+        &self.kind
+    }
+
+    /// How it takes tables; none if it takes something else.
     pub fn table(&self) -> Option<&TableSpec> {
-        self.table.as_ref()
+        match &self.kind {
+            Kind::Table(spec) => Some(spec),
+            Kind::Image | Kind::Audio(_) | Kind::Bytes => None,
+        }
     }
 
     /// What it gives.
@@ -352,13 +362,15 @@ impl Hook {
         let mut values = self.input_values(input);
         match input {
             Shape::Image { .. } => values.extend(output.map(f64::from)),
-            Shape::Table { .. } => values.push(output[1].into()),
+            Shape::Table { .. } | Shape::Audio { .. } | Shape::Bytes { .. } => {
+                values.push(output[1].into());
+            }
         }
         values
     }
 
-    /// The size of what is derived: of a picture, width and height, the input's if there is none; of a table, its
-    /// columns and rows, none if there is no table.
+    /// The size of what is derived: of a picture, width and height, the input's if there is none; of all else, the columns
+    /// and rows of a table, none if there is no table.
     pub(crate) fn output_size(&self, input: Shape) -> Result<[u32; 2], ExprError> {
         match (input, &self.output.image, &self.output.table) {
             (Shape::Image { size }, None, _) => Ok(size),
@@ -366,8 +378,8 @@ impl Hook {
                 let values = self.input_values(input);
                 Ok([image.width.count(&values)?.max(1), image.height.count(&values)?.max(1)])
             }
-            (Shape::Table { .. }, _, None) => Ok([0, 0]),
-            (Shape::Table { .. }, _, Some(table)) => {
+            (_, _, None) => Ok([0, 0]),
+            (_, _, Some(table)) => {
                 let columns = u32::try_from(table.columns.len()).unwrap_or(u32::MAX);
                 Ok([columns, table.rows.count(&self.input_values(input))?])
             }

@@ -226,7 +226,7 @@ pub(super) fn hook(reader: &Reader<'_>, settings: Option<Document<'_>>) -> Resul
         description: written.hook.description.clone(),
         globs: written.hook.globs.get_ref().clone(),
         input: InputSpec { bytes_max, pixels_max: u64::MAX },
-        table: None,
+        kind: super::Kind::Bytes,
         params: params::read(document, &written.params, settings)?,
         output: reader.program_output(&written.output)?,
         limits: reader.program_limits(&written.limits)?,

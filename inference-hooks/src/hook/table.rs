@@ -5,16 +5,13 @@ use std::ops::RangeInclusive;
 use toml::Spanned;
 
 use super::check::Reader;
-use super::{Expr, FieldType, HookError, check_identifier, file};
+use super::{Expr, HookError, Kind, check_identifier, file};
 
 const ROWS_DEFAULT: u32 = 1_000_000;
 const ROWS: RangeInclusive<u64> = 1..=1 << 28;
 const COLUMNS_DEFAULT: u32 = 256;
 const COLUMNS: RangeInclusive<u64> = 1..=16_384;
 const CELLS_OF_A_ROW: RangeInclusive<usize> = 1..=64;
-
-/// The names that expressions of a table hook begin with; their values come from `Shape::values`.
-pub(super) const NAMES: [&str; 5] = ["rows", "cols", "len", "seconds", "timed"];
 
 /// How a hook takes tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,8 +68,10 @@ pub(crate) enum CellType {
     Bool,
     /// The position of an input's column, written as its name.
     Column,
-    /// The position of an input's row, written as its time.
+    /// The position of an input's row or frame, written as its time.
     Time,
+    /// The position of an input's row, frame or byte, written as its number.
+    Position,
 }
 
 impl CellType {
@@ -80,22 +79,32 @@ impl CellType {
     #[cfg(feature = "gpu")]
     pub(crate) fn wgsl(self) -> &'static str {
         match self {
-            Self::U32 | Self::Bool | Self::Column | Self::Time => "u32",
+            Self::U32 | Self::Bool | Self::Column | Self::Time | Self::Position => "u32",
             Self::I32 => "i32",
             Self::F32 => "f32",
         }
     }
 
+    const ALL: [(&str, Self); 7] = [
+        ("u32", Self::U32),
+        ("i32", Self::I32),
+        ("f32", Self::F32),
+        ("bool", Self::Bool),
+        ("column", Self::Column),
+        ("time", Self::Time),
+        ("position", Self::Position),
+    ];
+
     fn parse(name: &str) -> Option<Self> {
-        match name {
-            "column" => Some(Self::Column),
-            "time" => Some(Self::Time),
-            name => FieldType::parse(name).map(|kind| match kind {
-                FieldType::U32 => Self::U32,
-                FieldType::I32 => Self::I32,
-                FieldType::F32 => Self::F32,
-                FieldType::Bool => Self::Bool,
-            }),
+        Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, cell)| *cell)
+    }
+
+    /// Whether the word of such a cell can point into an input of that kind.
+    fn is_of(self, kind: &Kind) -> bool {
+        match self {
+            Self::U32 | Self::I32 | Self::F32 | Self::Bool | Self::Position => true,
+            Self::Column => matches!(kind, Kind::Table(_)),
+            Self::Time => matches!(kind, Kind::Table(_) | Kind::Audio(_)),
         }
     }
 }
@@ -128,15 +137,8 @@ fn matches(glob: &str, name: &str) -> bool {
 }
 
 impl Reader<'_> {
-    /// What is special to tables in `[input]`; none if the hook takes pictures.
-    pub(super) fn table_input(&self, input: &file::Input) -> Result<Option<TableSpec>, HookError> {
-        if input.kind.get_ref() != "table" {
-            return self.no_table_keys(input).map(|()| None);
-        }
-        if let Some(pixels) = &input.max_pixels {
-            let remedy = "write max_rows and max_columns";
-            return Err(self.wrong(pixels, "input.max_pixels", "is for pictures only", remedy));
-        }
+    /// What is special to tables in `[input]`.
+    pub(super) fn table_input(&self, input: &file::Input) -> Result<TableSpec, HookError> {
         let bounded = |key: &str, value: &Option<Spanned<u32>>, bounds, default| {
             let value = value.as_ref().map(|value| self.bounded(key, value, bounds)).transpose()?;
             Ok::<_, HookError>(value.unwrap_or(default))
@@ -157,33 +159,21 @@ impl Reader<'_> {
             file::Names::One(name) => vec![name.clone()],
             file::Names::Many(names) => names.clone(),
         });
-        Ok(Some(TableSpec {
+        Ok(TableSpec {
             rows_max: bounded("input.max_rows", &input.max_rows, ROWS, ROWS_DEFAULT)?,
             columns_max: bounded("input.max_columns", &input.max_columns, COLUMNS, COLUMNS_DEFAULT)?
                 as usize,
             columns: columns.map(|columns| columns.get_ref().clone()).unwrap_or_default(),
             time: time.unwrap_or_default(),
             delimiter: delimiter.transpose()?,
-        }))
-    }
-
-    fn no_table_keys(&self, input: &file::Input) -> Result<(), HookError> {
-        let keys = [
-            input.max_rows.as_ref().map(Spanned::span),
-            input.max_columns.as_ref().map(Spanned::span),
-            input.columns.as_ref().map(Spanned::span),
-            input.time.as_ref().map(Spanned::span),
-            input.delimiter.as_ref().map(Spanned::span),
-        ];
-        let Some(span) = keys.into_iter().flatten().next() else { return Ok(()) };
-        let remedy = "leave it out, or write kind = \"table\"";
-        Err(self.document.error(span, "input", "is for tables only", remedy))
+        })
     }
 
     /// `[output.table]`.
     pub(super) fn table_output(
         &self,
         table: &file::TableOutput,
+        kind: &Kind,
         names: &[String],
     ) -> Result<TableOutput, HookError> {
         let key = "output.table.suffix";
@@ -216,11 +206,15 @@ impl Reader<'_> {
                     "rename one of the two",
                 ));
             }
-            let kind = CellType::parse(column.kind.get_ref()).ok_or_else(|| {
-                let remedy = "the types are u32, i32, f32, bool, column and time";
-                self.wrong(&column.kind, key, "is not a type", remedy)
+            let cell = CellType::parse(column.kind.get_ref()).filter(|cell| cell.is_of(kind));
+            let cell = cell.ok_or_else(|| {
+                let of_kind = CellType::ALL.iter().filter(|(_, cell)| cell.is_of(kind));
+                let known: Vec<_> = of_kind.map(|(name, _)| *name).collect();
+                let remedy = format!("the types are {}", known.join(", "));
+                let problem = format!("is not a type of what is made of {}", kind.plural());
+                self.wrong(&column.kind, key, problem, remedy)
             })?;
-            columns.push((name.clone(), kind));
+            columns.push((name.clone(), cell));
         }
         let rows = self.expr("output.table.rows", &table.rows, names)?;
         Ok(TableOutput { suffix, format, rows, columns })

@@ -77,7 +77,7 @@ fn an_error_names_file_line_key_value_and_remedy() {
         (
             "kind = \"image\"",
             "kind = \"csv\"",
-            "hook.toml:7: input.kind = \"csv\" is not supported; the kinds are \"image\" and \"table\"",
+            "hook.toml:7: input.kind = \"csv\" is not supported; the kinds are \"image\", \"table\", \"audio\" and \"bytes\"",
         ),
         (
             "\"1MiB\"",
@@ -189,7 +189,7 @@ fn what_is_said_of_tables_is_checked() {
         (
             "kind = \"table\"",
             "kind = \"table\"\nmax_pixels = 5",
-            "hook.toml:10: input.max_pixels = 5 is for pictures only; write max_rows and max_columns",
+            "hook.toml:10: input.max_pixels = 5 is for pictures only; leave it out, or write kind = \"image\"",
         ),
         (
             "kind = \"table\"",
@@ -209,7 +209,7 @@ fn what_is_said_of_tables_is_checked() {
         (
             "name = \"count\", type = \"u32\"",
             "name = \"count\", type = \"f64\"",
-            "output.table.columns.count = \"f64\" is not a type; the types are u32, i32, f32, bool, column and time",
+            "output.table.columns.count = \"f64\" is not a type of what is made of tables; the types are u32, i32, f32, bool, column, time, position",
         ),
         (
             "name = \"count\"",
@@ -244,6 +244,122 @@ fn what_is_said_of_tables_is_checked() {
         found.contains("is for tables only; leave it out, or write kind = \"table\""),
         "{found}"
     );
+}
+
+/// A hook for `kind` that gives a table, with some lines changed.
+fn of_kind(kind: &str, changes: &[(&str, &str)]) -> Result<Hook, HookError> {
+    let mut text = format!(
+        "[hook]\nname = \"t\"\napi = 1\nmatch = [\"*\"]\n[input]\nkind = \"{kind}\"\n[[pass]]\n\
+         shader = \"invert.wgsl\"\nentry = \"main\"\ndispatch = [\"out_rows\", \"1\"]\n\
+         [output.table]\nsuffix = \".t\"\nformat = \"csv\"\nrows = \"2\"\ncolumns = [{{ name = \"a\", type = \"u32\" }}]\n"
+    );
+    for (from, to) in changes {
+        assert!(text.contains(from), "{from}");
+        text = text.replacen(from, to, 1);
+    }
+    parse(&text, None)
+}
+
+#[test]
+fn what_is_said_of_sound_and_bytes_is_checked() {
+    let audio =
+        of_kind("audio", &[("kind", "channels = \"mono\"\nmax_seconds = 7\nkind")]).unwrap();
+    let spec = AudioSpec { channels: Channels::Mono, seconds_max: 7 };
+    assert_eq!((audio.kind(), audio.table()), (&Kind::Audio(spec), None));
+    let plain = of_kind("audio", &[]).unwrap();
+    assert_eq!(
+        plain.kind(),
+        &Kind::Audio(AudioSpec { channels: Channels::All, seconds_max: 3600 })
+    );
+    let rows = ("rows = \"2\"", "rows = \"channels * ceil(frames / sample_rate) + seconds + len\"");
+    let shape = Shape::Audio { frames: 16, channels: 2, sample_rate: 8, seconds: 2.0 };
+    assert_eq!(of_kind("audio", &[rows]).unwrap().output_size(shape), Ok([1, 38]));
+    let bytes = of_kind("bytes", &[("rows = \"2\"", "rows = \"ceil(length / 10)\"")]).unwrap();
+    assert_eq!(bytes.output_size(Shape::Bytes { length: 95 }), Ok([1, 10]));
+    let fallback = "[output.table]";
+    for (kind, from, to, message) in [
+        (
+            "audio",
+            "kind",
+            "channels = \"left\"\nkind",
+            "hook.toml:6: input.channels = \"left\" is no choice of channels; write \"all\", or \"mono\" for the mean of all",
+        ),
+        (
+            "audio",
+            "kind",
+            "max_seconds = 0\nkind",
+            "hook.toml:6: input.max_seconds = 0 is out of range; use 1 to 1000000",
+        ),
+        (
+            "audio",
+            "kind",
+            "max_rows = 9\nkind",
+            "hook.toml:6: input.max_rows = 9 is for tables only; leave it out, or write kind = \"table\"",
+        ),
+        (
+            "bytes",
+            "kind",
+            "max_seconds = 9\nkind",
+            "hook.toml:6: input.max_seconds = 9 is for sound only; leave it out, or write kind = \"audio\"",
+        ),
+        (
+            "table",
+            "kind",
+            "channels = \"all\"\nkind",
+            "hook.toml:6: input.channels = \"all\" is for sound only; leave it out, or write kind = \"audio\"",
+        ),
+        (
+            "audio",
+            "\"u32\"",
+            "\"column\"",
+            "hook.toml:15: output.table.columns.a = \"column\" is not a type of what is made of sound; the types are u32, i32, f32, bool, time, position",
+        ),
+        (
+            "bytes",
+            "\"u32\"",
+            "\"time\"",
+            "hook.toml:15: output.table.columns.a = \"time\" is not a type of what is made of bytes; the types are u32, i32, f32, bool, position",
+        ),
+        (
+            "bytes",
+            fallback,
+            "[output.image]\nsuffix = \".p\"\nformat = \"png\"\n[output.table]",
+            "hook.toml:12: output.image = \".p\" is not made of bytes; write [output.table] or [output.json]",
+        ),
+        (
+            "image",
+            fallback,
+            fallback,
+            "hook.toml:12: output.table = \".t\" is not made of pictures; write another kind in [input], or leave it out",
+        ),
+        (
+            "audio",
+            fallback,
+            "[fallback]\ncpu = \"builtin:telemetry\"\n[output.table]",
+            "hook.toml:12: fallback.cpu = \"builtin:telemetry\" is for another kind of input; take one for the same input.kind",
+        ),
+        (
+            "bytes",
+            "[[pass]]",
+            "[buffers]\nbyte = { type = \"u32\", len = \"1\" }\n[[pass]]",
+            "hook.toml:8: buffers.byte = { type = \"u32\", len = \"1\" } has the name of a function of the shader; rename it",
+        ),
+        (
+            "audio",
+            "[[pass]]",
+            "[params]\nframes = { type = \"u32\", default = 1 }\n[[pass]]",
+            "hook.toml:8: params.frames = { type = \"u32\", default = 1 } has the name of a size of the input; rename it",
+        ),
+        (
+            "bytes",
+            "out_rows",
+            "width",
+            "hook.toml:10: pass[0].dispatch[0] = \"width\" names `width`; known here are length, out_rows, ceil(), floor(), max(), min(), round()",
+        ),
+    ] {
+        let found = of_kind(kind, &[(from, to)]).expect_err(to).to_string();
+        assert_eq!(found, message);
+    }
 }
 
 #[test]

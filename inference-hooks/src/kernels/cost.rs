@@ -1,5 +1,6 @@
 //! What the shaders of a kernel do to one input, counted on paper, and the least time that takes a card.
 
+use super::Run;
 use crate::hook::{Hook, HookError, Shape};
 use crate::ready::ready_hooks;
 
@@ -69,7 +70,10 @@ pub fn typical_costs() -> Result<Vec<TypicalCost>, HookError> {
     for ready in ready_hooks() {
         let hook = Hook::parse(ready.source())?;
         let Some(twin) = hook.cpu_twin() else { continue };
-        let (input, shape) = if twin.run.is_of_table() { TABLE } else { PICTURE };
+        let (input, shape) = match twin.run {
+            Run::Image(_) => PICTURE,
+            Run::Table(_) => TABLE,
+        };
         costs.push(TypicalCost { hook: ready.name, input, cost: (twin.cost)(&hook, shape) });
     }
     Ok(costs)

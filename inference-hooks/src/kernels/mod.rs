@@ -10,7 +10,7 @@ mod thumbnail;
 use image::RgbaImage;
 use serde_json::{Map, Value};
 
-use crate::hook::{CellType, FieldType, Hook, ParamType, ParamValue, Params, Rect, Shape};
+use crate::hook::{CellType, FieldType, Hook, Kind, ParamType, ParamValue, Params, Rect, Shape};
 use crate::table::Table;
 
 pub use cost::{Bound, Card, Cost, TypicalCost, typical_costs};
@@ -55,8 +55,12 @@ pub(crate) enum Run {
 }
 
 impl Run {
-    pub(crate) fn is_of_table(self) -> bool {
-        matches!(self, Self::Table(_))
+    /// Whether it works on that kind of input.
+    pub(crate) fn is_of(self, kind: &Kind) -> bool {
+        match self {
+            Self::Image(_) => matches!(kind, Kind::Image),
+            Self::Table(_) => matches!(kind, Kind::Table(_)),
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::protocol::{Failure, FailureKind};
 use build::Builder;
 use time::Times;
 
-pub(crate) use write::{check_rows, write};
+pub(crate) use write::{Labels, check_rows, write};
 
 /// A decoded table: numbers by column, in order of time if there is a time column.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{Table, over};
+use crate::audio::Format;
 use crate::hook::{CellType, TableFormat, TableOutput};
 use crate::protocol::{Failure, FailureKind};
 
@@ -19,17 +20,72 @@ pub(crate) fn check_rows(rows: u32) -> Result<(), Failure> {
     )))
 }
 
-/// Writes rows of words, as a shader leaves them. A row that names a column or a row which `table` does not have is
-/// left out.
+/// What the words of a derived table point into, and what stands there; nothing beyond its end.
+pub(crate) trait Labels {
+    /// How many rows, frames or bytes there are.
+    fn positions(&self) -> u32;
+
+    /// The name of a column.
+    fn column(&self, _at: u32) -> Option<Value> {
+        None
+    }
+
+    /// The time of a row or frame.
+    fn time(&self, _at: u32) -> Option<Value> {
+        None
+    }
+}
+
+impl Labels for Table {
+    fn positions(&self) -> u32 {
+        self.rows
+    }
+
+    fn column(&self, at: u32) -> Option<Value> {
+        Some(self.columns.get(at as usize)?.name.as_str().into())
+    }
+
+    /// The number of the row where rows have no time.
+    fn time(&self, at: u32) -> Option<Value> {
+        if at >= self.rows {
+            return None;
+        }
+        let Some(times) = &self.times else { return Some(at.into()) };
+        let text = times.text(at as usize)?;
+        let number = times.are_numbers().then(|| serde_json::from_str(&text).ok()).flatten();
+        Some(number.unwrap_or(Value::String(text)))
+    }
+}
+
+impl Labels for Format {
+    fn positions(&self) -> u32 {
+        self.frames
+    }
+
+    /// In seconds, to the microsecond.
+    fn time(&self, at: u32) -> Option<Value> {
+        let micros = f64::from(at) * 1e6 / f64::from(self.sample_rate);
+        (at < self.frames).then(|| (micros.round() / 1e6).into())
+    }
+}
+
+/// Bytes, so many.
+impl Labels for u32 {
+    fn positions(&self) -> u32 {
+        *self
+    }
+}
+
+/// Writes rows of words, as a shader leaves them. A row that points to what is not there is left out.
 pub(crate) fn write(
     output: &TableOutput,
     words: &[u32],
-    table: &Table,
+    labels: &dyn Labels,
 ) -> Result<Vec<u8>, Failure> {
     let rows = words.chunks_exact(output.columns.len().max(1));
     let cells = |row: &[u32]| -> Option<Vec<Value>> {
         let columns = output.columns.iter().zip(row);
-        columns.map(|((_, kind), word)| cell(*kind, *word, table)).collect()
+        columns.map(|((_, kind), word)| cell(*kind, *word, labels)).collect()
     };
     let rows = rows.filter_map(cells);
     let failed = |error: &dyn std::error::Error| {
@@ -60,28 +116,18 @@ pub(crate) fn write(
     }
 }
 
-/// The value of a word; none if it names what is not there.
-fn cell(kind: CellType, word: u32, table: &Table) -> Option<Value> {
+/// The value of a word; none if it points to what is not there.
+fn cell(kind: CellType, word: u32, labels: &dyn Labels) -> Option<Value> {
     Some(match kind {
         CellType::U32 => word.into(),
         CellType::I32 => word.cast_signed().into(),
         // Not a number turns null here, the missing of JSON.
         CellType::F32 => short(f32::from_bits(word)),
         CellType::Bool => (word != 0).into(),
-        CellType::Column => table.columns.get(word as usize)?.name.as_str().into(),
-        CellType::Time => time(word, table)?,
+        CellType::Column => labels.column(word)?,
+        CellType::Time => labels.time(word)?,
+        CellType::Position => (word < labels.positions()).then(|| word.into())?,
     })
-}
-
-/// The time of a row, or its number where rows have no time.
-fn time(row: u32, table: &Table) -> Option<Value> {
-    if row >= table.rows {
-        return None;
-    }
-    let Some(times) = &table.times else { return Some(row.into()) };
-    let text = times.text(row as usize)?;
-    let number = times.are_numbers().then(|| serde_json::from_str(&text).ok()).flatten();
-    Some(number.unwrap_or(Value::String(text)))
 }
 
 /// A number with the digits that tell it from its neighbours in 32 bits, and no more.
