@@ -59,6 +59,12 @@ impl Engines {
     ) -> Result<(), E> {
         // An eighth of the process is for the drivers, the compiled hooks and ourselves.
         let memory = loaded.hook.limits().memory_bytes_max.min(worker_bytes_max / 8 * 7);
+        // The tiles of one file are enough for a dispatch.
+        #[cfg(feature = "gpu")]
+        if let Some(tiles) = loaded.hook.tiles() {
+            let mut files = files.iter();
+            return files.try_for_each(|file| tell(self.run_in_tiles(loaded, tiles, file, memory)));
+        }
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let mut waiting = files;
         while !waiting.is_empty() {

@@ -2,6 +2,13 @@
 //! at and written; [`crate::batch`] has several go these ways together.
 
 #[cfg(feature = "gpu")]
+mod tiled;
+
+#[cfg(feature = "gpu")]
+#[cfg(test)]
+mod tests;
+
+#[cfg(feature = "gpu")]
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::{Read, Seek};

@@ -34,16 +34,19 @@ mod self_test;
 mod source;
 mod spare;
 mod table;
+#[cfg(feature = "gpu")]
+mod tiles;
 mod worker;
 
 pub use client::{
     Advice, Derived, JobError, JobOutput, WORKER_ARGUMENT, WorkerConfig, WorkerProcess,
 };
 pub use hook::{
-    API, AudioSpec, Bounds, Channels, Command, Container, Expr, ExprError, FILE_BYTES_MAX,
+    API, AudioSpec, Bounds, Channels, Combine, Command, Container, Expr, ExprError, FILE_BYTES_MAX,
     FILES_MAX, FieldType, Hook, HookError, HookSource, HookVersion, Image, ImageFormat,
     ImageOutput, InputSpec, Kind, Limits, OutputSpec, ParamType, ParamValue, Params, Program,
-    RECTS_MAX, Rect, Runtime, Shaders, TableFormat, TableOutput, TableSpec, ValueError, Work,
+    RECTS_MAX, Rect, Runtime, Shaders, TableFormat, TableOutput, TableSpec, Tiles, ValueError,
+    Work,
 };
 pub use kernels::{Bound, Card, Cost, TypicalCost, typical_costs};
 pub use program::{Change, Context, Programs};

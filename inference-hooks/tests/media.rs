@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -166,6 +167,38 @@ fn bad_sound_is_an_error_of_the_file_and_the_worker_goes_on() {
     run(&mut worker, &hook, &sound).unwrap();
 }
 
+#[test]
+fn what_is_said_of_a_file_is_the_same_whatever_it_came_with() {
+    let Some(mut worker) = gpu_worker() else { return };
+    let sounds = [900, 10_100, 1, 5_000].map(|frames| wav(&samples(frames)));
+    let texts = [&b"a\nb"[..], b"", b"\n\n\n", &[7; 5_000]].map(<[u8]>::to_vec);
+    let files = [vec![0xFF; 3_000], Vec::new(), vec![1; 1 << 21], vec![2; 17]];
+    let mut slow = sounds;
+    // The second is half as fast, and so twice as long in windows of time.
+    slow[1][24..28].copy_from_slice(&(RATE / 2).to_le_bytes());
+    let lines = hook(LINES, ("lines.wgsl", LINES_WGSL));
+    let sum = hook(SUM, ("sum.wgsl", SUM_WGSL));
+    for (hook, contents) in [(loudness(&[]), slow), (lines, texts), (sum, files)] {
+        let inputs = contents.each_ref().map(|content| {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(content).unwrap();
+            file.into()
+        });
+        let mut together = Vec::new();
+        worker.run_batch(&hook, &inputs, LONG, |said| together.push(said));
+        for (content, said) in contents.iter().zip(together) {
+            let alone = run(&mut worker, &hook, content).unwrap();
+            let said = said.unwrap();
+            assert_eq!(said.to_json(&hook), alone.to_json(&hook));
+            let read = |output: JobOutput| {
+                let files = output.derived.into_iter();
+                files.map(|file| file.read().unwrap()).collect::<Vec<_>>()
+            };
+            assert!(read(said) == read(alone), "{}", hook.name());
+        }
+    }
+}
+
 /// Counts newlines, and says where they are.
 const LINES: &str = r#"
 [hook]
@@ -244,6 +277,95 @@ fn a_file_is_seen_byte_by_byte() {
     // A derived table of more rows than are written.
     let error = run(&mut worker, &hook, &vec![0; (1 << 20) + 1]).expect_err("too many rows");
     assert!(matches!(error, JobError::OverLimit(_)), "{error:?}");
+}
+
+/// Adds up all bytes, tile by tile.
+const SUM: &str = r#"
+[hook]
+name = "sum"
+api = 1
+match = ["*"]
+[input]
+kind = "bytes"
+max_bytes = "4GiB"
+tiles = { size = "1MiB" }
+[buffers]
+total = { type = "atomic<u32>", len = "1" }
+[[pass]]
+shader = "sum.wgsl"
+entry = "add"
+dispatch = ["ceil(length / 65536)", "1"]
+reads = ["input"]
+writes = ["total"]
+[[pass]]
+shader = "sum.wgsl"
+entry = "tell"
+dispatch = ["1", "1"]
+reads = ["total"]
+writes = ["report"]
+[output.json.fields]
+total = { type = "u32", combine = "sum" }
+bytes = { type = "u32", combine = "sum" }
+end = { type = "u32", combine = "max" }
+[limits]
+gpu_ms = 60_000
+compile_ms = 60_000
+memory = "128MiB"
+"#;
+
+const SUM_WGSL: &str = "
+@compute @workgroup_size(64)
+fn add(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let file = files[group.z];
+    let words = (file.length + 3u) / 4u;
+    let start = group.x * 16384u + local;
+    var sum = 0u;
+    for (var word = start; word < min(start + 16384u, words); word += 64u) {
+        sum += dot(unpack4xU8(input[file.offset + word]), vec4(1u));
+    }
+    atomicAdd(&total[total_at(group.z)], sum);
+}
+
+@compute @workgroup_size(1)
+fn tell(@builtin(workgroup_id) id: vec3<u32>) {
+    let file = files[id.z];
+    report[id.z].total = atomicLoad(&total[total_at(id.z)]);
+    report[id.z].bytes = file.inner_len;
+    report[id.z].end = file.origin + file.length;
+}";
+
+#[test]
+fn two_gigabytes_are_added_up_in_little_memory() {
+    let Some(mut worker) = gpu_worker() else { return };
+    let hook = hook(SUM, ("sum.wgsl", SUM_WGSL));
+    worker.load(&hook).unwrap();
+    let length = (1_u64 << 31) + 5;
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(length).unwrap();
+    let mut expected = 0;
+    for at in [0, 1 << 20, (1 << 30) - 7, (3 << 29) + 1, length - 13] {
+        file.write_all_at(&[0xFF; 13], at).unwrap();
+        expected += 13 * 255;
+    }
+    let before = memory_peak(&worker);
+    let output = worker.run(&hook, file.into(), LONG).unwrap();
+    let fields = json!({ "total": expected, "bytes": length, "end": length });
+    assert_eq!(serde_json::Value::Object(output.fields), fields);
+    assert_eq!(u64::from(output.height), length);
+    let peak = memory_peak(&worker);
+    println!("{before} bytes before, {peak} bytes at the peak");
+    assert!(peak < before + (192 << 20), "{before} bytes before, {peak} at the peak");
+
+    let worker = WorkerProcess::spawn(Path::new(EXECUTABLE), &WorkerConfig::default());
+    let error = worker.unwrap().load(&hook);
+    assert!(matches!(error, Err(JobError::NoEngine(_)) | Ok(Engine::Gpu)), "{error:?}");
+}
+
+/// The most that a worker had in memory at a time.
+fn memory_peak(worker: &WorkerProcess) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", worker.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
 }
 
 #[test]

@@ -86,6 +86,12 @@ impl Format {
         Shape::Audio { frames, channels, sample_rate, seconds }
     }
 
+    /// The same, of another length.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn with_frames(self, frames: u32) -> Self {
+        Self { frames, ..self }
+    }
+
     /// The format of what a hook looks at, if a file may say so much of itself.
     fn checked(
         what: &str,
@@ -144,6 +150,16 @@ impl Audio {
     /// What shaders see: the samples of the first channel, then those of the next.
     pub(crate) fn samples(&self) -> &[u8] {
         &self.samples
+    }
+
+    /// Some of its frames.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn with_frames(&self, start: u32, frames: u32) -> Self {
+        let channel_bytes = (self.format.frames as usize * 4).max(1);
+        let part = start as usize * 4..(start + frames) as usize * 4;
+        let channels = self.samples.chunks(channel_bytes);
+        let part = channels.flat_map(|channel| channel.get(part.clone()).unwrap_or_default());
+        Self { format: self.format.with_frames(frames), samples: part.copied().collect() }
     }
 
     /// Silence, to be filled.

@@ -46,7 +46,7 @@ fn wav16(channels: u16, samples: &[i16]) -> Vec<u8> {
 }
 
 /// A FLAC file of 16 bits without compression, in blocks of `block` frames; its header promises `promised` frames.
-fn flac(channels: u8, samples: &[i16], block: usize, promised: u64) -> Vec<u8> {
+pub(crate) fn flac(channels: u8, samples: &[i16], block: usize, promised: u64) -> Vec<u8> {
     let sizes = u16::try_from(block).unwrap().to_be_bytes();
     let mut bytes = [b"fLaC\x80\0\0\x22".as_slice(), &sizes, &sizes, &[0; 6]].concat();
     let words = (48_000_u64 << 44) | (u64::from(channels - 1) << 41) | (15 << 36) | promised;

@@ -1,6 +1,7 @@
 //! Where the data of a file of a batch lies, as a shader is told.
 
-use crate::hook::{Kind, Shape};
+use crate::hook::{Hook, Kind, Shape};
+use crate::tiles::{Place, Span};
 
 /// Where a file's data lies. In the shader: `File`.
 #[derive(Clone, Copy, Debug)]
@@ -11,6 +12,8 @@ pub(super) struct File {
     pub(super) left_out: u32,
     pub(super) out_offset: u32,
     pub(super) out_size: [u32; 2],
+    /// Of a tile, where it lies in the whole.
+    pub(super) place: Option<Place>,
 }
 
 impl File {
@@ -38,8 +41,13 @@ type Member = (&'static str, &'static str);
 
 const U32: &str = "u32";
 
-/// The members of `File` in a shader for that kind of input.
-pub(super) fn members(kind: &Kind) -> &'static [Member] {
+/// The members of `File` in the shaders of a hook.
+pub(super) fn members(hook: &Hook) -> impl Iterator<Item = &'static Member> {
+    let place = hook.tiles().map_or(&[][..], |_| place_members(hook.kind()));
+    kind_members(hook.kind()).iter().chain(place)
+}
+
+fn kind_members(kind: &Kind) -> &'static [Member] {
     match kind {
         Kind::Image => &[
             ("offset", U32),
@@ -77,8 +85,41 @@ pub(super) fn members(kind: &Kind) -> &'static [Member] {
     }
 }
 
+fn place_members(kind: &Kind) -> &'static [Member] {
+    match kind {
+        Kind::Image => &[
+            ("origin_x", U32),
+            ("origin_y", U32),
+            ("whole_width", U32),
+            ("whole_height", U32),
+            ("inner_x", U32),
+            ("inner_y", U32),
+            ("inner_width", U32),
+            ("inner_height", U32),
+        ],
+        Kind::Table(_) | Kind::Audio(_) | Kind::Bytes => {
+            &[("origin", U32), ("whole", U32), ("inner", U32), ("inner_len", U32)]
+        }
+    }
+}
+
 /// The values of these members.
 pub(super) fn words(file: &File) -> Vec<u32> {
+    let mut words = kind_words(file);
+    match file.place {
+        None => {}
+        Some(Place::Line { span: Span { start, inner, inner_len, .. }, whole }) => {
+            words.extend([start, whole, inner, inner_len]);
+        }
+        Some(Place::Plane { spans: [x, y], whole: [width, height] }) => {
+            words.extend([x.start, y.start, width, height]);
+            words.extend([x.inner, y.inner, x.inner_len, y.inner_len]);
+        }
+    }
+    words
+}
+
+fn kind_words(file: &File) -> Vec<u32> {
     let File { shape, offset, .. } = *file;
     let [columns, rows] = file.out_size;
     // Rows of a derived table are counted in rows, pixels in words.

@@ -17,11 +17,12 @@ use crate::audio::Audio;
 use crate::hook::{FieldType, Hook, Kind, ParamValue, Pass, Shape};
 use crate::raw::Raw;
 use crate::table::Table;
+use crate::tiles::{Place, Tile};
 
 /// A hook's pipelines.
 #[derive(Debug)]
 pub(crate) struct Compiled {
-    bindings: Vec<Binding>,
+    pub(super) bindings: Vec<Binding>,
     passes: Vec<CompiledPass>,
 }
 
@@ -49,21 +50,31 @@ impl Gpu {
         let compiled = Compiled { bindings, passes };
         let (what, tried) = match hook.kind() {
             Kind::Image => {
-                ("a picture of one pixel", self.run(hook, &compiled, &[RgbaImage::new(1, 1)]))
+                ("a picture of one pixel", self.try_on(hook, &compiled, RgbaImage::new(1, 1)))
             }
             Kind::Table(_) => {
-                ("a table of one cell", self.run(hook, &compiled, &[Table::smallest()]))
+                ("a table of one cell", self.try_on(hook, &compiled, Table::smallest()))
             }
             Kind::Audio(_) => {
-                ("a sound of one frame", self.run(hook, &compiled, &[Audio::smallest()]))
+                ("a sound of one frame", self.try_on(hook, &compiled, Audio::smallest()))
             }
-            Kind::Bytes => ("a file of one byte", self.run(hook, &compiled, &[Raw::smallest()])),
+            Kind::Bytes => ("a file of one byte", self.try_on(hook, &compiled, Raw::smallest())),
         };
         match tried {
             Ok(_) => Ok(compiled),
             Err(GpuError::TooLarge(why)) => Err(GpuError::Broken(format!("on {what}: {why}"))),
             Err(error) => Err(error),
         }
+    }
+
+    fn try_on(
+        &self,
+        hook: &Hook,
+        compiled: &Compiled,
+        piece: impl Subject,
+    ) -> Result<Vec<GpuOutput>, GpuError> {
+        let place = hook.tiles().map(|_| Place::of_all(piece.shape()));
+        self.run(hook, compiled, &[Tile { piece, place }])
     }
 
     /// Runs a compiled hook over a batch of files with one dispatch for each pass.
@@ -76,13 +87,27 @@ impl Gpu {
         compiled: &Compiled,
         inputs: &[impl Subject],
     ) -> Result<Vec<GpuOutput>, GpuError> {
+        self.run_for(hook, compiled, inputs, hook.limits().run_max)
+    }
+
+    /// The same, for so long at most.
+    ///
+    /// # Errors
+    /// See [`Gpu::run`].
+    pub(crate) fn run_for(
+        &self,
+        hook: &Hook,
+        compiled: &Compiled,
+        inputs: &[impl Subject],
+        time: Duration,
+    ) -> Result<Vec<GpuOutput>, GpuError> {
         let plan = Plan::new(hook, &compiled.bindings, inputs, &self.limits)?;
         let (sent, back) = self.scoped(|| {
             let buffers = self.buffers(&compiled.bindings, &plan);
             self.upload(hook, compiled, &plan, inputs, &buffers);
             self.submit(compiled, &plan, &buffers)
         })?;
-        self.map(sent, &back, hook.limits().run_max)?;
+        self.map(sent, &back, time)?;
         let bytes = back
             .get_mapped_range(..)
             .map_err(|error| GpuError::Lost(format!("no result to read: {error}")))?;

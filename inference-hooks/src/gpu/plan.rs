@@ -1,10 +1,11 @@
 //! Sizes and dispatches for a batch of files, checked against the adapter's limits before anything is created.
 
-use super::GpuError;
 use super::file::{self, File, words_of};
 use super::need::Need;
+use super::pipeline::Compiled;
 use super::prelude::{Access, Binding, Resource};
 use super::subject::Subject;
+use super::{Gpu, GpuError};
 use crate::hook::{Hook, ParamValue};
 
 /// Smallest buffer: none may be empty, and uniforms are whole multiples of it.
@@ -66,6 +67,15 @@ impl Plan {
         Ok(plan)
     }
 
+    /// What it takes, here and on the adapter. Beside the buffers: the input, the upload's staging copy of it, and the results on their
+    /// way back.
+    fn memory_bytes(&self) -> u64 {
+        let sum = self.sizes.iter().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes));
+        let input: u64 = self.files.iter().map(|file| words_of(file.shape)).sum();
+        let output: u64 = self.files.iter().map(|file| file.out_bytes()).sum();
+        sum.saturating_add(input * 4 * 2).saturating_add(output * 2)
+    }
+
     fn check(
         &self,
         hook: &Hook,
@@ -85,11 +95,7 @@ impl Plan {
                 )));
             }
         }
-        // Beside the buffers: the upload's staging copy of the input and the results on their way back.
-        let sum = self.sizes.iter().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes));
-        let input: u64 = self.files.iter().map(|file| words_of(file.shape)).sum();
-        let output: u64 = self.files.iter().map(|file| file.out_bytes()).sum();
-        let bytes = sum.saturating_add(input * 4 * 2).saturating_add(output * 2);
+        let bytes = self.memory_bytes();
         let limit = hook.limits().memory_bytes_max;
         if bytes > limit {
             return Err(GpuError::TooLarge(format!(
@@ -97,6 +103,51 @@ impl Plan {
             )));
         }
         Ok(())
+    }
+}
+
+impl Gpu {
+    /// How many of these, from the first one on, share a dispatch that takes no more than `memory_bytes_max`.
+    ///
+    /// # Errors
+    /// Not even the first one does.
+    pub(crate) fn fitting(
+        &self,
+        hook: &Hook,
+        compiled: &Compiled,
+        inputs: &[impl Subject],
+        memory_bytes_max: u64,
+    ) -> Result<usize, GpuError> {
+        let check = |count: usize| {
+            let inputs = inputs.get(..count).unwrap_or(inputs);
+            let plan = Plan::new(hook, &compiled.bindings, inputs, &self.limits)?;
+            let bytes = plan.memory_bytes();
+            if bytes <= memory_bytes_max {
+                return Ok(());
+            }
+            Err(GpuError::TooLarge(format!(
+                "a tile needs {bytes} bytes of memory; limits.memory leaves {memory_bytes_max}"
+            )))
+        };
+        check(1).map_err(|error| match error {
+            GpuError::TooLarge(why) => {
+                GpuError::TooLarge(format!("{why}; use a smaller input.tiles.size"))
+            }
+            error @ (GpuError::Shader(_)
+            | GpuError::Broken(_)
+            | GpuError::OutOfMemory(_)
+            | GpuError::Timeout(_)
+            | GpuError::Lost(_)) => error,
+        })?;
+        let (mut fits, mut beyond) = (1, inputs.len() + 1);
+        while beyond - fits > 1 {
+            let middle = usize::midpoint(fits, beyond);
+            match check(middle) {
+                Ok(()) => fits = middle,
+                Err(_) => beyond = middle,
+            }
+        }
+        Ok(fits)
     }
 }
 
@@ -112,7 +163,8 @@ fn place(hook: &Hook, inputs: &[impl Subject]) -> Result<Vec<File>, GpuError> {
         let out_size = hook
             .output_size(shape)
             .map_err(|error| GpuError::Broken(format!("the size of its output {error}")))?;
-        let file = File { shape, offset, left_out: input.left_out(), out_offset, out_size };
+        let (left_out, place) = (input.left_out(), input.place());
+        let file = File { shape, offset, left_out, out_offset, out_size, place };
         files.push(file);
         offset = next(offset, words_of(shape))?;
         out_offset = next(out_offset, file.out_bytes() / 4)?;

@@ -87,7 +87,7 @@ pub(super) fn bindings(hook: &Hook) -> Vec<Binding> {
 /// The generated source for a hook.
 pub(super) fn source(hook: &Hook) -> String {
     let mut text = String::from("\n// Generated from hook.toml.\n");
-    let members = file::members(hook.kind()).iter();
+    let members = file::members(hook);
     structure(&mut text, "File", members.map(|(name, kind)| ((*name).to_owned(), *kind)));
     let lens = hook.buffers().iter().map(|buffer| (format!("{}_len", buffer.name), "u32"));
     structure(&mut text, "Batch", std::iter::once(("files".to_owned(), "u32")).chain(lens));

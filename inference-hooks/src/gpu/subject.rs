@@ -8,6 +8,7 @@ use crate::audio::Audio;
 use crate::hook::Shape;
 use crate::raw::Raw;
 use crate::table::Table;
+use crate::tiles::Place;
 
 /// A decoded file.
 pub(crate) trait Subject {
@@ -17,6 +18,11 @@ pub(crate) trait Subject {
     /// Rows that it should have and has not.
     fn left_out(&self) -> u32 {
         0
+    }
+
+    /// Where it lies in the whole, if it is a tile.
+    fn place(&self) -> Option<Place> {
+        None
     }
 
     /// What a shader finds from `file.offset` on: [`super::file::words_of`] its shape, in bytes.
@@ -30,6 +36,10 @@ impl<S: Subject> Subject for &S {
 
     fn left_out(&self) -> u32 {
         (**self).left_out()
+    }
+
+    fn place(&self) -> Option<Place> {
+        (**self).place()
     }
 
     fn bytes(&self) -> Cow<'_, [u8]> {

@@ -12,6 +12,14 @@ pub(crate) fn gpu() -> Option<Gpu> {
     Gpu::open(true).inspect_err(|why| println!("SKIP: no GPU test: {why}")).ok()
 }
 
+impl Gpu {
+    /// As on an adapter that binds no more.
+    pub(crate) fn binding_at_most(mut self, bytes: u64) -> Self {
+        self.limits.max_storage_buffer_binding_size = bytes;
+        self
+    }
+}
+
 fn sharpness() -> Hook {
     let ready = ready_hooks().iter().find(|ready| ready.name == "sharpness").unwrap();
     Hook::parse(ready.source()).unwrap()
@@ -99,6 +107,27 @@ struct File { offset: u32, length: u32, out_offset: u32, out_rows: u32 }
 ";
     let byte = "fn byte(file: File, index: u32) -> u32 { return (input[file.offset + index / 4u] >> (index % 4u * 8u)) & 0xffu; }\n";
     assert_eq!(prelude("bytes"), format!("{bytes}{bindings}{byte}"));
+}
+
+#[test]
+fn a_tile_knows_where_it_lies() {
+    let prelude = |kind: &str| {
+        let hook = format!(
+            "[hook]\nname = \"t\"\napi = 1\nmatch = [\"*\"]\n[input]\nkind = \"{kind}\"\ntiles = {{ size = 4096 }}\n\
+             [[pass]]\nshader = \"t.wgsl\"\nentry = \"main\"\ndispatch = [\"1\", \"1\"]\n\
+             [output.json.fields]\nn = {{ type = \"u32\", combine = \"sum\" }}\n"
+        );
+        let files = [("hook.toml", hook.as_str()), ("t.wgsl", "")];
+        let files = files.map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec()));
+        prelude::source(&Hook::parse(HookSource::new(BTreeMap::from(files))).unwrap())
+    };
+    let plane = "out_height: u32, origin_x: u32, origin_y: u32, whole_width: u32, whole_height: u32, \
+                 inner_x: u32, inner_y: u32, inner_width: u32, inner_height: u32 }\n";
+    assert!(prelude("image").contains(plane), "{}", prelude("image"));
+    for kind in ["table", "audio", "bytes"] {
+        let line = "out_rows: u32, origin: u32, whole: u32, inner: u32, inner_len: u32 }\n";
+        assert!(prelude(kind).contains(line), "{}", prelude(kind));
+    }
 }
 
 #[test]

@@ -64,6 +64,7 @@ pub(super) fn hook(source: HookSource) -> Result<Hook, HookError> {
     let names = Names::of(&params, &kind);
     reader.no_hidden_names(&written, &kind, &names)?;
     let output = reader.output(&written.output, &kind, &names)?;
+    let tiles = reader.tiles(&written, &kind, &output)?;
     let buffers = reader.buffers(&written.buffers, &names)?;
     let passes = reader.passes(&written, &names, &output)?;
     let fallback = written.fallback.as_ref();
@@ -76,6 +77,7 @@ pub(super) fn hook(source: HookSource) -> Result<Hook, HookError> {
         globs: written.hook.globs.get_ref().clone(),
         input: reader.input(&written.input)?,
         kind,
+        tiles,
         limits: reader.limits(&written.limits)?,
         work: Work::Shaders(Shaders {
             compile_max: reader.compile_max(&written.limits)?,
@@ -253,12 +255,12 @@ impl Reader<'_> {
         json: Option<&file::JsonOutput>,
     ) -> Result<Vec<(String, FieldType)>, HookError> {
         let mut fields = Vec::new();
-        for (name, kind) in json.iter().flat_map(|json| &json.fields) {
+        for (name, written) in json.iter().flat_map(|json| &json.fields) {
             let key = format!("output.json.fields.{name}");
-            check_identifier(self.document, kind.span(), key.clone(), name, &[])?;
-            let field = FieldType::parse(kind.get_ref()).ok_or_else(|| {
+            check_identifier(self.document, written.span(), key.clone(), name, &[])?;
+            let field = FieldType::parse(&written.get_ref().kind).ok_or_else(|| {
                 let remedy = "the types are u32, i32, f32 and bool";
-                self.wrong(kind, key, "is not a type", remedy)
+                self.wrong(written, key, "is not a type", remedy)
             })?;
             fields.push((name.clone(), field));
         }

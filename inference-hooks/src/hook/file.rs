@@ -1,8 +1,11 @@
 //! `hook.toml` as it is written. What the words mean is checked in [`super::check`].
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 #[derive(Debug, Deserialize)]
@@ -49,6 +52,14 @@ pub(super) struct Input {
     pub(super) delimiter: Option<Spanned<String>>,
     pub(super) channels: Option<Spanned<String>>,
     pub(super) max_seconds: Option<Spanned<u64>>,
+    pub(super) tiles: Option<Tiles>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tiles {
+    pub(super) size: Spanned<Size>,
+    pub(super) overlap: Option<Spanned<Size>>,
 }
 
 /// A name, or several, the best first.
@@ -135,7 +146,49 @@ pub(super) struct TableColumn {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct JsonOutput {
-    pub(super) fields: BTreeMap<String, Spanned<String>>,
+    pub(super) fields: BTreeMap<String, Spanned<Field>>,
+}
+
+/// A field of the JSON result: its type, or a table with its type and more.
+#[derive(Debug)]
+pub(super) struct Field {
+    pub(super) kind: String,
+    pub(super) combine: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FieldTable {
+    #[serde(rename = "type")]
+    kind: String,
+    combine: Option<Spanned<String>>,
+}
+
+// Not an untagged enumeration, which would know neither places nor names of what is wrong in it.
+impl<'de> Deserialize<'de> for Field {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(FieldVisitor)
+    }
+}
+
+struct FieldVisitor;
+
+impl<'de> Visitor<'de> for FieldVisitor {
+    type Value = Field;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a type, or { type = .., combine = .. }")
+    }
+
+    fn visit_str<E: de::Error>(self, kind: &str) -> Result<Field, E> {
+        Ok(Field { kind: kind.to_owned(), combine: None })
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Field, A::Error> {
+        let FieldTable { kind, combine } =
+            FieldTable::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(Field { kind, combine })
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -16,6 +16,7 @@ mod program;
 mod shape;
 mod source;
 mod table;
+mod tiles;
 
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ pub use program::{Bounds, Command, Container, Image, Program, Runtime};
 pub(crate) use program::{FIELDS_OF_RESULT_MAX, OWN_VARIABLES};
 pub use source::{FILE_BYTES_MAX, FILES_MAX, HookSource, HookVersion};
 pub use table::{TableFormat, TableOutput, TableSpec};
+pub use tiles::{Combine, Tiles};
 
 pub(crate) use shape::Shape;
 pub(crate) use table::CellType;
@@ -68,6 +70,7 @@ pub struct Hook {
     globs: Vec<String>,
     input: InputSpec,
     kind: Kind,
+    tiles: Option<Tiles>,
     params: Params,
     output: OutputSpec,
     limits: Limits,
@@ -282,6 +285,11 @@ impl Hook {
             Kind::Table(spec) => Some(spec),
             Kind::Image | Kind::Audio(_) | Kind::Bytes => None,
         }
+    }
+
+    /// How it cuts files; none if it looks at them as a whole.
+    pub fn tiles(&self) -> Option<&Tiles> {
+        self.tiles.as_ref()
     }
 
     /// What it gives.

@@ -227,6 +227,7 @@ pub(super) fn hook(reader: &Reader<'_>, settings: Option<Document<'_>>) -> Resul
         globs: written.hook.globs.get_ref().clone(),
         input: InputSpec { bytes_max, pixels_max: u64::MAX },
         kind: super::Kind::Bytes,
+        tiles: None,
         params: params::read(document, &written.params, settings)?,
         output: reader.program_output(&written.output)?,
         limits: reader.program_limits(&written.limits)?,
@@ -377,7 +378,9 @@ impl Reader<'_> {
     }
 
     fn program_output(&self, written: &Output) -> Result<OutputSpec, HookError> {
-        let fields = self.fields(written.json.as_ref().map(Spanned::get_ref))?;
+        let json = written.json.as_ref().map(Spanned::get_ref);
+        let fields = self.fields(json)?;
+        self.no_combine(json)?;
         if let Some(json) = written.json.as_ref().filter(|_| fields.len() > FIELDS_MAX) {
             let remedy = format!("{FIELDS_MAX} are allowed");
             return Err(self.wrong(json, "output.json.fields", "are too many", remedy));

@@ -362,6 +362,149 @@ fn what_is_said_of_sound_and_bytes_is_checked() {
     }
 }
 
+const TILED: &str = r#"[hook]
+name = "t"
+api = 1
+match = ["*"]
+[input]
+kind = "image"
+[input.tiles]
+size = 512
+overlap = 3
+[[pass]]
+shader = "invert.wgsl"
+entry = "main"
+dispatch = ["1", "1"]
+[output.image]
+suffix = ".t.png"
+format = "png"
+height = "height"
+[output.json.fields]
+dark = { type = "bool", combine = "all" }
+sum = { type = "u32", combine = "sum" }
+"#;
+
+#[test]
+fn what_is_said_of_tiles_is_checked() {
+    let hook = parse(TILED, None).unwrap();
+    let tiles = Tiles { size: 512, overlap: 3, combine: vec![Combine::All, Combine::Sum] };
+    assert_eq!(hook.tiles(), Some(&tiles));
+    assert_eq!(
+        hook.output().fields,
+        [("dark".to_owned(), FieldType::Bool), ("sum".to_owned(), FieldType::U32)]
+    );
+    for (from, to, message) in [
+        (
+            "size = 512",
+            "size = 4",
+            "hook.toml:8: input.tiles.size = 4 is out of range; use 16 to 16384 pixels of a side",
+        ),
+        (
+            "size = 512",
+            "size = \"1MiB\"",
+            "hook.toml:8: input.tiles.size = \"1MiB\" is out of range; use 16 to 16384 pixels of a side",
+        ),
+        (
+            "overlap = 3",
+            "overlap = 513",
+            "hook.toml:9: input.tiles.overlap = 513 is out of range; use 0 to 512 pixels of a side",
+        ),
+        (
+            "overlap = 3",
+            "overlay = 3",
+            "hook.toml:9: unknown field `overlay`, expected `size` or `overlap`; the line is `overlay = 3`",
+        ),
+        ("size = 512", "", "hook.toml:7: missing field `size`; the line is `[input.tiles]`"),
+        (
+            "height = \"height\"",
+            "height = \"height / 2\"",
+            "hook.toml:17: output.image.height = \"height / 2\" is not the size of a tile; leave it out: what is made of tiles is as large as the whole",
+        ),
+        (
+            "{ type = \"u32\", combine = \"sum\" }",
+            "\"u32\"",
+            "hook.toml:20: output.json.fields.sum = \"u32\" does not say how the values of all tiles become one; write { type = \"u32\", combine = .. } with \"sum\" or \"min\" or \"max\"",
+        ),
+        (
+            "{ type = \"bool\", combine = \"all\" }",
+            "{ type = \"bool\" }",
+            "hook.toml:19: output.json.fields.dark = { type = \"bool\" } does not say how the values of all tiles become one; write { type = \"bool\", combine = .. } with \"any\" or \"all\"",
+        ),
+        (
+            "combine = \"sum\"",
+            "combine = \"any\"",
+            "hook.toml:20: output.json.fields.sum.combine = \"any\" makes no u32 of several; use \"sum\" or \"min\" or \"max\"",
+        ),
+        (
+            "combine = \"all\"",
+            "combine = \"mean\"",
+            "hook.toml:19: output.json.fields.dark.combine = \"mean\" makes no bool of several; use \"any\" or \"all\"",
+        ),
+        (
+            "{ type = \"u32\", combine = \"sum\" }",
+            "{ kind = \"u32\" }",
+            "hook.toml:20: unknown field `kind`, expected `type` or `combine`; the line is `sum = { kind = \"u32\" }`",
+        ),
+        (
+            "{ type = \"u32\", combine = \"sum\" }",
+            "7",
+            "hook.toml:20: invalid type: integer `7`, expected a type, or { type = .., combine = .. }; the line is `sum = 7`",
+        ),
+        (
+            "{ type = \"u32\", combine = \"sum\" }",
+            "{ type = \"u64\", combine = \"sum\" }",
+            "hook.toml:20: output.json.fields.sum = { type = \"u64\", combine = \"sum\" } is not a type; the types are u32, i32, f32 and bool",
+        ),
+        (
+            "[input.tiles]\nsize = 512\noverlap = 3\n",
+            "",
+            "hook.toml:16: output.json.fields.dark.combine = \"all\" is for hooks with tiles only; leave it out, or write [input.tiles]",
+        ),
+        (
+            "[output.image]",
+            "[fallback]\ncpu = \"builtin:thumbnail\"\n[output.image]",
+            "hook.toml:15: fallback.cpu = \"builtin:thumbnail\" looks at whole files; leave it or [input.tiles] out",
+        ),
+    ] {
+        assert!(TILED.contains(from), "{from}");
+        let found = parse(&TILED.replacen(from, to, 1), None).expect_err(to).to_string();
+        assert_eq!(found, message);
+    }
+    for (kind, size, expected) in [
+        ("bytes", "\"1MiB\"", Ok(1 << 20)),
+        ("bytes", "1024", Ok(1024)),
+        ("bytes", "\"2GiB\"", Err("use 1024 to 1073741824 bytes")),
+        ("bytes", "16", Err("use 1024 to 1073741824 bytes")),
+        ("audio", "256", Ok(256)),
+        ("audio", "\"1MiB\"", Err("use 256 to 268435456 frames")),
+        ("table", "16", Ok(16)),
+        ("table", "15", Err("use 16 to 268435456 rows")),
+    ] {
+        let tiles = format!("tiles = {{ size = {size} }}\nkind");
+        let found = of_kind(kind, &[("kind", &tiles)]);
+        match (found, expected) {
+            (Ok(hook), Ok(expected)) => assert_eq!(hook.tiles().unwrap().size, expected),
+            (Err(error), Err(remedy)) => {
+                let text = error.to_string();
+                assert!(text.starts_with("hook.toml:6: input.tiles.size"), "{text}");
+                let remedies = [
+                    remedy.to_owned(),
+                    "write \"64MiB\" or so, from 1024 to 1073741824 bytes".to_owned(),
+                ];
+                assert!(remedies.iter().any(|remedy| text.ends_with(remedy)), "{text}");
+            }
+            (found, expected) => panic!("{kind} {size}: {found:?} {expected:?}"),
+        }
+    }
+    let program = "[hook]\nname = \"p\"\napi = 1\nmatch = [\"*\"]\n[command]\nprogram = \"/usr/bin/true\"\n\
+                   [output.json]\nfields = { n = { type = \"u32\", combine = \"sum\" } }\n";
+    let found = parse(program, None).expect_err("a program").to_string();
+    assert!(
+        found.contains("output.json.fields.n.combine = \"sum\" is for hooks with tiles only"),
+        "{found}"
+    );
+}
+
 #[test]
 fn params_toml_sets_parameters_within_their_bounds() {
     let set = "amount = 1\nzones = [{ x = 0.7, y = 0, width = 0.3, height = 1 }]";

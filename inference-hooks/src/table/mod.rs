@@ -108,6 +108,32 @@ impl Table {
         Shape::Table { rows: self.rows, cols, seconds: self.seconds_max() }
     }
 
+    /// The size of some of its rows.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn shape_of_rows(&self, start: u32, rows: u32) -> Shape {
+        let cols = u32::try_from(self.columns.len()).unwrap_or(u32::MAX);
+        let range = start as usize..(start + rows) as usize;
+        let seconds = self.times.as_ref().map(|times| times.seconds_of(range));
+        Shape::Table { rows, cols, seconds }
+    }
+
+    /// Some of its rows.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn with_rows(&self, start: u32, rows: u32) -> Self {
+        let range = start as usize..(start + rows) as usize;
+        let column = |column: &Column| Column {
+            name: column.name.clone(),
+            values: column.values.get(range.clone()).unwrap_or_default().to_vec(),
+        };
+        let times = self.times.as_ref().map(|times| times.with_rows(range.clone()));
+        Self {
+            rows,
+            columns: self.columns.iter().map(column).collect(),
+            times,
+            untimed: self.untimed,
+        }
+    }
+
     /// Seconds from the first row to each row.
     pub(crate) fn seconds(&self) -> Option<Vec<f32>> {
         self.times.as_ref().map(Times::seconds)

@@ -1,5 +1,8 @@
 //! Times of rows: read as nanoseconds since 1970, written back the way they came.
 
+#[cfg(feature = "gpu")]
+use std::ops::Range;
+
 use jiff::civil::{DateTime, Time};
 use jiff::fmt::temporal::Pieces;
 use jiff::tz::Offset;
@@ -111,8 +114,20 @@ impl Times {
     }
 
     pub(super) fn last_second(&self) -> f32 {
-        let [first, .., last] = self.nanos[..] else { return 0.0 };
-        seconds_between(first, last)
+        span_of(&self.nanos)
+    }
+
+    /// Seconds from the first to the last of some rows.
+    #[cfg(feature = "gpu")]
+    pub(super) fn seconds_of(&self, rows: Range<usize>) -> f32 {
+        span_of(self.nanos.get(rows).unwrap_or_default())
+    }
+
+    /// The times of some rows.
+    #[cfg(feature = "gpu")]
+    pub(super) fn with_rows(&self, rows: Range<usize>) -> Self {
+        let nanos = self.nanos.get(rows).unwrap_or_default().to_vec();
+        Self { style: self.style, nanos }
     }
 
     /// A row's time as the file writes times.
@@ -133,6 +148,11 @@ impl Times {
     pub(super) fn are_numbers(&self) -> bool {
         matches!(self.style, Style::Epoch { .. })
     }
+}
+
+fn span_of(nanos: &[i64]) -> f32 {
+    let [first, .., last] = nanos else { return 0.0 };
+    seconds_between(*first, *last)
 }
 
 fn seconds_between(first: i64, nanos: i64) -> f32 {
