@@ -7,7 +7,7 @@ use fsd_tests::drive::Drive;
 use fsd_tests::files::{run, shell};
 use fsd_tests::store::{Store, on_a_dir};
 use fsd_tests::until;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 fn project(path: &str) -> PathBuf {
@@ -272,6 +272,58 @@ fn the_adapters_of_a_machine_are_shown_and_a_software_one_is_no_gpu_until_asked_
         let kernels = found["tested"]["Ok"]["kernels"].as_array().context("nothing was tested")?;
         let agree = kernels.iter().filter(|kernel| kernel["agrees"] == true).count();
         ensure!(agree == 4 && kernels.len() == 4, "{found:#}");
+        Ok(())
+    })
+}
+
+/// The hook of the manual that measures loudness, as a folder.
+fn loudness() -> Result<TempDir> {
+    let manual = std::fs::read_to_string(project("inference-hooks/hooks/README.md"))?;
+    let blocks: Vec<_> = manual.split("```").skip(1).step_by(2).collect();
+    let at = blocks.iter().position(|block| block.contains("name = \"loudness\""));
+    let at = at.context("the manual has no such hook")?;
+    let folder = TempDir::new()?;
+    let text = blocks[at].strip_prefix("toml").context("no TOML")?;
+    let text = format!("{text}\n[limits]\ngpu_ms = 60_000\ncompile_ms = 60_000\n");
+    std::fs::write(folder.path().join("hook.toml"), text)?;
+    let shader = blocks.get(at + 1).and_then(|block| block.strip_prefix("wgsl"));
+    std::fs::write(folder.path().join("loudness.wgsl"), shader.context("no shader")?)?;
+    Ok(folder)
+}
+
+#[test]
+fn a_sound_has_its_loudness_beside_it_and_a_bad_one_an_error() -> Result<()> {
+    on_a_dir(|store| {
+        let loudness = loudness()?;
+        let drive = drive(store, &[&loudness.path().to_string_lossy()])?;
+        // A second of a square wave at half of the scale, then one of silence.
+        let mut sound =
+            b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\x80\x3e\0\0\x02\0\x10\0data"
+                .to_vec();
+        sound.extend(32_000_u32.to_le_bytes());
+        for frame in 0..16_000_u16 {
+            let level = if frame / 8 % 2 == 0 { 16_384 } else { -16_384_i16 };
+            sound.extend((if frame < 8_000 { level } else { 0 }).to_le_bytes());
+        }
+        std::fs::write(drive.path("ward.wav"), &sound)?;
+        std::fs::write(drive.path("cut.wav"), &sound[..1_000])?;
+        drive.wait()?;
+        let failed = jobs(&drive, "failed")?;
+        ensure!(failed.len() == 1 && failed[0]["path"] == "cut.wav", "{failed:?}");
+        ensure!(failed[0]["error"].to_string().contains("the WAV is cut off"), "{failed:?}");
+        let said = said(&drive, "ward.wav.loudness.json")?;
+        ensure!(said["engine"] == "gpu", "{said}");
+        ensure!(said["input"] == json!({ "channels": 1, "frames": 16_000 }), "{said}");
+        let rms = said["result"]["rms"].as_f64().context("no rms")?;
+        ensure!((rms - 0.125_f64.sqrt()).abs() < 1e-6, "{said}");
+        ensure!(said["result"]["peak"] == 0.5 && said["result"]["clipped"] == false, "{said}");
+        let table = std::fs::read_to_string(drive.path("fsd-results/ward.wav.loudness.csv"))?;
+        let lines: Vec<_> = table.lines().collect();
+        ensure!(lines.len() == 21, "{table}");
+        ensure!(lines[10] == "0.9,0,800,0.5,0.5" && lines[11] == "1.0,0,800,0.0,0.0", "{table}");
+        let uploaded = store.files()?;
+        ensure!(uploaded.get("fsd-results/ward.wav.loudness.csv") == Some(&table.into_bytes()));
+        ensure!(uploaded.get("ward.wav") == Some(&sound));
         Ok(())
     })
 }
