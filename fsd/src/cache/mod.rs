@@ -414,6 +414,14 @@ impl Cache {
         self.remove(ino, number, counted);
     }
 
+    /// A file beside the backing files, without a name: it is gone when it is closed.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn nameless(&self) -> io::Result<std::fs::File> {
+        tempfile::tempfile_in(&self.data)
+    }
+
     fn path(&self, ino: Ino, number: u64) -> PathBuf {
         backing::path_of(&self.data, ino, number)
     }
