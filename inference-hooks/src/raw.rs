@@ -1,7 +1,5 @@
 //! Files as they are: bytes, four to a word.
 
-#![cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "only shaders look at bytes"))]
-
 use crate::hook::Shape;
 use crate::protocol::{Failure, FailureKind};
 use crate::source::Source;

@@ -131,7 +131,8 @@ pub fn start(parts: Parts) -> Result<Vec<Arc<Sink>>, StartError> {
         let sink = Arc::new(Sink { config, state: Mutex::default(), poked: Notify::new() });
         started.push(sink.clone());
         let (meta, events, clock) = (meta.clone(), events.clone(), clock.clone());
-        let task = SinkTask { meta, events, clock, sink, outlet, gateway: gateway.clone() };
+        let gateway = gateway.clone();
+        let task = SinkTask { meta, events, clock, sink, outlet, gateway, has_told: false };
         let asked_to_stop = tasks.clone();
         tasks.spawn("sinks.sink", async move {
             tokio::select! {
@@ -174,6 +175,8 @@ struct SinkTask {
     sink: Arc<Sink>,
     outlet: Box<dyn Outlet>,
     gateway: String,
+    /// The last turn told it something.
+    has_told: bool,
 }
 
 impl SinkTask {
@@ -195,6 +198,10 @@ impl SinkTask {
                     }
                 }
                 Err(error) => {
+                    // It took some before that.
+                    if std::mem::take(&mut self.has_told) {
+                        delay = DELAYS.0;
+                    }
                     self.note_failure(error.as_ref());
                     tokio::select! {
                         () = self.sink.poked.notified() => {}
@@ -242,6 +249,10 @@ impl SinkTask {
         })?;
         let mut state = self.sink.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.told += taken as u64;
+        self.has_told = taken > 0;
+        if self.has_told && failed.is_some() {
+            state.failing = None;
+        }
         match failed {
             Some(error) => Err(error.into()),
             None => {

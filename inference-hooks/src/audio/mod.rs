@@ -1,11 +1,6 @@
 //! Sound: WAV and FLAC, decoded to 32-bit floats. Whatever a file's bytes are, the result is a sound within the limits
 //! or an error.
 
-#![cfg_attr(
-    not(any(feature = "gpu", test)),
-    expect(dead_code, reason = "only shaders look at sound")
-)]
-
 mod flac;
 mod wav;
 

@@ -46,6 +46,12 @@ pub(super) fn collect(
         }
     }
     names.sort();
+    let own = format!("{}.json", hook.name());
+    if names.contains(&own) {
+        return Err(bad(format!(
+            "`{own}` is what the result itself is called; call it something else"
+        )));
+    }
     let mut left = bounds.output_bytes_max;
     let mut fields = None;
     let mut derived = Vec::new();
