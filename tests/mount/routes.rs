@@ -1,8 +1,11 @@
 //! Gates that send files to another share.
 
 use std::collections::BTreeSet;
+use std::fs::Permissions;
 use std::io::Read as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use fsd_tests::drive::Drive;
@@ -13,13 +16,18 @@ use super::hooks::{picture, ready_hooks};
 
 /// A drive that uploads to `store`, whose blurred pictures go to a share that uploads to `rejects`.
 fn sorting(store: &Store, rejects: &Store) -> Result<Drive> {
+    gated(store, rejects, "")
+}
+
+/// The same with `more` in its gate.
+fn gated(store: &Store, rejects: &Store, more: &str) -> Result<Drive> {
     let hook = Path::new(&ready_hooks()).canonicalize()?;
     let (hook, url, other) = (hook.display(), store.url(), rejects.url());
     let text = format!(
         "state_dir = \"STATE\"\n[[share]]\nname = \"cam\"\nmount = \"MOUNT\"\nurl = \"{url}\"\nupload_delay = \"100ms\"\n\
          [[share]]\nname = \"rejects\"\nmount = \"MOUNT-rejects\"\nurl = \"{other}\"\nupload_delay = \"100ms\"\n\
          [[hook]]\ndir = \"{hook}/sharpness\"\nshares = [\"cam\"]\nresults_folder = \"results\"\n\
-         gate = {{ route_if = [\"blurred\"], route_share = \"rejects\" }}\n"
+         gate = {{ route_if = [\"blurred\"], route_share = \"rejects\"{more} }}\n"
     );
     let drive = Drive::configured(&text)?.with_variables(store.variables());
     std::fs::create_dir_all(rejected(&drive, ""))?;
@@ -43,9 +51,10 @@ fn names(folder: &Path) -> Result<BTreeSet<String>> {
         .collect()
 }
 
-/// A blurred picture, each `number` another file.
+/// A blurred picture, each `number` another file; most of it behind the picture, so that it takes a while to copy.
 fn blurred(number: usize) -> Result<Vec<u8>> {
     let mut bytes = std::fs::read(picture("clock_motion.png"))?;
+    bytes.resize(4 << 20, 7);
     bytes.extend_from_slice(&number.to_le_bytes());
     Ok(bytes)
 }
@@ -116,6 +125,41 @@ fn what_a_gate_sends_elsewhere_is_there_with_all_that_was_known_of_it_and_nowher
 }
 
 #[test]
+fn what_can_not_move_yet_is_held_back_whatever_the_fallback_says_and_moves_for_the_same_people()
+-> Result<()> {
+    on_a_dir(|store| {
+        on_a_dir(|rejects| {
+            let drive = gated(store, rejects, ", fallback = \"pass\", timeout = \"1s\"")?;
+            // Where a folder is needed.
+            std::fs::write(rejected(&drive, "").join("cam"), "in the way")?;
+            let ward = drive.path("ward");
+            std::fs::create_dir(&ward)?;
+            std::fs::set_permissions(&ward, Permissions::from_mode(0o750))?;
+            let long = format!("{}.png", "n".repeat(251));
+            std::fs::write(ward.join(&long), blurred(0)?)?;
+            let file = ward.join(&long).to_string_lossy().into_owned();
+            until("it is held back", || {
+                let queue = drive.json(&["explain", &file])?["queue"].clone();
+                let why = queue["error"].as_str().unwrap_or_default();
+                Ok(queue["code"] == "held-back" && why.contains("can't be done yet"))
+            })?;
+            std::thread::sleep(Duration::from_secs(3));
+            ensure!(objects(store)?.is_empty(), "{:?}", objects(store)?);
+            std::fs::remove_file(rejected(&drive, "").join("cam"))?;
+            let there = rejected(&drive, "ward").join(&long);
+            until("it has moved", || Ok(there.exists() && !ward.join(&long).exists()))?;
+            let mode = |path: &Path| Ok::<_, anyhow::Error>(path.metadata()?.mode() & 0o7777);
+            ensure!(mode(&rejected(&drive, "ward"))? == 0o750);
+            ensure!(mode(&drive.path("results/ward"))? == 0o750);
+            drive.wait()?;
+            ensure!(objects(store)?.is_empty(), "{:?}", objects(store)?);
+            ensure!(rejects.get(&format!("cam/ward/{long}"))?.context("no object")? == blurred(0)?);
+            Ok(())
+        })
+    })
+}
+
+#[test]
 fn whatever_crashes_what_is_sent_elsewhere_arrives_once_and_leaves_from_there_alone() -> Result<()>
 {
     const ROUNDS: usize = 6;
@@ -127,7 +171,7 @@ fn whatever_crashes_what_is_sent_elsewhere_arrives_once_and_leaves_from_there_al
                 for number in (0..FILES).map(|file| round * FILES + file) {
                     std::fs::write(drive.path(&format!("{number}.png")), blurred(number)?)?;
                 }
-                std::thread::sleep(std::time::Duration::from_millis(40 * round as u64));
+                std::thread::sleep(Duration::from_millis(40 * round as u64));
                 drive.crash()?;
             }
             let all = || (0..ROUNDS * FILES).map(|number| format!("{number}.png"));

@@ -77,6 +77,7 @@ pub(super) fn rules(configs: &[HookConfig], shares: &[OpenShare]) -> anyhow::Res
         rule.check()?;
         rules.push(rule);
     }
+    hooks::refuse_two_routes(&rules)?;
     hooks::refuse_loops(&rules)?;
     Ok(rules)
 }

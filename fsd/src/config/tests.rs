@@ -309,7 +309,7 @@ fn values_that_can_not_be_are_refused() {
         ),
         (
             hook("gate = { route_if = [\"dark\"] }"),
-            "hook.0.gate.route_if is [\"dark\"]: `route_if` and `route_share` need each other",
+            "hook.0.gate.route_if is \"dark\": `route_if` and `route_share` need each other",
         ),
         (hook("gate = { timeout = \"1ms\" }"), "hook.0.gate.timeout is \"1ms\""),
         (hook("shares = []"), "a hook needs a share"),

@@ -22,8 +22,13 @@ pub enum RuleError {
     )]
     NoField { hook: String, condition: String, field: String, known: String },
     #[error(
-        "the hooks {hooks} could look at each other's results for ever: let them have the same results_folder, or give one a `match` that \
-         leaves out what the others write"
+        "the gates {first} and {second} both have `route_if` for the same share, and neither could wait for the other: let one of them \
+         route, and the other say `hold_if` or `drop_if`"
+    )]
+    TwoRoutes { first: String, second: String },
+    #[error(
+        "the hooks {hooks} could look at each other's results, or at files that they send to each other's shares, for ever: let them have \
+         the same results_folder, or give one a `match` that leaves out what the others write or send"
     )]
     Loop { hooks: String },
 }
@@ -49,7 +54,8 @@ impl Rule {
                 return Err(RuleError::NoPicture { hook: hook() });
             }
             let known = names(&|kind| kind == FieldType::Bool);
-            let mut asked = gate.rule.hold_if.iter().chain(&gate.rule.drop_if);
+            let mut asked =
+                gate.rule.hold_if.iter().chain(&gate.rule.drop_if).chain(&gate.rule.route_if);
             if let Some(field) = asked.find(|field| !known.contains(&field.as_str())) {
                 let (field, known) = (field.clone(), listed(&known));
                 return Err(RuleError::NoFlag { hook: hook(), field, known });
@@ -69,6 +75,22 @@ impl Rule {
         }
         Ok(())
     }
+}
+
+/// A gate that routes looks at what all other gates of a share have let pass: there can be one.
+///
+/// # Errors
+/// Names two.
+pub fn refuse_two_routes(rules: &[Rule]) -> Result<(), RuleError> {
+    let routing: Vec<_> = rules.iter().filter(|rule| rule.routes()).collect();
+    for (at, first) in routing.iter().enumerate() {
+        let meets = |other: &&&Rule| other.shares.iter().any(|share| first.shares.contains(share));
+        if let Some(second) = routing[at + 1..].iter().find(meets) {
+            let [first, second] = [first, second].map(|rule| rule.hook.name().to_owned());
+            return Err(RuleError::TwoRoutes { first, second });
+        }
+    }
+    Ok(())
 }
 
 /// What one hook writes may be an arrival for another, but not for ever.

@@ -52,10 +52,20 @@ pub(super) enum Moving {
     All(ShareId),
 }
 
+/// Whether a version is not to leave as it is, after what a hook has said in `output`.
+pub(super) fn keeps_back(rule: &Rule, output: &JobOutput) -> bool {
+    let Some(gate) = &rule.gate else { return false };
+    gate.originals.is_some() || verdict(&gate.rule, output) != Verdict::Pass
+}
+
+fn verdict(gate: &GateRule, output: &JobOutput) -> Verdict {
+    gate.verdict(|name| output.fields.get(name) == Some(&Value::Bool(true)))
+}
+
 /// What goes to another share after what a hook has said in `output`.
 pub(super) fn moving(rule: &Rule, output: &JobOutput) -> Option<Moving> {
     let gate = rule.gate.as_ref()?;
-    match gate.rule.verdict(|name| output.fields.get(name) == Some(&Value::Bool(true))) {
+    match verdict(&gate.rule, output) {
         Verdict::Pass => gate.originals.map(Moving::Original),
         Verdict::Route => gate.route.map(Moving::All),
         Verdict::Hold | Verdict::Drop => None,

@@ -11,7 +11,7 @@ use super::results;
 use super::rules::path_text;
 use crate::meta::Inode;
 use crate::types::Ino;
-use crate::types::aside::{marked, stamp};
+use crate::types::aside::{marked, part, stamp};
 use crate::vfs::{
     AttrChange, Caller, HandleId, OpenHow, RenameHow, Result, SetTime, Share, Vfs, VfsError,
     WriteHow, XattrHow,
@@ -49,8 +49,9 @@ impl Folder {
     ) -> Result<Self> {
         let caller = Caller { uid: inode.attr.uid, gid: inode.attr.gid, umask: 0 };
         let (name, folders) = path.split_last().ok_or(VfsError::NoEntry)?;
-        let names = [&[from.name.clone().into_bytes()], folders].concat();
-        let ino = results::folder(vfs, to.root, &names, caller).await?;
+        let head = from.name.clone().into_bytes();
+        let ino = results::folder(vfs, (to.root, &head), from, folders).await?;
+        let names = [&[head], folders].concat();
         let shown = format!("{}:{}", to.name, path_text(&names));
         Ok(Self { ino, name: name.clone(), shown, caller })
     }
@@ -64,12 +65,47 @@ impl Folder {
         arrived: i64,
     ) -> Result<Kept> {
         // Of an earlier try there may be a part.
-        let part = format!(".fsd-original-{}-{}", inode.ino, inode.content).into_bytes();
+        let part = part(inode.ino.0, inode.content);
         match vfs.unlink(self.ino, &part) {
             Ok(()) | Err(VfsError::NoEntry) => {}
             Err(error) => return Err(error),
         }
-        self.write(vfs, &part, inode, content).await?;
+        let (written, _, handle) =
+            vfs.create(self.ino, &part, 0o600, self.caller, OpenHow::default())?;
+        // Nobody looks at a file, or uploads it, that is still being written: under the name of the part it never is anything else.
+        let named = self.write(vfs, (written, handle), &part, (inode, content), arrived).await;
+        if named.is_err() {
+            // If it is still there.
+            let _ = vfs.unlink(self.ino, &part);
+        }
+        vfs.release(handle)?;
+        vfs.finish_closed()?;
+        let name = named?;
+        let ino = vfs.lookup(self.ino, &name).await?.ino;
+        if ino == written {
+            let mtime = Some(SetTime::To(inode.attr.mtime));
+            let perm = Some(inode.attr.perm);
+            vfs.set_attr(ino, AttrChange { perm, mtime, ..AttrChange::default() }).await?;
+        }
+        vfs.barrier()?;
+        Ok(Kept { ino, shown: format!("{}/{}", self.shown, String::from_utf8_lossy(&name)) })
+    }
+
+    /// Writes it, and gives it its name; which one, also if the same is there already.
+    async fn write(
+        &self,
+        vfs: &Arc<Vfs>,
+        (ino, handle): (Ino, HandleId),
+        part: &[u8],
+        (inode, content): (&Inode, &File),
+        arrived: i64,
+    ) -> Result<Vec<u8>> {
+        copy(vfs, content, handle).await?;
+        for name in vfs.xattr_names(inode.ino)? {
+            if name.starts_with(b"user.") && !name.starts_with(b"user.fsd.") {
+                vfs.set_xattr(ino, &name, &vfs.xattr(inode.ino, &name)?, XattrHow::Any)?;
+            }
+        }
         let at = stamp(arrived.div_euclid(1000));
         for number in 0..NAMES_MAX {
             let name = match number {
@@ -77,47 +113,20 @@ impl Folder {
                 1 => marked(&self.name, &at),
                 _ => marked(&self.name, &format!("{at} {number}")),
             };
-            let moved =
-                vfs.rename((self.ino, &part), (self.ino, &name), RenameHow::NoReplace).await;
-            match moved {
-                Ok(()) => vfs.announce_name(self.ino, &name),
-                Err(VfsError::Exists) if self.is_same(vfs, &name, content).await? => {
-                    vfs.unlink(self.ino, &part)?;
+            match vfs.rename((self.ino, part), (self.ino, &name), RenameHow::NoReplace).await {
+                Ok(()) => {
+                    vfs.announce_name(self.ino, &name);
+                    return Ok(name);
                 }
-                Err(VfsError::Exists) => continue,
+                Err(VfsError::Exists) if self.is_same(vfs, &name, content).await? => {
+                    vfs.unlink(self.ino, part)?;
+                    return Ok(name);
+                }
+                Err(VfsError::Exists) => {}
                 Err(error) => return Err(error),
             }
-            vfs.barrier()?;
-            let ino = vfs.lookup(self.ino, &name).await?.ino;
-            return Ok(Kept {
-                ino,
-                shown: format!("{}/{}", self.shown, String::from_utf8_lossy(&name)),
-            });
         }
         Err(VfsError::Exists)
-    }
-
-    async fn write(
-        &self,
-        vfs: &Arc<Vfs>,
-        name: &[u8],
-        inode: &Inode,
-        content: &File,
-    ) -> Result<()> {
-        let (ino, _, handle) =
-            vfs.create(self.ino, name, 0o600, self.caller, OpenHow::default())?;
-        let written = copy(vfs, content, handle).await;
-        vfs.release(handle)?;
-        written?;
-        for name in vfs.xattr_names(inode.ino)? {
-            if name.starts_with(b"user.") && !name.starts_with(b"user.fsd.") {
-                vfs.set_xattr(ino, &name, &vfs.xattr(inode.ino, &name)?, XattrHow::Any)?;
-            }
-        }
-        let mtime = Some(SetTime::To(inode.attr.mtime));
-        let perm = Some(inode.attr.perm);
-        vfs.set_attr(ino, AttrChange { perm, mtime, ..AttrChange::default() }).await?;
-        Ok(())
     }
 
     async fn is_same(&self, vfs: &Arc<Vfs>, name: &[u8], content: &File) -> Result<bool> {

@@ -41,7 +41,7 @@ use crate::vfs::{Vfs, VfsError};
 pub use inference_hooks::{Engine, Sandbox};
 
 pub use self::backfill::{Begun, begin};
-pub use self::check::{RuleError, refuse_loops};
+pub use self::check::{RuleError, refuse_loops, refuse_two_routes};
 pub use self::rules::{Alert, Decides, ResultsPlace, Rule};
 pub use self::telling::field_of;
 pub use self::worker::WorkerState;

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use inference_hooks::{Hook, JobOutput};
+use inference_hooks::JobOutput;
 
 use super::rules::{ResultsPlace, Rule, path_text};
 use crate::meta::Inode;
-use crate::types::{FileKind, Ino};
+use crate::types::{Attr, FileKind, Ino, fnv1a};
 use crate::vfs::{Caller, Result, Share, Vfs, VfsError, XATTR_BYTES_MAX, XattrChange, XattrHow};
 
 const XATTR_PREFIX: &str = "user.fsd.hook.";
@@ -35,30 +35,28 @@ pub(super) async fn apply(
 ) -> Result<serde_json::Value> {
     let caller = Caller { uid: inode.attr.uid, gid: inode.attr.gid, umask: 0 };
     let (name, folders) = path.split_last().ok_or(VfsError::NoEntry)?;
-    let (root, mut names, prefix) = match &rule.results {
+    let (root, head, prefix) = match &rule.results {
         ResultsPlace::Folder(folder) => {
-            (share.root, vec![folder.clone()], path_text(std::slice::from_ref(folder)))
+            (share.root, folder.clone(), path_text(std::slice::from_ref(folder)))
         }
         ResultsPlace::Share(id) => {
             let results = vfs.share(*id)?;
-            (
-                results.root,
-                vec![share.name.clone().into_bytes()],
-                format!("{}:{}", results.name, share.name),
-            )
+            let prefix = format!("{}:{}", results.name, share.name);
+            (results.root, share.name.clone().into_bytes(), prefix)
         }
     };
-    names.extend(folders.iter().cloned());
-    let folder = folder(vfs, root, &names, caller).await?;
+    let folder = folder(vfs, (root, &head), share, folders).await?;
+    // Whoever may not read the file may not read what was made of it.
+    let perm = inode.attr.perm & 0o666 | 0o600;
     let mut json = output.to_json(&rule.hook);
     let mut derived_names = Vec::new();
     for derived in output.derived {
-        let derived_name = [name.as_slice(), derived.suffix.as_bytes()].concat();
+        let derived_name = followed(name, &derived.suffix);
         let mut shown = vec![prefix.clone()];
         shown.extend(folders_text(folders));
         shown.push(lossy(&derived_name));
         let bytes = derived.read()?;
-        vfs.put_file(folder, &derived_name, caller, &bytes).await?;
+        vfs.put_file(folder, &derived_name, (perm, caller), &bytes).await?;
         derived_names.push(shown.join("/"));
     }
     json["derived"] = derived_names.into();
@@ -68,9 +66,9 @@ pub(super) async fn apply(
         Some(Elsewhere::Original(place)) => json["original"] = place.into(),
         Some(Elsewhere::Routed(place)) => json["routed"] = place.into(),
     }
-    let sidecar = sidecar_name(name, &rule.hook);
+    let sidecar = followed(name, &format!(".{}.json", rule.hook.name()));
     let text = serde_json::to_vec_pretty(&json).map_err(std::io::Error::other)?;
-    vfs.put_file(folder, &sidecar, caller, &text).await?;
+    vfs.put_file(folder, &sidecar, (perm, caller), &text).await?;
     Ok(json)
 }
 
@@ -87,35 +85,58 @@ pub(super) fn mark(
     vfs.xattr_change(ino, attribute.as_bytes(), value, XattrHow::Any)
 }
 
-fn sidecar_name(name: &[u8], hook: &Hook) -> Vec<u8> {
-    [name, b".", hook.name().as_bytes(), b".json"].concat()
+/// `name` with `suffix`; of a name that is too long with that, as much as fits, and a hash of all of it.
+fn followed(name: &[u8], suffix: &str) -> Vec<u8> {
+    const NAME_BYTES_MAX: usize = 255;
+    if name.len() + suffix.len() <= NAME_BYTES_MAX {
+        return [name, suffix.as_bytes()].concat();
+    }
+    let mark = format!("~{:016x}", fnv1a(name.iter().copied()));
+    let mut fits = NAME_BYTES_MAX.saturating_sub(suffix.len() + mark.len()).min(name.len());
+    // Not in the middle of a character of UTF-8.
+    while fits > 0 && name[fits] & 0xc0 == 0x80 {
+        fits -= 1;
+    }
+    [&name[..fits], mark.as_bytes(), suffix.as_bytes()].concat()
 }
 
-/// The folder `names` below `root`, made where it is missing.
+/// The folder `folders` below `head` below `root`, made where it is missing: for whom the folders of the share `from` are, for those.
 pub(super) async fn folder(
     vfs: &Arc<Vfs>,
-    root: Ino,
-    names: &[Vec<u8>],
-    caller: Caller,
+    (root, head): (Ino, &[u8]),
+    from: &Share,
+    folders: &[Vec<u8>],
 ) -> Result<Ino> {
-    let mut at = root;
-    for name in names {
-        at = match vfs.lookup(at, name).await {
-            Ok(found) if found.attr.kind == FileKind::Dir => found.ino,
-            Ok(_) => return Err(VfsError::NotDir),
-            Err(VfsError::NoEntry) => match vfs.make_dir(at, name, 0o755, caller) {
-                Ok(made) => {
-                    vfs.announce_name(at, name);
-                    made.ino
-                }
-                // Another hook's result goes there, too.
-                Err(VfsError::Exists) => vfs.lookup(at, name).await?.ino,
-                Err(error) => return Err(error),
-            },
-            Err(error) => return Err(error),
-        };
+    let (mut source, mut like) = (from.root, vfs.attr(from.root)?);
+    let mut at = enter(vfs, root, head, &like).await?;
+    for name in folders {
+        // One that was moved meanwhile is for no more people than the one above it.
+        if let Ok(found) = vfs.lookup(source, name).await {
+            (source, like) = (found.ino, found.attr);
+        }
+        at = enter(vfs, at, name, &like).await?;
     }
     Ok(at)
+}
+
+/// The folder `name` in `at`, made if it is missing, for those that `like` is for.
+async fn enter(vfs: &Arc<Vfs>, at: Ino, name: &[u8], like: &Attr) -> Result<Ino> {
+    match vfs.lookup(at, name).await {
+        Ok(found) if found.attr.kind == FileKind::Dir => return Ok(found.ino),
+        Ok(_) => return Err(VfsError::NotDir),
+        Err(VfsError::NoEntry) => {}
+        Err(error) => return Err(error),
+    }
+    let caller = Caller { uid: like.uid, gid: like.gid, umask: 0 };
+    match vfs.make_dir(at, name, like.perm, caller) {
+        Ok(made) => {
+            vfs.announce_name(at, name);
+            Ok(made.ino)
+        }
+        // Another hook's result goes there, too.
+        Err(VfsError::Exists) => Ok(vfs.lookup(at, name).await?.ino),
+        Err(error) => Err(error),
+    }
 }
 
 fn folders_text(folders: &[Vec<u8>]) -> Vec<String> {
@@ -124,4 +145,21 @@ fn folders_text(folders: &[Vec<u8>]) -> Vec<String> {
 
 fn lossy(name: &[u8]) -> String {
     String::from_utf8_lossy(name).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_has_a_name_that_fits_and_two_long_names_have_two() {
+        assert_eq!(followed(b"a.jpg", ".thumb.jpg"), b"a.jpg.thumb.jpg");
+        let long = |end: &str| [&"ä".repeat(126), end].concat().into_bytes();
+        let [one, other] = ["x", "y"].map(|end| followed(&long(end), ".sharpness.json"));
+        for name in [&one, &other] {
+            assert!(name.len() <= 255 && name.ends_with(b".sharpness.json"), "{}", name.len());
+            assert!(std::str::from_utf8(name).is_ok());
+        }
+        assert_ne!(one, other);
+    }
 }

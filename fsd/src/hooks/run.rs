@@ -7,13 +7,14 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt as _;
 
 use inference_hooks::{Advice, Change, Context, JobOutput};
+use policies::Verdict;
 
 use super::engine::JobEngine;
 use super::gates::Moving;
 use super::jobs::{ANOTHER_VERSION, Outcome};
 use super::rules::Rule;
 use super::{gates, media, results};
-use crate::meta::{Inode, Job, MetaError, Tx};
+use crate::meta::{Inode, Job, MetaError, Said, Tx};
 use crate::types::{Ino, chain};
 use crate::vfs::{VfsError, XattrChange};
 
@@ -32,11 +33,34 @@ pub(super) type Mark = Option<XattrChange>;
 impl JobEngine {
     pub(super) async fn run_job(&self, rule: &Rule, job: &Job) -> (Ended, Mark) {
         match self.look(rule, job).await {
-            Ok((original, output)) => match self.apply(rule, job, &original, output).await {
-                Ok((outcome, mark)) => ((outcome, 0), mark),
-                Err(error) => (of_files(&error), None),
-            },
+            Ok((original, output)) => {
+                let is_kept_back = gates::keeps_back(rule, &output);
+                match self.apply(rule, job, &original, output).await {
+                    Ok((outcome, mark)) => ((outcome, 0), mark),
+                    Err(error) if is_kept_back => (self.keep_back(rule, job, &error), None),
+                    Err(error) => (of_files(&error), None),
+                }
+            }
             Err(ended) => (ended, None),
+        }
+    }
+
+    /// A gate has said that a version does not leave as it is, and what follows from that fails: it waits here, whatever the gate's fallback
+    /// is, and that is tried until it works.
+    fn keep_back(&self, rule: &Rule, job: &Job, error: &VfsError) -> Ended {
+        let hook = rule.hook.name().to_owned();
+        let why = format!("what the hook says of it can't be done yet: {}", chain(error));
+        let version = (job.ino, job.content);
+        let now = self.millis();
+        let said = Said { hook, verdict: Verdict::Hold, why: why.clone(), at: now };
+        let spoken = self.meta.write(move |tx| -> Result<(), MetaError> {
+            let before = tx.said(version.0, version.1)?;
+            let is_old = |old: &Said| (&old.hook, &old.why) == (&said.hook, &said.why);
+            if before.iter().any(is_old) { Ok(()) } else { gates::speak(tx, version, &said) }
+        });
+        match spoken {
+            Ok(()) => (Outcome::Failed { advice: Advice::Later, error: why }, 0),
+            Err(error) => of_files(&error),
         }
     }
 

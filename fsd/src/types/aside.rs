@@ -37,6 +37,24 @@ pub fn marked(name: &[u8], mark: &str) -> Vec<u8> {
     [stem, mark.as_bytes(), extension].concat()
 }
 
+/// The name under which version `content` of file `ino` is written before it gets its own.
+#[must_use]
+pub fn part(ino: u64, content: u64) -> Vec<u8> {
+    format!("{PART}{ino}-{content}").into_bytes()
+}
+
+/// Whether `name` is one of [`part`].
+#[must_use]
+pub fn is_part(name: &[u8]) -> bool {
+    let numbers = std::str::from_utf8(name).ok().and_then(|name| name.strip_prefix(PART));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    numbers
+        .and_then(|numbers| numbers.split_once('-'))
+        .is_some_and(|(ino, content)| is_number(ino) && is_number(content))
+}
+
+const PART: &str = ".fsd-original-";
+
 /// A moment in a name, from seconds since 1970: `20260214T093000Z`.
 #[must_use]
 pub fn stamp(secs: i64) -> String {

@@ -318,7 +318,7 @@ impl Vfs {
         self: &Arc<Self>,
         parent: Ino,
         name: &[u8],
-        caller: Caller,
+        (perm, caller): (u32, Caller),
         data: &[u8],
     ) -> Result<Ino> {
         let (ino, handle) = match self.lookup(parent, name).await {
@@ -328,7 +328,7 @@ impl Vfs {
             }
             Err(VfsError::NoEntry) => {
                 let (ino, _, handle) =
-                    self.create(parent, name, 0o644, caller, OpenHow::default())?;
+                    self.create(parent, name, perm, caller, OpenHow::default())?;
                 (ino, handle)
             }
             Err(error) => return Err(error),
@@ -355,13 +355,15 @@ impl Vfs {
     pub async fn snapshot(self: &Arc<Self>, ino: Ino, bytes_max: u64) -> Result<std::fs::File> {
         // A file is most often much shorter than the longest step: that much memory is zeroed for each.
         const STEPS: RangeInclusive<u64> = 64 << 10..=4 << 20;
+        // What is longer goes to the disk: of several at a time no machine's memory would be left.
+        const IN_MEMORY_BYTES_MAX: u64 = 16 << 20;
         let size = self.inode(ino)?.attr.size;
         let id = self.open(ino, OpenHow::default()).await?;
         let copy = async {
-            let fd =
-                nix::sys::memfd::memfd_create(c"fsd-input", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)
-                    .map_err(std::io::Error::from)?;
-            let mut file = std::fs::File::from(fd);
+            let mut file = match size {
+                0..IN_MEMORY_BYTES_MAX => in_memory()?,
+                _ => self.cache.nameless()?,
+            };
             let mut at = 0;
             loop {
                 let left = size.saturating_sub(at).clamp(*STEPS.start(), *STEPS.end());
@@ -488,4 +490,9 @@ impl Vfs {
         }
         Ok(())
     }
+}
+
+fn in_memory() -> std::io::Result<std::fs::File> {
+    let flags = nix::sys::memfd::MFdFlags::MFD_CLOEXEC;
+    Ok(nix::sys::memfd::memfd_create(c"fsd-input", flags)?.into())
 }

@@ -11,6 +11,7 @@ use super::handle::{overlay, stamp_now};
 use super::{Result, Vfs, VfsError};
 use crate::events::Invalidation;
 use crate::meta::Stamp;
+use crate::types::aside::is_part;
 use crate::types::{Attr, Ino};
 
 /// Between two looks at files that programs from before still write.
@@ -150,7 +151,15 @@ impl Vfs {
     }
 
     fn finish_left(&self, ino: Ino, before: Stamp) -> Result<()> {
-        let difference = self.difference(self.share_of(ino)?);
+        let share = self.share_of(ino)?;
+        // What was to be kept in another share is kept anew: a part of it is nobody's file.
+        if let Some((parent, name)) = self.meta.read(|tx| tx.a_name(ino))?
+            && is_part(&name)
+            && !share.read_only
+        {
+            return self.unlink(parent, &name);
+        }
+        let difference = self.difference(share);
         let backing = self.cache.backing(ino)?;
         self.finish_writing(&backing, before, difference)
     }

@@ -10,7 +10,7 @@ impl Vfs {
     /// before, in the same transaction.
     ///
     /// # Errors
-    /// If the store fails; [`VfsError::ReadOnly`].
+    /// If the store fails; [`super::VfsError::ReadOnly`].
     pub fn withdraw(
         &self,
         ino: Ino,

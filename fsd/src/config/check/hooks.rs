@@ -118,8 +118,11 @@ fn check_route(
     match &gate.route {
         None if written.route_if.is_empty() => {}
         None => {
-            let value = format!("{:?}", written.route_if);
-            findings.note(key("gate.route_if"), value, ProblemKind::HalfARoute);
+            findings.note(
+                key("gate.route_if"),
+                written.route_if.join(", "),
+                ProblemKind::HalfARoute,
+            );
         }
         Some(name) => {
             let is_fit = |to: &ShareSection| {

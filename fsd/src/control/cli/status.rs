@@ -70,7 +70,7 @@ fn text(status: &Status) -> String {
         );
     }
     for limit in &status.programs {
-        fact(&mut text, "programs", limit);
+        fact(&mut text, "program", limit);
     }
     let process =
         format!("fsd {}, process {}, started {}", status.version, status.pid, ago(status.started));
@@ -204,7 +204,7 @@ mod tests {
         assert_eq!(lines[7], "up 1.0 KiB/s, at most 1.0 MiB/s, 3.0 MiB since the start");
         assert_eq!(lines[8], "down 0 B/s, no limit, 0 B since the start");
         assert_eq!(lines[9], "worker process 8, none: no Vulkan, no files, no network");
-        assert_eq!(lines[10], "programs no network");
+        assert_eq!(lines[10], "program no network");
         assert_eq!(lines[13], "HOOK VERSION ENGINE WAITING RUNNING DONE FAILED PARKED");
         assert_eq!(lines[14], "thumbnail 0123456789ab cpu 1 0 5 0 0");
     }
