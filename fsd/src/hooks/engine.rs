@@ -13,7 +13,7 @@ use super::arrived::Arrived;
 use super::jobs::{ANOTHER_VERSION, NOT_CONFIGURED, Outcome, after};
 use super::live::Rules;
 use super::rules::{Decides, Rule, by_priority};
-use super::run::Mark;
+use super::run::Ended;
 use super::turns::Turns;
 use super::worker::Worker;
 use super::{AT_ONCE, gates, telling};
@@ -22,7 +22,7 @@ use crate::events::Events;
 use crate::meta::{ARRIVED, Arrival, Job, JobState, Meta, MetaError, Said, Tx};
 use crate::tasks::Tasks;
 use crate::types::FileKind;
-use crate::vfs::{Vfs, VfsError};
+use crate::vfs::{Vfs, VfsError, XattrChange};
 
 /// The longest time without a look at the jobs.
 const LOOK_AFTER_MAX: Duration = Duration::from_secs(30);
@@ -127,11 +127,11 @@ impl JobEngine {
     /// Jobs of a lane that are due, as many as there is room for; from now on they are running.
     fn take_jobs(&self, now: i64, lane: &Lane, awake: &[&Rule]) -> Result<Vec<Job>, MetaError> {
         let room = lane.room();
-        let of_lane = |rule: &&Rule| rule.is_program() == lane.are_programs;
-        let groups = by_priority(&awake.iter().copied().filter(of_lane).collect::<Vec<_>>());
         if room == 0 {
             return Ok(Vec::new());
         }
+        let of_lane = |rule: &&Rule| rule.is_program() == lane.are_programs;
+        let groups = by_priority(&awake.iter().copied().filter(of_lane).collect::<Vec<_>>());
         let due = move |tx: &Tx<'_>| -> Result<_, MetaError> {
             let mut due = Vec::new();
             for hooks in &groups {
@@ -200,8 +200,8 @@ impl JobEngine {
     async fn work(&self, running: Job) {
         let rules = self.rules.now();
         let rule = rules.iter().find(|rule| rule.hook.name() == running.hook);
-        let ((outcome, retries_max), mark) = match rule {
-            None => ((Outcome::Superseded(NOT_CONFIGURED), 0), None),
+        let Ended { outcome, retries_max, mark } = match rule {
+            None => Outcome::Superseded(NOT_CONFIGURED).into(),
             Some(rule) => self.run_job(rule, &running).await,
         };
         if let Outcome::Failed { error, .. } = &outcome {
@@ -280,7 +280,7 @@ struct Ending {
     /// Whose result is to be told.
     told: Option<Rule>,
     said: Option<Said>,
-    mark: Mark,
+    mark: Option<Box<XattrChange>>,
 }
 
 impl Ending {

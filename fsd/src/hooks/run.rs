@@ -24,24 +24,32 @@ const RETRIES_OF_FILES: u32 = 10;
 /// A path from the root of a share.
 pub(super) type Names = Vec<Vec<u8>>;
 
-/// How a try ended, and how often another one may follow.
-type Ended = (Outcome, u32);
+/// How a try ended.
+pub(super) struct Ended {
+    pub(super) outcome: Outcome,
+    /// How often another one may follow.
+    pub(super) retries_max: u32,
+    /// What is to be stored with it.
+    pub(super) mark: Option<Box<XattrChange>>,
+}
 
-/// What is to be stored with the end of a job.
-pub(super) type Mark = Option<XattrChange>;
+impl From<Outcome> for Ended {
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, retries_max: 0, mark: None }
+    }
+}
 
 impl JobEngine {
-    pub(super) async fn run_job(&self, rule: &Rule, job: &Job) -> (Ended, Mark) {
-        match self.look(rule, job).await {
-            Ok((original, output)) => {
-                let is_kept_back = gates::keeps_back(rule, &output);
-                match self.apply(rule, job, &original, output).await {
-                    Ok((outcome, mark)) => ((outcome, 0), mark),
-                    Err(error) if is_kept_back => (self.keep_back(rule, job, &error), None),
-                    Err(error) => (of_files(&error), None),
-                }
-            }
-            Err(ended) => (ended, None),
+    pub(super) async fn run_job(&self, rule: &Rule, job: &Job) -> Ended {
+        let (original, output) = match self.look(rule, job).await {
+            Ok(looked) => looked,
+            Err(ended) => return ended,
+        };
+        let is_kept_back = gates::keeps_back(rule, &output);
+        match self.apply(rule, job, &original, output).await {
+            Ok(ended) => ended,
+            Err(error) if is_kept_back => self.keep_back(rule, job, &error),
+            Err(error) => of_files(&error),
         }
     }
 
@@ -59,7 +67,7 @@ impl JobEngine {
             if before.iter().any(is_old) { Ok(()) } else { gates::speak(tx, version, &said) }
         });
         match spoken {
-            Ok(()) => (Outcome::Failed { advice: Advice::Later, error: why }, 0),
+            Ok(()) => Outcome::Failed { advice: Advice::Later, error: why }.into(),
             Err(error) => of_files(&error),
         }
     }
@@ -69,7 +77,7 @@ impl JobEngine {
         let (name, version) = (rule.hook.name(), rule.hook.version().as_str());
         let has_job = |tx: &Tx<'_>| tx.has_job(name, version, job.ino, job.content);
         if job.version != version && self.meta.read(has_job).map_err(|e| of_files(&e))? {
-            return Err((Outcome::Superseded(ANOTHER_VERSION), 0));
+            return Err(Outcome::Superseded(ANOTHER_VERSION).into());
         }
         let (inode, path) = self.file_of(job)?;
         let bytes_max = rule.hook.input().bytes_max;
@@ -78,7 +86,7 @@ impl JobEngine {
                 return of_files(&error);
             }
             let error = format!("the file has more than the {bytes_max} bytes that the hook takes");
-            (Outcome::Failed { advice: Advice::ParkFile, error }, 0)
+            Outcome::Failed { advice: Advice::ParkFile, error }.into()
         })?;
         // It may have changed while it was copied.
         self.file_of(job)?;
@@ -86,7 +94,7 @@ impl JobEngine {
         if !rule.media_types.is_empty() {
             let found = media::type_of(&original, &job.path).map_err(|error| of_files(&error))?;
             if !media::is_wanted(found, &rule.media_types) {
-                return Err((Outcome::NotWanted(found), 0));
+                return Err(Outcome::NotWanted(found).into());
             }
         }
         let (hook, input) = (rule.hook.clone(), OwnedFd::from(input));
@@ -98,8 +106,8 @@ impl JobEngine {
             false => self.worker.run(hook, input).await,
         };
         let output = said.map_err(|error| {
-            let failed = Outcome::Failed { advice: error.advice(), error: chain(&error) };
-            (failed, rule.hook.limits().retries_max)
+            let outcome = Outcome::Failed { advice: error.advice(), error: chain(&error) };
+            Ended { retries_max: rule.hook.limits().retries_max, ..outcome.into() }
         })?;
         Ok((original, output))
     }
@@ -112,28 +120,26 @@ impl JobEngine {
         job: &Job,
         original: &File,
         output: JobOutput,
-    ) -> Result<(Outcome, Mark), VfsError> {
+    ) -> Result<Ended, VfsError> {
         let _alone = self.turns.of(&job.path).lock().await;
         let (inode, path) = match self.file_of(job) {
             Ok(found) => found,
-            Err((outcome, _)) => return Ok((outcome, None)),
+            Err(ended) => return Ok(ended),
         };
         let at = (&inode, &path);
         match gates::moving(rule, &output) {
             Some(Moving::Original(to)) => {
-                let outcome = self.replace((rule, job), at, (original, to), output).await?;
-                return Ok((outcome, None));
+                return Ok(self.replace((rule, job), at, (original, to), output).await?.into());
             }
             Some(Moving::All(to)) => {
-                let outcome = self.route((rule, job), at, (original, to), output).await?;
-                return Ok((outcome, None));
+                return Ok(self.route((rule, job), at, (original, to), output).await?.into());
             }
             None => {}
         }
         let share = self.vfs.share(inode.share)?;
         let mark = results::mark(&self.vfs, rule, inode.ino, &output.fields)?;
         let json = results::apply(&self.vfs, rule, share, &inode, &path, output, None).await?;
-        Ok((Outcome::Result(json.to_string()), Some(mark)))
+        Ok(Ended { mark: Some(Box::new(mark)), ..Outcome::Result(json.to_string()).into() })
     }
 
     /// What a program is told of a file.
@@ -154,9 +160,9 @@ impl JobEngine {
         let found = self.meta.read(|tx| -> Result<_, MetaError> {
             let inode = tx.inode(ino)?.filter(|inode| inode.content == content);
             Ok(match (inode, tx.path(ino)?) {
-                (Some(_), Some(_)) if tx.is_writing(ino)? => Err((Outcome::Busy, 0)),
+                (Some(_), Some(_)) if tx.is_writing(ino)? => Err(Outcome::Busy.into()),
                 (Some(inode), Some(path)) => Ok((inode, path)),
-                _ => Err((Outcome::Superseded("the file changed or went away before"), 0)),
+                _ => Err(Outcome::Superseded("the file changed or went away before").into()),
             })
         });
         found.map_err(|error| of_files(&error))?
@@ -165,6 +171,6 @@ impl JobEngine {
 
 /// Something failed that has to do with files, not with the hook.
 fn of_files(error: &dyn Error) -> Ended {
-    let failed = Outcome::Failed { advice: Advice::Retry, error: chain(error) };
-    (failed, RETRIES_OF_FILES)
+    let outcome = Outcome::Failed { advice: Advice::Retry, error: chain(error) };
+    Ended { retries_max: RETRIES_OF_FILES, ..outcome.into() }
 }

@@ -60,20 +60,8 @@ fn hook(
     }
     let results = results(&key, section, &shares, all, findings);
     let dir = findings.absolute(key("dir"), &section.dir);
-    let gate = section.gate.as_ref().map(|section| gate(&key("gate"), section, findings));
-    if let Some(name) = gate.as_ref().and_then(|gate| gate.originals.as_ref()) {
-        let share = all.iter().find(|share| share.name == *name);
-        let is_fit =
-            |share: &ShareSection| share.local && !share.read_only && !shares.contains(name);
-        match share {
-            None => findings.note(key("gate.originals_share"), name, no_such_share(all)),
-            Some(share) if is_fit(share) => {}
-            Some(_) => findings.note(key("gate.originals_share"), name, ProblemKind::Originals),
-        }
-    }
-    if let Some((gate, written)) = gate.as_ref().zip(section.gate.as_ref()) {
-        check_route(&key, gate, written, (&shares, all), findings);
-    }
+    let gate =
+        section.gate.as_ref().map(|section| gate(&key("gate"), section, (&shares, all), findings));
     HookConfig {
         dir,
         shares,
@@ -89,16 +77,22 @@ fn hook(
     }
 }
 
-fn gate(key: &str, section: &GateSection, findings: &mut Findings) -> GateConfig {
-    let GateSection { hold_if, drop_if, route_if, fallback, timeout, .. } = section;
-    let fallback = fallback.as_deref();
+fn gate(
+    key: &str,
+    section: &GateSection,
+    shares: (&[String], &[ShareSection]),
+    findings: &mut Findings,
+) -> GateConfig {
+    check_originals(key, section, shares, findings);
+    check_route(key, section, shares, findings);
+    let fallback = section.fallback.as_deref();
     let rule = GateRule {
-        hold_if: hold_if.clone(),
-        drop_if: drop_if.clone(),
-        route_if: route_if.clone(),
+        hold_if: section.hold_if.clone(),
+        drop_if: section.drop_if.clone(),
+        route_if: section.route_if.clone(),
         fallback: findings.read(format!("{key}.fallback"), fallback, Verdict::Hold, str::parse),
     };
-    let timeout = timeout.as_deref();
+    let timeout = section.timeout.as_deref();
     let timeout = findings.read(format!("{key}.timeout"), timeout, GATE_TIMEOUT, |text| {
         within(parse_duration(text)?, GATE_TIMEOUT_RANGE)
     });
@@ -106,41 +100,53 @@ fn gate(key: &str, section: &GateSection, findings: &mut Findings) -> GateConfig
     GateConfig { rule, timeout, originals, route }
 }
 
-/// Whether files of the shares `seen` can move where the gate sends them.
-fn check_route(
-    key: &impl Fn(&str) -> String,
-    gate: &GateConfig,
-    written: &GateSection,
+/// Whether originals of the shares `seen` can be kept where the gate wants them.
+fn check_originals(
+    key: &str,
+    section: &GateSection,
     (seen, all): (&[String], &[ShareSection]),
     findings: &mut Findings,
 ) {
-    let of_name = |name: &String| all.iter().find(|share| share.name == *name);
-    match &gate.route {
-        None if written.route_if.is_empty() => {}
-        None => {
-            findings.note(
-                key("gate.route_if"),
-                written.route_if.join(", "),
-                ProblemKind::HalfARoute,
-            );
-        }
+    let Some(name) = &section.originals_share else { return };
+    let problem = match find(all, name) {
+        None => no_such_share(all),
+        Some(share) if share.local && !share.read_only && !seen.contains(name) => return,
+        Some(_) => ProblemKind::Originals,
+    };
+    findings.note(format!("{key}.originals_share"), name, problem);
+}
+
+/// Whether files of the shares `seen` can move where the gate sends them.
+fn check_route(
+    key: &str,
+    section: &GateSection,
+    (seen, all): (&[String], &[ShareSection]),
+    findings: &mut Findings,
+) {
+    let is_fit = |to: &ShareSection| {
+        let mut from = seen.iter().filter_map(|name| find(all, name));
+        !to.read_only
+            && from.all(|from| from.name != to.name && !from.read_only && (to.local || !from.local))
+    };
+    let (fields, to) = (&section.route_if, &section.route_share);
+    let (place, value, problem) = match to {
+        None if fields.is_empty() => return,
+        None => ("route_if", fields.join(", "), ProblemKind::HalfARoute),
         Some(name) => {
-            let is_fit = |to: &ShareSection| {
-                let mut from = seen.iter().filter_map(of_name);
-                !to.read_only
-                    && from.all(|from| {
-                        from.name != to.name && !from.read_only && (to.local || !from.local)
-                    })
-            };
-            let problem = match of_name(name) {
+            let problem = match find(all, name) {
                 None => no_such_share(all),
-                Some(_) if written.route_if.is_empty() => ProblemKind::HalfARoute,
+                Some(_) if fields.is_empty() => ProblemKind::HalfARoute,
                 Some(to) if is_fit(to) => return,
                 Some(_) => ProblemKind::Route,
             };
-            findings.note(key("gate.route_share"), name, problem);
+            ("route_share", name.clone(), problem)
         }
-    }
+    };
+    findings.note(format!("{key}.{place}"), value, problem);
+}
+
+fn find<'a>(shares: &'a [ShareSection], name: &str) -> Option<&'a ShareSection> {
+    shares.iter().find(|share| share.name == name)
 }
 
 fn media_types(
@@ -240,7 +246,7 @@ fn results(
             ResultsTo::Folder(folder.trim_end_matches('/').to_owned())
         }
         (None, Some(name)) => {
-            match all.iter().find(|share| share.name == *name) {
+            match find(all, name) {
                 None => findings.note(key("results_share"), name, no_such_share(all)),
                 Some(target) => {
                     for kind in results_problems(target, seen, all) {
