@@ -6,7 +6,7 @@ use inference_hooks::JobOutput;
 
 use super::rules::{ResultsPlace, Rule, path_text};
 use crate::meta::Inode;
-use crate::types::{Attr, FileKind, Ino, fnv1a};
+use crate::types::{Attr, FileKind, Ino, NAME_BYTES_MAX, fnv1a};
 use crate::vfs::{Caller, Result, Share, Vfs, VfsError, XATTR_BYTES_MAX, XattrChange, XattrHow};
 
 const XATTR_PREFIX: &str = "user.fsd.hook.";
@@ -87,7 +87,6 @@ pub(super) fn mark(
 
 /// `name` with `suffix`; of a name that is too long with that, as much as fits, and a hash of all of it.
 fn followed(name: &[u8], suffix: &str) -> Vec<u8> {
-    const NAME_BYTES_MAX: usize = 255;
     if name.len() + suffix.len() <= NAME_BYTES_MAX {
         return [name, suffix.as_bytes()].concat();
     }
@@ -157,7 +156,11 @@ mod tests {
         let long = |end: &str| [&"ä".repeat(126), end].concat().into_bytes();
         let [one, other] = ["x", "y"].map(|end| followed(&long(end), ".sharpness.json"));
         for name in [&one, &other] {
-            assert!(name.len() <= 255 && name.ends_with(b".sharpness.json"), "{}", name.len());
+            assert!(
+                name.len() <= NAME_BYTES_MAX && name.ends_with(b".sharpness.json"),
+                "{}",
+                name.len()
+            );
             assert!(std::str::from_utf8(name).is_ok());
         }
         assert_ne!(one, other);

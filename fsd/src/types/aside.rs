@@ -1,5 +1,7 @@
 //! The names of what is put aside: when both sides changed a file, or when another version took its place.
 
+use super::NAME_BYTES_MAX;
+
 /// Why a local version can't go on under its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
@@ -29,7 +31,6 @@ pub fn name_aside(name: &[u8], why: Why, gateway: &str, stamp: &str) -> Vec<u8> 
 /// `name` with `mark` in it: the extension stays, and it fits.
 #[must_use]
 pub fn marked(name: &[u8], mark: &str) -> Vec<u8> {
-    const NAME_BYTES_MAX: usize = 255;
     let dot = name.iter().rposition(|&b| b == b'.').filter(|&at| at > 0 && name.len() - at <= 16);
     let (stem, extension) = name.split_at(dot.unwrap_or(name.len()));
     let mark = format!(" ({mark})");

@@ -20,6 +20,9 @@ pub use hash::fnv1a;
 pub use key::{Key, KeyError, key_names_path, key_of_path, name_of_segment, segment_of_name};
 pub use metadata::{Metadata, PosixMeta, VERSION_NAME};
 
+/// The longest name in bytes.
+pub const NAME_BYTES_MAX: usize = 255;
+
 /// An inode number: stable across restarts and never reused. Also the node id that the kernel sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Ino(pub u64);

@@ -62,9 +62,8 @@ pub use self::warm::{Evicted, Pinned};
 pub use self::work::{Progress, Work};
 pub use self::xattr::{XATTR_BYTES_MAX, XattrChange, XattrHow, is_acl};
 pub use crate::cache::Trouble;
+pub use crate::types::NAME_BYTES_MAX;
 
-/// The longest name in bytes.
-pub const NAME_BYTES_MAX: usize = 255;
 /// Below a share's root; objects that stand aside while others move are kept under this name.
 pub const RESERVED_NAME: &[u8] = b".fsd";
 
