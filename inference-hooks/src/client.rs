@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use crate::hook::{Hook, HookVersion, Kind, Work};
-use crate::kept;
+use crate::pipeline_cache;
 use crate::protocol::{
     BATCH_FILES_MAX, Done, Engine, Failure, FailureKind, FrameError, Hello, Reply, Request, Wire,
     deadline,
@@ -326,7 +326,7 @@ impl WorkerProcess {
 
     /// Where it is kept what the driver has compiled.
     fn kept(&self) -> Option<PathBuf> {
-        kept::file_of(self.config.cache_dir.as_ref()?, &self.hello)
+        pipeline_cache::file_of(self.config.cache_dir.as_ref()?, &self.hello)
     }
 
     /// Hands over what an earlier worker's driver has compiled.
@@ -355,7 +355,7 @@ impl WorkerProcess {
     /// Keeps for the next worker what the driver has compiled. Without that it compiles again.
     fn keep(&self, compiled: Option<OwnedFd>) {
         if let (Some(path), Some(compiled)) = (self.kept(), compiled) {
-            let _ = kept::keep(&path, File::from(compiled));
+            let _ = pipeline_cache::keep(&path, File::from(compiled));
         }
     }
 

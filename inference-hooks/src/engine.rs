@@ -11,7 +11,6 @@ mod tests;
 #[cfg(feature = "gpu")]
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::{Read, Seek};
 
 use image::RgbaImage;
 use serde_json::{Map, Value};
@@ -211,12 +210,13 @@ impl Decoded {
         let bytes_max = hook.input().bytes_max;
         let (decoded, shape) = match hook.kind() {
             Kind::Image => {
-                let bytes = read(file, bytes_max)?;
+                let bytes = Source::new(file, bytes_max)?.read_all()?;
                 let (pixels, came) = decode(&bytes, hook.input().pixels_max, memory)?;
                 return Ok(Self::Picture { pixels, came });
             }
             Kind::Table(spec) => {
-                let table = Table::decode(&read(file, bytes_max)?, spec, memory)?;
+                let table =
+                    Table::decode(&Source::new(file, bytes_max)?.read_all()?, spec, memory)?;
                 let shape = table.shape();
                 (Self::Table(table), shape)
             }
@@ -391,21 +391,6 @@ fn check_memory(
         image.height()
     );
     Err(Failure::new(FailureKind::OverLimit, detail))
-}
-
-fn read(mut file: &File, bytes_max: u64) -> Result<Vec<u8>, Failure> {
-    let mut bytes = Vec::new();
-    // The descriptor shares its position with the daemon's.
-    let read = file.rewind().and_then(|()| file.take(bytes_max + 1).read_to_end(&mut bytes));
-    if let Err(error) = read {
-        let detail = format!("the file cannot be read: {error}");
-        return Err(Failure::new(FailureKind::Unreadable, detail));
-    }
-    if bytes.len() as u64 > bytes_max {
-        let detail = format!("the file is larger than input.max_bytes = {bytes_max}");
-        return Err(Failure::new(FailureKind::OverLimit, detail));
-    }
-    Ok(bytes)
 }
 
 #[cfg(feature = "gpu")]

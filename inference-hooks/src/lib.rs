@@ -23,8 +23,8 @@ mod engine;
 #[cfg(feature = "gpu")]
 mod gpu;
 mod hook;
-mod kept;
 mod kernels;
+mod pipeline_cache;
 mod program;
 mod protocol;
 mod raw;

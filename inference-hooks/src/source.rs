@@ -35,6 +35,13 @@ impl Source {
         self.file.read_exact_at(buffer, at).map_err(|error| unreadable(&error))
     }
 
+    /// All of it.
+    pub(crate) fn read_all(&self) -> Result<Vec<u8>, Failure> {
+        let mut bytes = vec![0; usize::try_from(self.length).unwrap_or(usize::MAX)];
+        self.fill(0, &mut bytes)?;
+        Ok(bytes)
+    }
+
     /// Its bytes one after the other, from the first.
     pub(crate) fn bytes(&self) -> Bytes<'_> {
         Bytes { source: self, at: 0 }

@@ -3,39 +3,19 @@
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a test: skips are printed")]
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
-use std::time::Duration;
 
 use inference_hooks::{
     Advice, Engine, Hook, HookSource, JobError, JobOutput, WorkerConfig, WorkerProcess,
 };
 use serde_json::json;
 
-const EXECUTABLE: &str = env!("CARGO_BIN_EXE_hook-worker");
-const LONG: Duration = Duration::from_secs(60);
+mod common;
+
+use common::{LONG, gpu_worker, run, start};
+
 const RATE: u32 = 8_000;
-
-/// A worker on a GPU, if only a software one, or a line that says that the test did not run.
-fn gpu_worker() -> Option<WorkerProcess> {
-    let config = WorkerConfig { allow_software_adapter: true, ..Default::default() };
-    let worker = WorkerProcess::spawn(Path::new(EXECUTABLE), &config).unwrap();
-    match &worker.hello().adapter {
-        Ok(_) => Some(worker),
-        Err(why) => {
-            println!("SKIP: no GPU test: {why}");
-            None
-        }
-    }
-}
-
-fn run(worker: &mut WorkerProcess, hook: &Hook, content: &[u8]) -> Result<JobOutput, JobError> {
-    let mut file: File = tempfile::tempfile().unwrap();
-    file.write_all(content).unwrap();
-    worker.run(hook, file.into(), LONG)
-}
 
 fn hook(text: &str, shader: (&str, &str)) -> Hook {
     let files = [("hook.toml", text), shader];
@@ -356,8 +336,7 @@ fn two_gigabytes_are_added_up_in_little_memory() {
     println!("{before} bytes before, {peak} bytes at the peak");
     assert!(peak < before + (192 << 20), "{before} bytes before, {peak} at the peak");
 
-    let worker = WorkerProcess::spawn(Path::new(EXECUTABLE), &WorkerConfig::default());
-    let error = worker.unwrap().load(&hook);
+    let error = start(&WorkerConfig::default()).load(&hook);
     assert!(matches!(error, Err(JobError::NoEngine(_)) | Ok(Engine::Gpu)), "{error:?}");
 }
 
@@ -371,7 +350,7 @@ fn memory_peak(worker: &WorkerProcess) -> u64 {
 #[test]
 fn sound_and_bytes_need_a_gpu() {
     let config = WorkerConfig::default();
-    let mut worker = WorkerProcess::spawn(Path::new(EXECUTABLE), &config).unwrap();
+    let mut worker = start(&config);
     if worker.hello().adapter.is_ok() {
         println!("SKIP: this machine has a GPU");
         return;

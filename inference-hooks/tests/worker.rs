@@ -30,29 +30,13 @@ use serde_json::{Value, json};
 
 #[path = "worker/batches.rs"]
 mod batches;
+mod common;
 
-const EXECUTABLE: &str = env!("CARGO_BIN_EXE_hook-worker");
-const LONG: Duration = Duration::from_secs(60);
-
-fn start(config: &WorkerConfig) -> WorkerProcess {
-    WorkerProcess::spawn(Path::new(EXECUTABLE), config).unwrap()
-}
+use common::{EXECUTABLE, LONG, file, gpu_worker, run, start};
 
 /// A worker on the CPU, as on a machine without a GPU.
 fn cpu_worker() -> WorkerProcess {
     start(&WorkerConfig::default())
-}
-
-/// A worker on a GPU, if only a software one, or a line that says that the test did not run.
-fn gpu_worker() -> Option<WorkerProcess> {
-    let worker = start(&WorkerConfig { allow_software_adapter: true, ..Default::default() });
-    match &worker.hello().adapter {
-        Ok(_) => Some(worker),
-        Err(why) => {
-            println!("SKIP: no GPU test: {why}");
-            None
-        }
-    }
 }
 
 fn ready(name: &str) -> Hook {
@@ -123,16 +107,6 @@ fn photo() -> Vec<u8> {
         Rgb([shade, shade / 2, 255 - shade])
     });
     bytes(&image, ImageFormat::Jpeg)
-}
-
-fn file(content: &[u8]) -> OwnedFd {
-    let mut file = tempfile::tempfile().unwrap();
-    file.write_all(content).unwrap();
-    file.into()
-}
-
-fn run(worker: &mut WorkerProcess, hook: &Hook, content: &[u8]) -> Result<JobOutput, JobError> {
-    worker.run(hook, file(content), LONG)
 }
 
 /// Whether the process is gone, after a moment.

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::time::Instant;
 
-use super::{Engines, Loaded, Output, failure, output_size, read};
+use super::{Engines, Loaded, Output, failure, output_size};
 use crate::audio::{Format, Opened};
 use crate::decode::decode;
 use crate::derived::{self, Derived};
@@ -32,7 +32,7 @@ impl Engines {
         let bytes_max = hook.input().bytes_max;
         match hook.kind() {
             Kind::Image => {
-                let bytes = read(file, bytes_max)?;
+                let bytes = Source::new(file, bytes_max)?.read_all()?;
                 let (image, came) = decode(&bytes, hook.input().pixels_max, memory)?;
                 drop(bytes);
                 let left = memory.saturating_sub(image.as_raw().len() as u64);
@@ -44,7 +44,7 @@ impl Engines {
                 Ok(done(whole, [width, height], picture.transpose()?))
             }
             Kind::Table(spec) => {
-                let bytes = read(file, bytes_max)?;
+                let bytes = Source::new(file, bytes_max)?.read_all()?;
                 let table = Table::decode(&bytes, spec, memory)?;
                 drop(bytes);
                 let columns = u32::try_from(table.columns.len()).unwrap_or(u32::MAX);

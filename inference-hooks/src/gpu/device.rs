@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use super::kept::Kept;
+use super::pipeline_cache::Kept;
 use crate::protocol::{AdapterInfo, AdapterReport};
 
 /// An open device. There is one in a worker, for all its hooks.

@@ -6,9 +6,9 @@
 mod device;
 mod file;
 mod inspect;
-mod kept;
 mod need;
 mod pipeline;
+mod pipeline_cache;
 mod plan;
 mod prelude;
 mod speed;
